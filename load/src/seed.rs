@@ -132,10 +132,9 @@ impl Seed {
             let refresh = refresh::issue(&self.ids);
             let token = NewToken { hash: refresh.hash, expires_at: at.after(DAY) };
             let (device, ends_at) = (SessionDevice::default(), at.after(DAY));
-            let password_hash = password_hash.clone();
             let (address, tell_of) = (None, None);
             let new =
-                NewSession { id: session, member: id, token, device, address, at, ends_at, password_hash, tell_of };
+                NewSession { id: session, member: id, token, device, address, at, ends_at, credentials: 0, tell_of };
             let (members, sessions) = (Arc::clone(&self.store.members), Arc::clone(&self.store.sessions));
             writing.spawn(async move {
                 let inserted = members.insert(member, None).await.map_err(|error| error.to_string())?;

@@ -167,7 +167,7 @@ impl Target {
     /// Gets a new token for a member whose token has expired, if that is possible.
     pub(crate) async fn refresh(&self, account: &mut Account) -> Result<(), String> {
         let refresh_token = account.refresh.clone().ok_or("the token has expired, and there is no other")?;
-        let request = RefreshRequest { refresh_token };
+        let request = RefreshRequest { refresh_token, attempt: None };
         let sent = self.http.post(format!("{}/api/auth/refresh", self.base)).json(&request).send().await;
         let response = sent.and_then(reqwest::Response::error_for_status).map_err(|error| error.to_string())?;
         let auth: AuthResponse = response.json().await.map_err(|error| error.to_string())?;

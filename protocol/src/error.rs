@@ -137,8 +137,8 @@ error_codes! {
     SecondFactorInvalid = "second_factor_invalid", 401, "Second factor invalid", Never;
     /// The refresh token is unknown or has expired, or its session has ended. Log in again.
     RefreshTokenInvalid = "refresh_token_invalid", 401, "Refresh token invalid", AfterLogin;
-    /// The refresh token was used before, and so was what it was exchanged for, so it may have been stolen: its whole session is
-    /// revoked. Log in again.
+    /// The refresh token was used before, and so was what it was exchanged for, or it was exchanged with another `attempt`, so it may have
+    /// been stolen: its whole session is revoked. Log in again.
     RefreshTokenReused = "refresh_token_reused", 401, "Refresh token reused", AfterLogin;
     /// The member was deactivated by an administrator.
     MemberDeactivated = "member_deactivated", 403, "Member deactivated", Never, closes Deactivated;

@@ -20,8 +20,8 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 pub use self::{
     admin::{
         ActiveChange, AddressAllowed, AddressRequest, AdminMember, AdminMemberPage, AdminMembersQuery, AuditAction,
-        AuditEntry, AuditPage, Disconnected, MailStats, MemberStatus, NodeStats, RoleChange, ServerStats, StoreStats,
-        SuspensionChange, TierChange,
+        AuditEntry, AuditPage, AuditQuery, Disconnected, MailStats, MemberStatus, NodeStats, RoleChange, ServerStats,
+        StoreStats, SuspensionChange, TierChange,
     },
     auth::{
         AuthResponse, DeviceProof, ForgotPasswordRequest, LoginRequest, LogoutRequest, PasswordChange, RefreshRequest,
@@ -43,7 +43,7 @@ pub use self::{
     },
     second_factor::{
         RecoveryCodes, RecoveryCodesRequest, SecondFactor, SecondFactorConfirmation, SecondFactorDisabling,
-        SecondFactorEnrolment, SecondFactorRequest, StepUpRequest,
+        SecondFactorEnabled, SecondFactorEnrolment, SecondFactorRequest, StepUpRequest,
     },
     sessions::{DeviceInfo, Session, SessionList, SessionRename},
     setup::{SetupRequest, SetupState},

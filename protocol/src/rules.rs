@@ -2,7 +2,11 @@
 
 use std::fmt::Display;
 
-use crate::{PhotoName, limits, shown};
+use crate::{
+    PhotoName, limits,
+    rest::auth::{ATTEMPT_MAX_CHARS, ATTEMPT_MIN_CHARS},
+    shown,
+};
 
 /// A length in characters.
 pub(crate) fn chars(least: usize, most: usize) -> impl FnOnce(&str, &()) -> garde::Result {
@@ -11,6 +15,15 @@ pub(crate) fn chars(least: usize, most: usize) -> impl FnOnce(&str, &()) -> gard
         false if least == 0 => Err(garde::Error::new(format!("at most {most} characters"))),
         false => Err(garde::Error::new(format!("{least} to {most} characters"))),
     }
+}
+
+/// What a client calls the exchange of a refresh token: random, so not shorter than it takes that nobody guesses it.
+pub(crate) fn attempt(value: &str, (): &()) -> garde::Result {
+    let allowed = |char: char| char.is_ascii_alphanumeric() || matches!(char, '-' | '_');
+    if (ATTEMPT_MIN_CHARS..=ATTEMPT_MAX_CHARS).contains(&value.len()) && value.chars().all(allowed) {
+        return Ok(());
+    }
+    Err(garde::Error::new(format!("{ATTEMPT_MIN_CHARS} to {ATTEMPT_MAX_CHARS} of A to Z, a to z, 0 to 9, - and _")))
 }
 
 /// A whole number within bounds.

@@ -235,7 +235,7 @@ impl Foundation {
     /// What follows from changes, and what that takes.
     pub(super) fn effects(&self, photos: Objects, post: &Arc<Post>) -> Arc<Effects> {
         let Settings { connections, listen, .. } = &self.settings;
-        let Store { members, conversations, jobs, .. } = &self.store;
+        let Store { members, conversations, jobs, audit, .. } = &self.store;
         let events = Events::new(Arc::clone(&self.hub), self.uplink.clone(), Arc::clone(&self.metrics));
         let events = match &self.store.fleet {
             Some(_) => {
@@ -259,6 +259,7 @@ impl Foundation {
             store: Arc::clone(jobs),
             members: Arc::clone(members),
             album: Arc::clone(&album),
+            audit: Arc::clone(audit),
             clock: Arc::clone(&self.world.clock),
             metrics: Arc::clone(&self.metrics),
             wanted: Notify::new(),
@@ -343,7 +344,8 @@ impl Foundation {
 
     /// Who may come in.
     fn registration(&self, effects: &Arc<Effects>) -> Arc<Registration> {
-        let Settings { listen, registration, .. } = &self.settings;
+        let Settings { listen, registration, auth, .. } = &self.settings;
+        let with_factor = auth.admin_second_factor == SecondFactorPolicy::Required;
         let members = || Arc::clone(&self.store.members);
         let policy = self.settings.who_registers().0;
         let invitations = Invitations {
@@ -364,7 +366,7 @@ impl Foundation {
             policy,
             invitations: Arc::new(invitations),
             shares: Shares::new(&self.metrics),
-            applications: Arc::new(Applications::new(members(), effects.events.clone())),
+            applications: Arc::new(Applications::new(members(), effects.events.clone(), with_factor)),
         })
     }
 

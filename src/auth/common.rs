@@ -18,7 +18,7 @@ pub fn weakness(password: &str, name: &str, email: &str) -> Option<&'static str>
     let local = email.split('@').next().unwrap_or_default();
     let squeezed = |text: &str| text.split_whitespace().collect::<String>();
     if is_common(&password) {
-        Some("must not be one of the most common passwords")
+        Some("is one of the most common passwords; take another")
     } else if [email.as_str(), local].contains(&password.as_str())
         || squeezed(&password) == squeezed(&name.to_lowercase())
     {

@@ -9,7 +9,7 @@ use std::{
 use protocol::Timestamp;
 use quick_cache::sync::Cache;
 
-use crate::store::members::email_key;
+use crate::store::members::{MemberRecord, email_key};
 
 /// Logins that are remembered, about 50 bytes each; the oldest unused ones are forgotten.
 const REMEMBERED: usize = 10_000;
@@ -36,38 +36,54 @@ impl Familiar {
         created_at.after(OLD_ENOUGH) <= now
     }
 
-    /// Remembers that the member with this e-mail address has logged in from `address`, if the account is not a new one.
-    pub fn remember(&self, email: &str, address: IpAddr, created_at: Timestamp, now: Timestamp) {
-        if Self::is_old_enough(created_at, now) {
-            self.logins.insert(self.key(email, address), ());
+    /// Remembers that the member with this e-mail address has logged in from `address` with credentials (their
+    /// [`MemberRecord::credentials`]), if the account is not a new one.
+    pub fn remember(&self, member: &MemberRecord, address: IpAddr, now: Timestamp) {
+        if Self::is_old_enough(member.profile.created_at, now) {
+            self.logins.insert(self.key(&member.profile.email, member.credentials, address), ());
         }
     }
 
-    /// Whether they have. Says nothing about whether there is such a member to who asks from anywhere else.
+    /// Whether the member with an e-mail address, if there is one, has logged in from `address` with the credentials that they have now: whoever
+    /// has known former ones is a stranger. Says nothing about whether there is such a member to who asks from anywhere else.
     #[must_use]
-    pub fn knows(&self, email: &str, address: IpAddr) -> bool {
-        self.logins.get(&self.key(email, address)).is_some()
+    pub fn knows(&self, email: &str, member: Option<&MemberRecord>, address: IpAddr) -> bool {
+        let credentials = member.map_or(0, |member| member.credentials);
+        self.logins.get(&self.key(email, credentials, address)).is_some()
     }
 
-    fn key(&self, email: &str, address: IpAddr) -> u64 {
-        self.hasher.hash_one((email_key(email), address))
+    fn key(&self, email: &str, credentials: u64, address: IpAddr) -> u64 {
+        self.hasher.hash_one((email_key(email), credentials, address))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use protocol::{MemberId, model::UserType};
+
     use super::*;
+    use crate::store::members::NewMember;
+
+    fn member(email: &str, created_at: Timestamp) -> MemberRecord {
+        let (name, password_hash) = ("Ana".to_owned(), String::new());
+        let (id, email) = (MemberId::from_bytes([1; 12]), email.to_owned());
+        let (user_type, language, must_verify) = (UserType::Member, None, false);
+        NewMember { id, name, email, password_hash, user_type, created_at, language, must_verify }.into_record()
+    }
 
     #[test]
     fn a_login_of_an_account_that_is_not_new_is_remembered_for_its_member_and_its_address() {
         let (familiar, [home, elsewhere]) =
             (Familiar::default(), ["192.0.2.1", "192.0.2.2"].map(|a| a.parse().unwrap()));
         let (created, day) = (Timestamp::from_millis(1_795_370_633_120), Duration::from_secs(86_400));
-        familiar.remember("Ana@Example.com ", home, created, created.after(day));
-        familiar.remember("ben@example.com", home, created, created.after(day / 2));
-        assert!(familiar.knows("ana@example.com", home));
-        assert!(!familiar.knows("ana@example.com", elsewhere));
-        assert!(!familiar.knows("ben@example.com", home), "the account is new");
-        assert!(!familiar.knows("eva@example.com", home));
+        let [ana, ben] = ["Ana@Example.com", "ben@example.com"].map(|email| member(email, created));
+        familiar.remember(&ana, home, created.after(day));
+        familiar.remember(&ben, home, created.after(day / 2));
+        assert!(familiar.knows("ana@example.com ", Some(&ana), home));
+        assert!(!familiar.knows("ana@example.com", Some(&ana), elsewhere));
+        assert!(!familiar.knows("ben@example.com", Some(&ben), home), "the account is new");
+        assert!(!familiar.knows("eva@example.com", None, home));
+        let replaced = MemberRecord { credentials: 1, ..ana };
+        assert!(!familiar.knows("ana@example.com", Some(&replaced), home), "with a password of before");
     }
 }

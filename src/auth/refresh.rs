@@ -36,7 +36,7 @@ pub fn issue(ids: &Ids) -> RefreshToken {
     RefreshToken::of(&ids.secret::<32>())
 }
 
-/// The hash of a token. A plain one is enough: there is nothing to guess in 256 random bits.
+/// The hash of a token, or of the attempt to exchange one. A plain one is enough: there is nothing to guess in so many random bits.
 #[must_use]
 pub fn hash(token: &str) -> TokenHash {
     Sha256::digest(token.as_bytes()).into()

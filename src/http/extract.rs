@@ -17,7 +17,7 @@ use super::{AppState, address::ClientAddress};
 use crate::{
     failure::Failure,
     service::{
-        accounts::Authorized,
+        accounts::{Authorized, Proved},
         administration::{Admin, ProvedAdmin},
     },
 };
@@ -97,6 +97,18 @@ impl FromRequestParts<AppState> for SignedInAdmin {
         let SignedIn(who) = SignedIn::from_request_parts(parts, state).await?;
         let Peer(from) = Peer::from_request_parts(parts, state).await?;
         Ok(Self(Admin::new(&who, from)?))
+    }
+}
+
+/// A member who has proved within the last 15 minutes who they are.
+pub struct SignedInProved(pub Proved);
+
+impl FromRequestParts<AppState> for SignedInProved {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Failure> {
+        let SignedIn(who) = SignedIn::from_request_parts(parts, state).await?;
+        Ok(Self(Proved::new(&who, state.accounts.clock.now())?))
     }
 }
 

@@ -40,7 +40,7 @@ pub struct Fields {
     pub link: String,
     /// For how many minutes it is good.
     pub minutes: String,
-    /// The device.
+    /// The device, as it calls itself; not named to an address that nobody has shown to be theirs: whoever logs in has chosen it.
     pub device: String,
     /// Whether further devices signed in that no mail tells of.
     pub more: bool,
@@ -134,7 +134,8 @@ fn field(name: &str, language: Language, fields: &Fields) -> Option<String> {
         }
         ("link", ..) => one_line(&fields.link),
         ("minutes", ..) => one_line(&fields.minutes),
-        ("device", ..) => one_line(&fields.device),
+        ("device", ..) if fields.device.is_empty() => String::new(),
+        ("device", ..) => format!(": {}", one_line(&fields.device)),
         ("at", ..) => one_line(&fields.at),
         ("left", ..) => one_line(&fields.left),
         _ => return None,

@@ -1,35 +1,48 @@
 //! The tokens of links. Each is derived from an id and a key that the secret of access tokens gives: whoever reads the database finds the
 //! ids of mails that wait and the hashes of tokens, and can use neither.
 
+use std::net::IpAddr;
+
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use hmac::Mac as _;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    auth::keys::{KeyRing, Keyed, Keys},
-    store::mail::{LinkHash, TokenId},
+    auth::keys::{KeyRing, Keyed, Keys, first_bytes},
+    store::mail::{AskedFrom, LinkHash, TokenId},
 };
 
 /// What the key is derived with, so that it is good for nothing else and says nothing about the secret.
 const LABEL: &[u8] = b"members-book link 1";
 
+/// The same for where links are asked for from.
+const ASKED_LABEL: &[u8] = b"members-book asked 1";
+
 /// Derives tokens.
 pub struct TokenKeys {
     /// Those of former secrets are for mails that waited while the secret was replaced.
     keys: Keys<Keyed>,
+    asked: Keys<Keyed>,
 }
 
 impl TokenKeys {
     /// Those that belong to the secrets of access tokens.
     #[must_use]
     pub fn new(ring: &KeyRing) -> Self {
-        Self { keys: ring.derive(LABEL) }
+        Self { keys: ring.derive(LABEL), asked: ring.derive(ASKED_LABEL) }
     }
 
     /// The token of a new link.
     #[must_use]
     pub fn token(&self, id: TokenId) -> String {
         token(&self.keys.present, id)
+    }
+
+    /// What a network is counted under: whoever reads the database does not learn from it which one it was.
+    #[must_use]
+    pub fn asked(&self, network: IpAddr) -> AskedFrom {
+        let code = self.asked.present.clone().chain_update(network.to_string());
+        AskedFrom(u64::from_be_bytes(first_bytes(code)))
     }
 
     /// The tokens that a link may have been made with, the likeliest first.

@@ -1,17 +1,17 @@
-//! Accounts: register, log in; who a token speaks for.
+//! Accounts: register; who a token speaks for.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use protocol::{
     ErrorCode, MemberId, SessionId, Timestamp,
     model::UserType,
-    rest::{AuthResponse, Language, LoginRequest, RegisterRequest},
+    rest::{AuthResponse, Language, RegisterRequest},
 };
 
 use tokio::sync::Semaphore;
 
 use super::{
-    audit::{AuditTrail, WrongFactor},
+    audit::AuditTrail,
     codes::Codes,
     effects::Effects,
     enrolment::Enrolment,
@@ -26,7 +26,6 @@ use crate::{
         AccessTokens, DeviceProofs, Familiar, Source, Stale,
         access::Verified,
         device::{DeviceNumber, Holder},
-        password::Verdict,
         refresh::Successors,
     },
     clock::Clock,
@@ -36,6 +35,7 @@ use crate::{
     sources::subscriber,
     store::{
         MemberStore,
+        changes::Actor,
         members::{MemberRecord, Standing},
         turns::Caller,
     },
@@ -45,8 +45,6 @@ use crate::{
 
 /// Passwords that are hashed anew at the same time, after their logins.
 pub const REHASHED_AT_ONCE: usize = 4;
-/// Hashes with which the password of one login is compared at most: one that is replaced while a session is started is looked at again.
-const PASSWORDS_LOOKED_AT: u32 = 3;
 
 /// Links that are sent again at the same time, after their logins.
 pub const REMINDED_AT_ONCE: usize = 64;
@@ -66,6 +64,38 @@ pub struct Authorized {
     pub proved_at: Timestamp,
     /// When the token expires.
     pub expires_at: Timestamp,
+}
+
+impl Authorized {
+    /// They, as who asks for a change, from an address.
+    #[must_use]
+    pub const fn asks_from(&self, address: IpAddr) -> Actor {
+        Actor { member: Some(self.member), session: Some(self.session), address: Some(address) }
+    }
+}
+
+/// Somebody who has proved a short while ago that they are who they say, for what does much harm in the hands of somebody who has found a
+/// device unlocked, or a token. There is no way to get one but [`Proved::new`].
+#[derive(Debug, Clone, Copy)]
+pub struct Proved(Authorized);
+
+/// How long a proof is good.
+const PROOF: Duration = Duration::from_secs(15 * 60);
+
+impl Proved {
+    /// Takes a signed-in member for one who has proved who they are.
+    ///
+    /// # Errors
+    /// `step_up_required`.
+    pub fn new(who: &Authorized, now: Timestamp) -> Result<Self, Failure> {
+        if now < who.proved_at.after(PROOF) { Ok(Self(*who)) } else { Err(ErrorCode::StepUpRequired.into()) }
+    }
+
+    /// Who it is.
+    #[must_use]
+    pub const fn who(&self) -> &Authorized {
+        &self.0
+    }
 }
 
 /// What has become of a registration.
@@ -181,115 +211,18 @@ impl Accounts {
         self.log_in_as(member, device, from).await.map(|tokens| Registered::In(Box::new(tokens)))
     }
 
-    /// Logs a member in. A session is started only while the password is the one that was given.
-    ///
-    /// # Errors
-    /// `invalid_credentials` for an unknown address, a wrong password and an address that is not shown to be the member's alike;
-    /// `member_deactivated`, `member_suspended`, `approval_pending`, `second_factor_required` and `second_factor_invalid` only to whom
-    /// knows the password; a rate limit, or the store.
-    pub async fn log_in(self: &Arc<Self>, request: LoginRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
-        self.logins.check(&subscriber(from))?;
-        let member = self.members.by_email(Caller::Address(subscriber(from)), &request.email).await?;
-        let address = subscriber(from);
-        let known = self.known_device(member.as_ref(), request.device_proof.as_deref());
-        let is_familiar = self.familiar.knows(&request.email, address);
-        let allowance = match known {
-            Some(device) => Allowance::of_device(device),
-            None if is_familiar => Allowance::of_address(&request.email, address),
-            None => Allowance::of_strangers(&request.email),
-        };
-        self.guesses.take(allowance)?;
-        let source = Source { address, familiar: is_familiar || known.is_some() };
-        let hash = member.as_ref().map(|member| member.password_hash.clone());
-        let (passwords, password) = (&self.enrolment.passwords, request.password.clone());
-        let verified = if member.as_ref().is_some_and(|member| self.has_to_verify(member)) {
-            // They are refused in any case, and it takes as long in any case.
-            passwords.verify_in_full(password, hash, source).await
-        } else {
-            passwords.verify(password, hash, source).await
-        };
-        let mut verdict = verified.inspect_err(|_| self.guesses.give_back(allowance))?;
-        let mut member = self.right(member, verdict, from).inspect_err(|_| self.guesses.was_wrong(allowance))?;
-        if self.has_to_verify(&member) {
-            // As with a wrong one, in everything.
-            self.guesses.was_wrong(allowance);
-            self.remind_to_verify(&member);
-            return Err(self.unknown());
-        }
-        match member.second_factor {
-            None => self.guesses.forgive(allowance),
-            // The password alone gives back what this try has cost, and nothing of those before.
-            Some(_) => self.guesses.give_back(allowance),
-        }
-        self.stands(member.profile.standing(self.clock.now()))?;
-        self.check_second_factor(&member, request.second_factor.as_deref(), allowance, from).await?;
-        let mut attempts = 0;
-        let answer = loop {
-            let started = self.log_in_from(member.clone(), request.device.clone(), known.is_some(), from).await?;
-            if let Some(answer) = started {
-                break answer;
-            }
-            // Hashed anew at another cost, or changed: only the new hash tells which.
-            attempts += 1;
-            let found = self.members.by_id(Caller::Member(member.profile.id), member.profile.id).await?;
-            let found = found.filter(|_| attempts < PASSWORDS_LOOKED_AT);
-            let hash = found.as_ref().map(|member| member.password_hash.clone());
-            verdict = self.enrolment.passwords.verify(request.password.clone(), hash, source).await?;
-            member = self.right(found, verdict, from)?;
-        };
-        self.check_factor_is_the_same(&member, &answer).await?;
-        if verdict == Verdict::Outdated {
-            self.rehash(&member, request.password, source);
-        }
-        self.familiar.remember(&request.email, address, member.profile.created_at, self.clock.now());
-        // A device stays the one that it is.
-        let number = known.unwrap_or_else(|| self.ids.secret());
-        Ok(AuthResponse { device_proof: Some(self.proofs.issue(Holder::from(&member), number)), ..answer })
-    }
-
     /// Where a password of a member comes from who is known by something else than it, such as their session.
     pub(super) fn source_of(&self, member: &MemberRecord, from: IpAddr) -> Source {
         let familiar = Familiar::is_old_enough(member.profile.created_at, self.clock.now());
         Source { address: subscriber(from), familiar }
     }
 
-    /// The member whose password was given.
-    ///
-    /// # Errors
-    /// `invalid_credentials` if it was not, or there is nobody.
-    fn right(&self, member: Option<MemberRecord>, verdict: Verdict, from: IpAddr) -> Result<MemberRecord, Failure> {
-        if verdict == Verdict::Wrong {
-            self.audit.login_failed(member.as_ref(), WrongFactor::Password, from);
-        }
-        member.filter(|_| verdict != Verdict::Wrong).ok_or_else(|| self.unknown())
-    }
-
-    /// The device on which somebody logs in, if the member has before. Whoever is unknown takes as long.
-    fn known_device(&self, member: Option<&MemberRecord>, proof: Option<&str>) -> Option<DeviceNumber> {
-        let holder = member.map_or(Holder::NOBODY, Holder::from);
-        proof.and_then(|proof| self.proofs.device(holder, proof)).filter(|_| member.is_some())
-    }
-
-    /// What the device from which a password was just replaced proves itself with from now on. Wrong passwords that its number has tried
-    /// are forgiven, and codes of a second factor are not: a number that others do not choose keeps them counted however often the password
-    /// is replaced.
-    pub(super) fn proof_with_new_password(&self, member: &MemberRecord, number: DeviceNumber) -> String {
+    /// What the device at which credentials were just replaced proves itself with from now on. Wrong passwords that its number has tried
+    /// are forgiven, and codes of a second factor are not: a number that others do not choose keeps them counted however often
+    /// credentials are replaced.
+    pub(super) fn new_proof(&self, member: &MemberRecord, number: DeviceNumber) -> String {
         self.guesses.forgive(Allowance::of_device(number));
         self.proofs.issue(Holder::from(member), number)
-    }
-
-    /// Hashes a password that was right at the cost of new ones, while its member goes on. Done at the next login if it
-    /// cannot be done now.
-    fn rehash(self: &Arc<Self>, member: &MemberRecord, password: String, source: Source) {
-        let Ok(place) = Arc::clone(&self.rehashing).try_acquire_owned() else { return };
-        let (accounts, id, former) = (Arc::clone(self), member.profile.id, member.password_hash.clone());
-        drop(self.supervisor.once("rehash", async move {
-            let _place = place;
-            let Ok(hash) = accounts.enrolment.passwords.hash(password, source).await else { return };
-            if let Err(error) = accounts.members.replace_hash(id, former, hash).await {
-                tracing::warn!(member = %id, %error, "a password keeps its former hash");
-            }
-        }));
     }
 
     /// Checks an access token: who it speaks for, and that its session and member are still good. The first use of one says that it
@@ -338,7 +271,7 @@ impl Accounts {
     ///
     /// # Errors
     /// Why not.
-    fn stands(&self, standing: Standing) -> Result<(), Failure> {
+    pub(super) fn stands(&self, standing: Standing) -> Result<(), Failure> {
         match standing {
             Standing::Active => Ok(()),
             Standing::Deactivated => Err(self.denied(ErrorCode::MemberDeactivated)),

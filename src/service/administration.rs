@@ -7,15 +7,25 @@ use protocol::{
     model::{Tier, UserType},
     rest::{
         AddressAllowed, AdminMember, AdminMemberPage, AdminMembersQuery, AuditAction, AuditEntry, AuditPage,
-        Disconnected, MailStats, NodeStats, PageQuery, ServerStats, SessionList, StoreStats, page_size,
+        AuditQuery, Disconnected, MailStats, NodeStats, PageQuery, ServerStats, SessionList, StoreStats, page_size,
     },
 };
 use serde_json::{Value, json};
 use tokio::{sync::Mutex, time::Instant};
 
 use super::{
-    accounts::Authorized, applications::Applications, audit::AuditTrail, decisions::until_known, directory::page_of,
-    fleet::Fleet, own_node::OwnNode, pages, post::Post, profiles::Profiles, sessions::Sessions, views,
+    accounts::{Authorized, Proved},
+    applications::Applications,
+    audit::AuditTrail,
+    decisions::until_known,
+    directory::page_of,
+    fleet::Fleet,
+    own_node::OwnNode,
+    pages,
+    post::Post,
+    profiles::Profiles,
+    sessions::Sessions,
+    views,
 };
 use crate::{
     clock::Clock,
@@ -23,7 +33,7 @@ use crate::{
     hub::Hub,
     store::{
         Store,
-        audit::{AuditPlace, AuditRecord},
+        audit::{AuditFilter, AuditFound, AuditMoment, AuditRecord},
         changes::{Actor, Change},
         members::{Filter, MemberRecord, Rejected, Suspension},
         turns::Caller,
@@ -41,7 +51,7 @@ impl Admin {
     /// `forbidden`, or `second_factor_missing` where the club demands one.
     pub fn new(who: &Authorized, from: IpAddr) -> Result<Self, Failure> {
         match who.user_type {
-            UserType::Admin => Ok(Self(Actor { member: Some(who.member), address: Some(from) }, who.session)),
+            UserType::Admin => Ok(Self(who.asks_from(from), who.session)),
             UserType::Member if who.lacks_second_factor => Err(ErrorCode::SecondFactorMissing.into()),
             UserType::Member => Err(ErrorCode::Forbidden.into()),
         }
@@ -65,9 +75,6 @@ impl Admin {
 #[derive(Debug, Clone, Copy)]
 pub struct ProvedAdmin(Admin);
 
-/// How long a proof is good.
-const PROOF: Duration = Duration::from_secs(15 * 60);
-
 impl ProvedAdmin {
     /// Takes a signed-in member for an administrator who has proved who they are.
     ///
@@ -75,7 +82,7 @@ impl ProvedAdmin {
     /// Those of [`Admin::new`], or `step_up_required`.
     pub fn new(who: &Authorized, from: IpAddr, now: Timestamp) -> Result<Self, Failure> {
         let admin = Admin::new(who, from)?;
-        if now < who.proved_at.after(PROOF) { Ok(Self(admin)) } else { Err(ErrorCode::StepUpRequired.into()) }
+        Proved::new(who, now).map(|_| Self(admin))
     }
 }
 
@@ -322,10 +329,13 @@ impl Administration {
         self.sessions.end_all(member).await
     }
 
-    /// Looks that there is a member, who has not left.
+    /// Looks that there is a member, who has not left and does not still wait to come in: of those there is nothing to see or to end.
     async fn present(&self, by: Actor, member: MemberId) -> Result<(), Failure> {
         let found = self.store.members.by_id(by.member.map_or(Caller::System, Caller::Member), member).await?;
-        found.filter(|record| !record.is_erased).map(drop).ok_or_else(|| ErrorCode::MemberNotFound.into())
+        found
+            .filter(|record| !record.is_erased && !record.profile.is_unknown())
+            .map(drop)
+            .ok_or_else(|| ErrorCode::MemberNotFound.into())
     }
 
     /// What the nodes and their store have at the moment, or had a second ago. Nodes that do not answer within half a second are missing
@@ -373,16 +383,23 @@ impl Administration {
         })
     }
 
-    /// A page of the audit log, the newest entries first. That it was read is in the log after it.
+    /// A page of those entries of the audit log that were asked for, the newest first. That it was read is in the log after it.
     ///
     /// # Errors
     /// A bad cursor, or the store: what is not in the audit log is not given.
-    pub async fn audit(&self, admin: Admin, page: &PageQuery) -> Result<AuditPage, Failure> {
-        let limit = page_size(page.limit);
-        let before: Option<u64> = pages::decode(page.cursor.as_deref())?;
-        let mut entries = self.store.audit.entries(before.map(AuditPlace), limit + 1).await?;
-        let next = pages::cut(&mut entries, limit, |(AuditPlace(place), _)| *place);
-        self.audit.read(admin.actor(), None, json!({ "read": "audit", "count": entries.len() })).await?;
+    pub async fn audit(&self, admin: Admin, query: AuditQuery, page: &PageQuery) -> Result<AuditPage, Failure> {
+        let AuditQuery { action, actor_id: actor, target_id: target, since, until } = query;
+        let filter = AuditFilter { actor, target, action, since, until };
+        let before: Option<AuditMoment> = pages::decode(page.cursor.as_deref())?;
+        let AuditFound { entries, next } = self.store.audit.page(filter, before, page_size(page.limit)).await?;
+        let next = next.as_ref().map(pages::encode);
+        let count = entries.len();
+        let details = if query == AuditQuery::default() {
+            json!({ "read": "audit", "count": count })
+        } else {
+            json!({ "read": "audit", "filter": query, "count": count })
+        };
+        self.audit.read(admin.actor(), None, details).await?;
         Ok(AuditPage { entries: entries.into_iter().map(|(_, record)| entry(record)).collect(), next })
     }
 

@@ -44,15 +44,17 @@ struct Wanted {
 pub struct Applications {
     members: Arc<dyn MemberStore>,
     events: Events,
+    /// Whether only administrators with a second factor are ones.
+    with_factor: bool,
     wanted: Mutex<Wanted>,
     notify: Notify,
 }
 
 impl Applications {
-    /// Those of a store, told with these events.
+    /// Those of a store, told with these events; if the club demands a second factor of administrators, only to those who have one.
     #[must_use]
-    pub fn new(members: Arc<dyn MemberStore>, events: Events) -> Self {
-        Self { members, events, wanted: Mutex::default(), notify: Notify::new() }
+    pub fn new(members: Arc<dyn MemberStore>, events: Events, with_factor: bool) -> Self {
+        Self { members, events, with_factor, wanted: Mutex::default(), notify: Notify::new() }
     }
 
     /// How many wait. `by` is who asks.
@@ -96,7 +98,7 @@ impl Applications {
         let waiting = u32::try_from(self.members.count_waiting(Caller::System).await?).unwrap_or(u32::MAX);
         let frame = ServerFrame::Applications(server::Applications { waiting });
         if everybody {
-            let admins: Vec<MemberId> = self.members.admins(TOLD_MAX).await?;
+            let admins: Vec<MemberId> = self.members.admins(TOLD_MAX, self.with_factor).await?;
             self.events.to_members(&admins, None, &frame);
         } else if waiting > 0 {
             let arrived: Vec<Arc<Connection>> = arrived.iter().filter_map(Weak::upgrade).collect();

@@ -87,7 +87,7 @@ impl AuditTrail {
     ) -> Result<(), StoreError> {
         // Nobody reads or exports on the command line.
         let Some(target) = target.or(by.member) else { return Ok(()) };
-        let Actor { member: actor, address } = by;
+        let Actor { member: actor, address, .. } = by;
         self.append(&AuditRecord { at: self.clock.now(), actor, action, target, details, address }).await
     }
 

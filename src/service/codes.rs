@@ -79,7 +79,7 @@ impl Codes {
             Changed::Done { .. } => true,
             Changed::Stale | Changed::NotFound => false,
             // It takes nobody's role, and is not given up here.
-            Changed::LastAdmin | Changed::GivenUp => return Err(StoreError::Timeout.into()),
+            Changed::LastAdmin | Changed::GivenUp | Changed::Overtaken(_) => return Err(StoreError::Timeout.into()),
         };
         self.count(was_good.then_some(is_recovery));
         Ok(was_good)

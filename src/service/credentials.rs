@@ -15,7 +15,7 @@ use super::{
 use crate::{
     auth::{common::weakness, password::Verdict},
     failure::Failure,
-    store::changes::{Actor, Change},
+    store::changes::Change,
     telemetry::Metrics,
 };
 
@@ -55,19 +55,19 @@ impl Credentials {
         self.attempts.check(&who.member)?;
         let source = self.accounts.source_of(&record, from);
         let passwords = &self.accounts.enrolment.passwords;
-        let former = record.password_hash;
-        if passwords.verify(current_password, Some(former.clone()), source).await? == Verdict::Wrong {
+        let credentials = record.credentials;
+        if passwords.verify(current_password, Some(record.password_hash), source).await? == Verdict::Wrong {
             return Err(wrong());
         }
         let hash = passwords.hash(new_password, source).await?;
-        let by = Actor { member: Some(who.member), address: Some(from) };
-        let change = Change::Password { former, hash, keep: Some(who.session) };
-        // Another request has changed it meanwhile: what was given is the present one no more.
+        let by = who.asks_from(from);
+        let change = Change::Password { credentials, hash, keep: Some(who.session) };
+        // Another request has changed it meanwhile: what was given is the present one no more. Or it has ended this session.
         let changed = self.profiles.apply(who.member, change, by).await;
         let changed = changed.map_err(|failure| if failure.code == ErrorCode::Stale { wrong() } else { failure })?;
         tracing::info!(member = %who.member, "password changed");
         // One for each session, however often it does so.
-        let device_proof = self.accounts.proof_with_new_password(&changed, *who.session.as_bytes());
+        let device_proof = self.accounts.new_proof(&changed, *who.session.as_bytes());
         Ok(DeviceProof { device_proof })
     }
 

@@ -188,7 +188,7 @@ impl Demo {
         let record = self.store.members.by_id(Caller::System, *id).await?.ok_or_else(missing)?;
         let password = self.password();
         let hash = self.hash(&password).await?;
-        let change = Change::Password { former: record.password_hash, hash, keep: None };
+        let change = Change::Password { credentials: record.credentials, hash, keep: None };
         let (by, at) = (Actor::default(), self.clock.now());
         self.store.members.change(*id, change, by, at, CancellationToken::new()).await?;
         Ok(Login { email: person.email(), password })

@@ -16,7 +16,6 @@ use crate::{
     failure::Failure,
     store::{
         MemberStore,
-        changes::Actor,
         members::{Contact, DirectoryPosition, Filter, MemberRecord},
         turns::Caller,
     },
@@ -104,7 +103,7 @@ impl Directory {
         let Some(first) = more.next() else { return Ok(()) };
         // An entry about one member is found by them.
         let of = (found.len() == 1).then_some(first.profile.id);
-        let by = Actor { member: Some(who.member), address: Some(from) };
+        let by = who.asks_from(from);
         self.audit.read(by, of, json!({ "read": what, "count": 1 + more.count() })).await?;
         Ok(())
     }

@@ -92,7 +92,7 @@ pub fn of_change(before: Option<&MemberRecord>, after: &MemberRecord) -> Vec<Eff
         effects.extend(former.map(|photo| Effect::HidePhoto(member, photo)));
         effects.extend(now.map(|photo| Effect::ShowPhoto(member, photo)));
     }
-    if former != now || before.is_none() {
+    if former != now || before.is_none_or(|before| before.is_erased != after.is_erased) {
         effects.push(Effect::DoJobs);
     }
     if before.is_none_or(|before| visibly_differ(before, after)) {

@@ -84,7 +84,7 @@ impl Enrolment {
     /// `already_set_up` if there is one, `email_taken`, `overloaded`, or the store.
     pub async fn create_first_admin(&self, request: RegisterRequest, from: Source) -> Result<MemberRecord, Failure> {
         let member = self.prepare(request, UserType::Admin, from).await?;
-        let by = Actor { member: Some(member.id), address: Some(from.address) };
+        let by = Actor::without_session(member.id, Some(from.address));
         self.members.insert_first_admin(member, by).await?.map_err(|refused| match refused {
             NotFirst::EmailTaken => Failure::of(ErrorCode::EmailTaken),
             NotFirst::HasAdmin => Failure::of(ErrorCode::AlreadySetUp),
@@ -166,7 +166,9 @@ impl Enrolment {
             Changed::Done { after, .. } => Ok(*after),
             Changed::NotFound => Err(ErrorCode::MemberNotFound.into()),
             // What is changed here is neither, and it is not given up.
-            Changed::Stale | Changed::LastAdmin | Changed::GivenUp => Err(ErrorCode::Internal.into()),
+            Changed::Stale | Changed::LastAdmin | Changed::GivenUp | Changed::Overtaken(_) => {
+                Err(ErrorCode::Internal.into())
+            }
         }
     }
 }

@@ -36,8 +36,8 @@ use crate::{
     failure::Failure,
     sources::subscriber,
     store::{
-        AuditStore, MemberStore, RecommendationStore, SessionStore, Store, changes::Actor, members::Standing,
-        sessions::SessionRecord, turns::Caller,
+        AuditStore, MemberStore, RecommendationStore, SessionStore, Store, members::Standing, sessions::SessionRecord,
+        turns::Caller,
     },
     supervisor::Supervisor,
     telemetry::Metrics,
@@ -85,9 +85,10 @@ pub struct Exports {
 
 fn exported(session: SessionRecord, lifetime: Duration) -> ExportedSession {
     let expires_at = session.ends(lifetime);
-    let SessionRecord { id, created_at, revoked_at, device, address, last_used_at, .. } = session;
-    let (device, address) = (device_info(device), address.map(|address| address.to_string()));
-    ExportedSession { id, created_at, revoked_at, device, address, last_used_at, expires_at }
+    let SessionRecord { id, created_at, revoked_at, device, address, last_address, last_used_at, .. } = session;
+    let [address, last_address] = [address, last_address].map(|address| address.map(|address| address.to_string()));
+    let device = device_info(device);
+    ExportedSession { id, created_at, revoked_at, device, address, last_address, last_used_at, expires_at }
 }
 
 /// Writes JSON to whoever reads the export.
@@ -191,7 +192,7 @@ impl Exports {
     ) -> Result<mpsc::Receiver<Part>, Failure> {
         let slots = (self.slots.take(who.member)?, self.addresses.take(subscriber(to))?);
         self.limit.check(&who.member)?;
-        let by = Actor { member: Some(who.member), address: Some(to) };
+        let by = who.asks_from(to);
         self.trail.write(by, AuditAction::Exported, None, json!({})).await?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         let exports = Arc::clone(self);

@@ -97,6 +97,16 @@ impl Tries {
     }
 }
 
+/// A try that was charged, and how it was before: what could not be made, or was right, leaves no trace.
+#[derive(Debug, Clone, Copy)]
+pub struct Charged {
+    allowance: Allowance,
+    cost: u32,
+    at: Instant,
+    /// When the try before it was.
+    before: Option<Instant>,
+}
+
 /// How long to wait after so many.
 fn wait_after(count: u32) -> Duration {
     match count.checked_sub(FREE) {
@@ -141,15 +151,12 @@ impl Guesses {
     ///
     /// # Errors
     /// `rate_limited`, with the time to wait.
-    pub fn take(&self, allowance: Allowance) -> Result<(), Failure> {
-        let now = Instant::now();
-        let wait = self.charge(allowance, self.parts.cost(1), now);
-        if let Some(wait) = wait {
+    pub fn take(&self, allowance: Allowance) -> Result<Charged, Failure> {
+        self.charge(allowance, self.parts.cost(1), Instant::now()).map_err(|wait| {
             self.metrics.rate_limit_hit(Self::NAME);
             let message = "Too many wrong passwords or codes for this account. Wait, or log in on a device on which you have logged in before.";
-            return Err(Failure::new(ErrorCode::RateLimited, message).retry_after(wait));
-        }
-        Ok(())
+            Failure::new(ErrorCode::RateLimited, message).retry_after(wait)
+        })
     }
 
     /// A try that was charged was wrong: other nodes charge it as well.
@@ -166,13 +173,15 @@ impl Guesses {
     }
 
     /// A try was charged that does not count. It could not be made, because too many passwords wait: who floods the server with others must
-    /// not use it up. Or the password was right, and the code is still to come.
-    pub fn give_back(&self, allowance: Allowance) {
+    /// not use it up. Or the password was right, and the code is still to come. All is as if it had not been made, the time to wait
+    /// included, unless there was another one since.
+    pub fn give_back(&self, Charged { allowance, cost, at, before }: Charged) {
         let mut tries = self.lock();
         let Some(known) = tries.get(&allowance).copied() else { return };
-        match known.count.saturating_sub(self.parts.cost(1)) {
+        let last = before.filter(|_| known.last == at).unwrap_or(known.last);
+        match known.count.saturating_sub(cost) {
             0 => drop(tries.remove(&allowance)),
-            count => tries.insert(allowance, Tries { count, ..known }),
+            count => tries.insert(allowance, Tries { count, last }),
         }
     }
 
@@ -187,18 +196,21 @@ impl Guesses {
         self.lock().remove(&allowance);
     }
 
-    /// Counts a try, or says how long to wait.
-    fn charge(&self, allowance: Allowance, cost: u32, now: Instant) -> Option<Duration> {
+    /// Counts a try.
+    ///
+    /// # Errors
+    /// How long to wait.
+    fn charge(&self, allowance: Allowance, cost: u32, now: Instant) -> Result<Charged, Duration> {
         let mut tries = self.lock();
         let known = tries.get(&allowance).copied().filter(|known| known.last + FORGOTTEN_AFTER > now);
         if let Some(known) = known
             && known.next() > now
         {
-            return Some(known.next() - now);
+            return Err(known.next() - now);
         }
         let count = known.map_or(0, |known| known.count).saturating_add(cost);
         tries.insert(allowance, Tries { count, last: now });
-        None
+        Ok(Charged { allowance, cost, at: now, before: known.map(|known| known.last) })
     }
 
     fn lock(&self) -> MutexGuard<'_, Cache<Allowance, Tries>> {
@@ -221,8 +233,8 @@ mod tests {
         let (mut now, mut made) = (start, 0);
         while now < start + time {
             match guesses.charge(allowance, guesses.parts.cost(1), now) {
-                None => made += 1,
-                Some(wait) => now += wait,
+                Ok(_) => made += 1,
+                Err(wait) => now += wait,
             }
         }
         made
@@ -251,20 +263,37 @@ mod tests {
             strangers.of_codes(),
         ];
         for own in others {
-            assert_eq!(guesses.charge(own, 1, now), None);
+            assert!(guesses.charge(own, 1, now).is_ok());
         }
         guesses.forgive(strangers);
-        assert_eq!(guesses.charge(strangers, 1, now), None, "the right password gives it back");
+        assert!(guesses.charge(strangers, 1, now).is_ok(), "the right password gives it back");
     }
 
     #[test]
     fn what_could_not_be_tried_is_given_back() {
         let (guesses, ana) = (guesses(1), Allowance::of_device([7; 12]));
         for _ in 0..100 {
-            assert!(guesses.take(ana).is_ok());
-            guesses.give_back(ana);
+            let charged = guesses.take(ana).unwrap();
+            guesses.give_back(charged);
         }
         assert_eq!(tries_within(&guesses, ana, Instant::now(), Duration::from_secs(1)), FREE);
+    }
+
+    /// Found by reading: who knew the right password and had no code yet waited anew with each login.
+    #[test]
+    fn what_is_given_back_leaves_the_time_to_wait_as_it_was() {
+        let (guesses, ana, start) = (guesses(1), Allowance::of_device([7; 12]), Instant::now());
+        assert_eq!(tries_within(&guesses, ana, start, Duration::from_secs(1)), FREE);
+        let later = start + FIRST_WAIT;
+        let charged = guesses.charge(ana, 1, later).unwrap();
+        assert!(guesses.charge(ana, 1, later).is_err());
+        guesses.give_back(charged);
+        let charged = guesses.charge(ana, 1, later).unwrap();
+        // One that was wrong at another node since keeps its time.
+        guesses.wrong_elsewhere(ana);
+        guesses.give_back(charged);
+        let known = guesses.lock().get(&ana).copied().unwrap();
+        assert_eq!((known.count, known.last < later), (FREE + 1, true));
     }
 
     #[test]
@@ -287,10 +316,11 @@ mod tests {
             Box::new(move |allowance, news| told.lock().unwrap().push((allowance, news)))
         };
         let (guesses, ana) = (Guesses::new(Parts::default(), tell, Arc::new(Metrics::new())), Allowance(7));
-        for _ in 0..3 {
+        for _ in 0..2 {
             guesses.take(ana).unwrap();
         }
-        guesses.give_back(ana);
+        let charged = guesses.take(ana).unwrap();
+        guesses.give_back(charged);
         assert_eq!(*told.lock().unwrap(), [], "two are under way");
         guesses.was_wrong(ana);
         guesses.forgive(ana);

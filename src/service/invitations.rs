@@ -31,7 +31,6 @@ use crate::{
     sources::{network, subscriber},
     store::{
         InvitationStore, MemberStore, StoreError,
-        changes::Actor,
         invitations::{CodeHash, Created, InvitationRecord, NewInvitation as Stored},
         turns::Caller,
     },
@@ -166,7 +165,7 @@ impl Invitations {
         // What only an administrator may make is not made by who is none any more.
         let needs_admin =
             is_admin && (self.policy == InvitationPolicy::Admins || tier != Tier::Disruption || uses != 1);
-        let by = Actor { member: Some(who.member), address: Some(from) };
+        let by = who.asks_from(from);
         let new = Stored { record: record.clone(), most_open, needs_admin, by };
         match until_known(|_| self.store.create(new.clone())).await?.outcome {
             Created::Done => {}
@@ -242,7 +241,7 @@ impl Invitations {
         let found = self.store.by_id(Caller::Member(who.member), id).await?;
         let theirs = |found: &InvitationRecord| who.user_type == UserType::Admin || found.created_by == who.member;
         found.filter(theirs).ok_or(ErrorCode::InvitationNotFound)?;
-        let by = Actor { member: Some(who.member), address: Some(from) };
+        let by = who.asks_from(from);
         let at = self.clock.now();
         let is_there = until_known(|_| self.store.revoke(id, by, at)).await?.outcome;
         if is_there { Ok(()) } else { Err(ErrorCode::InvitationNotFound.into()) }

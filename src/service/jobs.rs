@@ -17,7 +17,8 @@ use crate::{
     clock::Clock,
     failure::Failure,
     store::{
-        JobStore, MemberStore, StoreError,
+        AuditStore, JobStore, MemberStore, StoreError,
+        audit::AuditPlace,
         jobs::{Job, TakenJob},
         turns::Caller,
     },
@@ -39,6 +40,9 @@ const LOUD_FROM: u32 = 10;
 /// Jobs that are looked through to know which photos are to be hidden.
 const KNOWN: usize = 100_000;
 
+/// Parts of the audit log from which one job removes addresses: few enough to be done in time.
+const PARTS_FORGOTTEN: usize = 20;
+
 /// After how long it is looked whether an upload has become a photo: longer than a decision may take to be made.
 pub(super) const UPLOAD_CHECK: Duration = Duration::from_secs(15 * 60);
 
@@ -50,6 +54,8 @@ pub struct Jobs {
     pub members: Arc<dyn MemberStore>,
     /// Their photos.
     pub album: Arc<Album>,
+    /// The audit log.
+    pub audit: Arc<dyn AuditStore>,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
     /// Counts.
@@ -112,8 +118,7 @@ impl Jobs {
         let waiting = self.store.waiting(KNOWN).await?;
         self.metrics.jobs_waiting.set(i64::try_from(waiting.len()).unwrap_or(i64::MAX));
         // A photo that somebody has is in none of them: what makes it theirs cancels both kinds.
-        let photo = |(Job::DeletePhoto { member, photo } | Job::CheckUpload { member, photo }): &Job| (*member, *photo);
-        let gone: HashSet<(MemberId, PhotoName)> = waiting.iter().map(|(job, _)| photo(job)).collect();
+        let gone: HashSet<(MemberId, PhotoName)> = waiting.iter().filter_map(|(job, _)| job.photo()).collect();
         self.album.hide_exactly(&gone, waiting.len() < KNOWN, since);
         Ok(waiting.first().map_or(LOOK, |(_, due)| due.since(now)).min(LOOK))
     }
@@ -128,7 +133,7 @@ impl Jobs {
         let (kind, attempts) = (taken.job.kind(), taken.attempts);
         let outcome = timeout(PATIENCE, self.perform(taken.job)).await;
         let (_turn, problem) = match outcome {
-            Ok(Ok(turn)) => (Some(turn), None),
+            Ok(Ok(turn)) => (turn, None),
             Ok(Err(failure)) => (None, Some(failure.message)),
             Err(_) => (None, Some("it took too long".to_owned())),
         };
@@ -149,9 +154,27 @@ impl Jobs {
         }
     }
 
-    /// Does a job. The turn is held until it is known to be finished: until then it cannot be written anew.
-    async fn perform(&self, job: Job) -> Result<DecisionTurn<MemberId>, Failure> {
-        let (Job::DeletePhoto { member, photo } | Job::CheckUpload { member, photo }) = job;
+    /// Does a job. The turn, if it needs one, is held until it is known to be finished: until then it cannot be written anew.
+    async fn perform(&self, job: Job) -> Result<Option<DecisionTurn<MemberId>>, Failure> {
+        match job {
+            Job::DeletePhoto { member, photo } | Job::CheckUpload { member, photo } => {
+                self.delete_photo(member, photo).await.map(Some)
+            }
+            Job::ForgetAddresses { member, after } => self.forget_addresses(member, after).await.map(|()| None),
+        }
+    }
+
+    /// Removes the addresses of a member from some of the audit log, each part in a short transaction of its own. The rest is a job that is
+    /// written before this one is finished: whoever goes on after a crash does no part twice but those of this job.
+    async fn forget_addresses(&self, member: MemberId, mut after: AuditPlace) -> Result<(), Failure> {
+        for _ in 0..PARTS_FORGOTTEN {
+            let Some(next) = self.audit.forget_addresses(member, after).await? else { return Ok(()) };
+            after = next;
+        }
+        Ok(self.store.add(Job::ForgetAddresses { member, after }, self.clock.now()).await?)
+    }
+
+    async fn delete_photo(&self, member: MemberId, photo: PhotoName) -> Result<DecisionTurn<MemberId>, Failure> {
         let turn = self.album.turn(member).await?;
         let record = self.members.by_id(Caller::System, member).await?;
         // It may be theirs again by now.

@@ -5,7 +5,8 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
-//! | [`accounts`], [`enrolment`] | register, log in, who a token speaks for; making a member |
+//! | [`accounts`], [`enrolment`] | register, who a token speaks for; making a member |
+//! | [`login`] | what somebody shows who logs in |
 //! | [`session_tokens`] | starting a session, exchanging its refresh token |
 //! | [`sessions`] | where members are signed in, ending that, logging out |
 //! | [`credentials`] | changing the password |
@@ -80,6 +81,7 @@ pub mod jobs;
 pub mod kicks;
 pub mod leaving;
 pub mod limiter;
+mod login;
 pub mod messaging;
 pub mod own_node;
 pub mod pages;

@@ -13,7 +13,7 @@ mod compose;
 mod worker;
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -28,9 +28,10 @@ use crate::{
     failure::Failure,
     ids::Ids,
     mail::{TokenKeys, Transport, tokens},
+    sources::network,
     store::{
         MailStore, MemberStore,
-        mail::{Expired, GoodLink, LinkHash, Mail, NewLink, Purpose, TokenId},
+        mail::{AskedFrom, Expired, GoodLink, LinkHash, Mail, NewLink, Purpose, TokenId},
         members::MemberRecord,
         turns::Caller,
     },
@@ -151,12 +152,24 @@ impl Post {
         Ok(())
     }
 
+    /// What links that are asked for from an address are counted under: its network.
+    #[must_use]
+    pub fn asked(&self, from: IpAddr) -> AskedFrom {
+        self.keys.asked(network(from))
+    }
+
     /// Has a link sent to a member, again if they have one that is good for a while yet, unless they had too many lately.
     ///
     /// # Errors
     /// `overloaded` when too many mails wait, or the store.
-    pub async fn send_link(&self, by: Caller, member: MemberId, purpose: Purpose) -> Result<(), Failure> {
-        if !self.store.issue(by, self.new_link(member, purpose)).await? {
+    pub async fn send_link(
+        &self,
+        by: Caller,
+        member: MemberId,
+        purpose: Purpose,
+        asked: AskedFrom,
+    ) -> Result<(), Failure> {
+        if !self.store.issue(by, self.new_link(member, purpose, asked)).await? {
             tracing::info!(%member, purpose = purpose.as_str(), "no link is sent: the member had too many lately");
         }
         self.wake();
@@ -186,10 +199,10 @@ impl Post {
 
     /// A link for a member that is to be stored, and is sent once it is.
     #[must_use]
-    pub fn new_link(&self, member: MemberId, purpose: Purpose) -> NewLink {
+    pub fn new_link(&self, member: MemberId, purpose: Purpose, asked: AskedFrom) -> NewLink {
         let token = TokenId(self.ids.secret());
         let hash = tokens::hash(&self.keys.token(token));
-        NewLink { member, purpose, token, hash, at: self.clock.now() }
+        NewLink { member, purpose, token, hash, asked, at: self.clock.now() }
     }
 
     /// Forgets who has their whole allowance of notices. To be called now and then.

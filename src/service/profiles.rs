@@ -11,7 +11,7 @@ use protocol::{
 use serde_json::json;
 
 use super::{
-    accounts::Authorized,
+    accounts::{Authorized, Proved},
     album::Album,
     audit::AuditTrail,
     decisions::{InOrder, Known, or_when_unknown, until_known},
@@ -24,7 +24,7 @@ use crate::{
     failure::Failure,
     store::{
         MemberStore, StoreError,
-        changes::{Actor, Change, Changed, Revoked},
+        changes::{Actor, Change, Changed, Overtaken, Revoked},
         mail::notice_of,
         members::MemberRecord,
         turns::Caller,
@@ -120,9 +120,8 @@ impl Profiles {
     ///
     /// # Errors
     /// `last_admin`, or the store.
-    pub async fn erase(&self, who: &Authorized, from: IpAddr) -> Result<(), Failure> {
-        let member = who.member;
-        let by = Actor { member: Some(member), address: Some(from) };
+    pub async fn erase(&self, proved: &Proved, from: IpAddr) -> Result<(), Failure> {
+        let (member, by) = (proved.who().member, proved.who().asks_from(from));
         let _turn = self.album.turn(member).await?;
         self.commit(member, Change::Erase, by).await?;
         tracing::info!(%member, "member left");
@@ -193,11 +192,14 @@ impl Profiles {
             Changed::LastAdmin => return Err(ErrorCode::LastAdmin.into()),
             // Nobody has, while this waits.
             Changed::GivenUp => return Err(StoreError::Timeout.into()),
+            Changed::Overtaken(Overtaken::SignedOut) => return Err(ErrorCode::SessionRevoked.into()),
+            Changed::Overtaken(Overtaken::NoAdmin) => return Err(ErrorCode::Forbidden.into()),
         };
         // An attempt before may have changed what the last one found changed already.
         self.effects.apply(effects::of_change(if late { former.as_ref() } else { Some(&before) }, &after));
         self.effects.apply(notice_of(&change, &after, at).map(|_| Effect::SendMail));
-        if by.member != Some(member) && before.version == after.version {
+        let is_same = before.version == after.version && before.credentials == after.credentials && !late;
+        if is_same && by.is_other_than(member) {
             // Nothing was changed, so nothing is in the audit log; whoever wanted it is shown the record all the same.
             self.audit.read(by, Some(member), json!({ "read": "record", "count": 1 })).await?;
         }
@@ -256,5 +258,5 @@ pub(super) fn may_change(who: &Authorized, from: IpAddr, member: MemberId) -> Re
     if who.member != member && who.user_type != UserType::Admin {
         return Err(ErrorCode::Forbidden.into());
     }
-    Ok(Actor { member: Some(who.member), address: Some(from) })
+    Ok(who.asks_from(from))
 }

@@ -4,23 +4,18 @@
 //! answered; only the worker that sends mail looks it up (`service::post`). Registering does the same work for an address that is
 //! free and for one that is taken.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc};
 
 use protocol::{
     ErrorCode,
-    rest::{
-        AuthResponse, DeviceInfo, DeviceProof, Language, RegisterRequest, ResetPasswordRequest, VerifyEmailRequest,
-    },
+    rest::{DeviceProof, Language, RegisterRequest, ResetPasswordRequest, VerifyEmailRequest},
 };
-
-use tokio::time::sleep;
 
 use super::{
     accounts::{Accounts, Authorized},
     guesses::Allowance,
     post::may_be_written_to,
     profiles::Profiles,
-    sessions::stored_device,
 };
 use crate::{
     auth::{Source, common::weakness, password::Verdict},
@@ -31,13 +26,9 @@ use crate::{
         changes::{Actor, Change},
         mail::{LinkHash, Mail, Purpose},
         members::{MemberRecord, Way},
-        sessions::{SessionDevice, platform_word},
         turns::Caller,
     },
 };
-
-/// How long after the answer of a login its link is sent again.
-const REMINDED_AFTER: Duration = Duration::from_millis(100);
 
 /// What a password is asked for that lacks or is wrong when an address is verified.
 const OF_REGISTRATION: &str = "must be the password that this account was registered with; who does not know it has not registered, and sets a new one by way \
@@ -61,7 +52,8 @@ impl Recovery {
         accounts.post.available()?;
         let address = subscriber(from);
         accounts.registrations.check(&address)?;
-        accounts.post.send(Caller::Address(address), Mail::ForgotPassword { email: email.trim().to_owned() }).await
+        let mail = Mail::ForgotPassword { email: email.trim().to_owned(), asked: accounts.post.asked(from) };
+        accounts.post.send(Caller::Address(address), mail).await
     }
 
     /// Sets a password with a link, which is used up. Every session of the member ends, and their connections close. Wrong passwords of
@@ -86,7 +78,7 @@ impl Recovery {
         tracing::info!(%member, "password reset");
         accounts.guesses.forgive(Allowance::of_strangers(&changed.profile.email));
         // One for whoever reads the member's mail, so that further links are no further codes of a second factor.
-        let device_proof = accounts.proof_with_new_password(&changed, *member.as_bytes());
+        let device_proof = accounts.new_proof(&changed, *member.as_bytes());
         Ok(DeviceProof { device_proof })
     }
 
@@ -120,10 +112,10 @@ impl Recovery {
         let wrong = || Failure::field(ErrorCode::ValidationFailed, "password", OF_REGISTRATION);
         let password = password.filter(|password| !password.is_empty()).ok_or_else(wrong)?;
         let (accounts, allowance) = (&self.accounts, Allowance::of_link(&link));
-        accounts.guesses.take(allowance)?;
+        let charged = accounts.guesses.take(allowance)?;
         let source = Source { address, familiar: false };
         let verified = accounts.enrolment.passwords.verify(password, Some(record.password_hash.clone()), source).await;
-        match verified.inspect_err(|_| accounts.guesses.give_back(allowance))? {
+        match verified.inspect_err(|_| accounts.guesses.give_back(charged))? {
             Verdict::Wrong => {
                 accounts.guesses.was_wrong(allowance);
                 Err(wrong())
@@ -144,7 +136,10 @@ impl Recovery {
         if record.profile.email_verified_at.is_some() {
             return Ok(());
         }
-        accounts.post.send_link(Caller::Member(who.member), who.member, Purpose::VerifyEmail).await
+        accounts
+            .post
+            .send_link(Caller::Member(who.member), who.member, Purpose::VerifyEmail, accounts.post.asked(from))
+            .await
     }
 
     /// Whose link a token is of. One answer for whatever is wrong with it, and with its member.
@@ -161,7 +156,7 @@ impl Recovery {
     /// Makes a change with a link. Administrators are told of who waits for them from then on. Returns the member after it.
     async fn use_link(&self, record: &MemberRecord, change: Change, from: IpAddr) -> Result<MemberRecord, Failure> {
         let member = record.profile.id;
-        let by = Actor { member: Some(member), address: Some(from) };
+        let by = Actor::without_session(member, Some(from));
         match self.profiles.apply(member, change, by).await {
             Ok(after) => {
                 if record.profile.must_verify && after.profile.is_pending {
@@ -191,7 +186,8 @@ impl Accounts {
         language: Option<Language>,
         from: Source,
     ) -> Result<(), Failure> {
-        let first_link = |member| self.post.new_link(member, Purpose::VerifyEmail);
+        let asked = self.post.asked(from.address);
+        let first_link = |member| self.post.new_link(member, Purpose::VerifyEmail, asked);
         match self.enrolment.register(request, way, (language, Some(&first_link)), from).await {
             Ok(member) => {
                 self.metrics.registration(way.name());
@@ -202,61 +198,5 @@ impl Accounts {
         }
         self.post.wake();
         Ok(())
-    }
-
-    /// Logs a member in who has shown that they are who they say, and tells them by mail of a device that has no proof that it was
-    /// there before (`is_known`): what it says about itself, and where it is, proves nothing. Not of the first login of all. Nothing, if
-    /// the password is another one by now.
-    ///
-    /// # Errors
-    /// Those of [`Self::start_session`].
-    pub(super) async fn log_in_from(
-        &self,
-        member: MemberRecord,
-        device: Option<DeviceInfo>,
-        is_known: bool,
-        from: IpAddr,
-    ) -> Result<Option<AuthResponse>, Failure> {
-        let tell_of = (self.post.is_sent() && !is_known).then(|| {
-            let SessionDevice { name, platform } = stored_device(device.clone());
-            name.unwrap_or_else(|| platform.map_or("?", platform_word).to_owned())
-        });
-        self.start_session(member, device, tell_of, from).await
-    }
-
-    /// Whether a member may not sign in before they have shown that the address is theirs.
-    pub(super) fn has_to_verify(&self, member: &MemberRecord) -> bool {
-        member.profile.must_verify && self.post.is_sent()
-    }
-
-    /// What a login is answered that is not let in, whatever the reason. Were somebody told that only the link is missing, they could
-    /// register with an address and log in with the password of that: it would say whether a member has the address already.
-    pub(super) fn unknown(&self) -> Failure {
-        let failure = self.denied(ErrorCode::InvalidCredentials);
-        if !self.post.is_sent() {
-            return failure;
-        }
-        let message = "There is no member with this e-mail address and password, or the address is not confirmed yet. If you have \
-            registered, open the link in the mail that was sent to it; then log in. It was sent again if the password is right.";
-        Failure::new(failure.code, message)
-    }
-
-    /// Has the link sent again to somebody who has logged in with the right password before they used one. Nobody waits for it: the
-    /// answer takes as long as with a wrong password.
-    pub(super) fn remind_to_verify(self: &Arc<Self>, member: &MemberRecord) {
-        if !may_be_written_to(member) {
-            return;
-        }
-        let Ok(place) = Arc::clone(&self.reminding).try_acquire_owned() else { return };
-        let (accounts, member) = (Arc::clone(self), member.profile.id);
-        drop(self.supervisor.once("reminder", async move {
-            let _place = place;
-            // The store, and the processor, have nothing of it to do before the answer is there.
-            sleep(REMINDED_AFTER).await;
-            // Whoever knows the password is the member, as far as anybody can tell.
-            if let Err(failure) = accounts.post.send_link(Caller::Member(member), member, Purpose::VerifyEmail).await {
-                tracing::warn!(%member, problem = failure.message, "a member does not get the link again that verifies the address");
-            }
-        }));
     }
 }

@@ -7,18 +7,16 @@ use protocol::{
     ErrorCode, MemberId, Timestamp,
     model::UserType,
     rest::{
-        AuthResponse, RecoveryCodes, SecondFactor, SecondFactorConfirmation, SecondFactorDisabling,
+        RecoveryCodes, SecondFactor, SecondFactorConfirmation, SecondFactorDisabling, SecondFactorEnabled,
         SecondFactorEnrolment, StepUpRequest,
     },
 };
 
 use super::{
     accounts::{Accounts, Authorized},
-    audit::WrongFactor,
     codes::Codes,
     credentials::wrong_password,
     decisions::until_known,
-    guesses::Allowance,
     limiter::{Limiter, Rate},
     profiles::Profiles,
 };
@@ -26,10 +24,9 @@ use crate::{
     auth::{password::Verdict, totp, vault::Purpose},
     failure::Failure,
     store::{
-        changes::{Actor, Change},
+        changes::Change,
         members::MemberRecord,
         second_factor::{CodeUse, StoredFactor},
-        turns::Caller,
     },
     telemetry::Metrics,
 };
@@ -89,7 +86,7 @@ impl SecondFactors {
         let secret: [u8; totp::SECRET] = self.accounts.ids.secret();
         let expires_at = self.accounts.clock.now().after(ENROLMENT);
         let totp::Setup { secret: shown, uri, qr } = totp::setup(&secret, &self.issuer, &record.profile.email)?;
-        let plain = [&expires_at.as_millis().to_be_bytes()[..], &secret].concat();
+        let plain = [&expires_at.as_millis().to_be_bytes()[..], &record.credentials.to_be_bytes(), &secret].concat();
         let Codes { vault, ids, .. } = &self.accounts.codes;
         let sealed = vault.seal(ids, Purpose::Enrolment, who.member, &plain)?;
         Ok(SecondFactorEnrolment {
@@ -102,7 +99,8 @@ impl SecondFactors {
     }
 
     /// Turns it on, with a code of the app that was given the secret. Who does so has proved who they are; every other session of the
-    /// member ends: somebody who knew the password alone may have it.
+    /// member ends, and the proofs of their devices are good no more: somebody who knew the password alone may have them. This device gets
+    /// another proof.
     ///
     /// # Errors
     /// `second_factor_enabled`, `validation_failed` for a code that is wrong or an enrolment that is not good or has expired,
@@ -112,29 +110,41 @@ impl SecondFactors {
         who: &Authorized,
         from: IpAddr,
         request: SecondFactorConfirmation,
-    ) -> Result<RecoveryCodes, Failure> {
+    ) -> Result<SecondFactorEnabled, Failure> {
         let SecondFactorConfirmation { enrolment, code } = request;
         let record = self.profiles.present(who.member).await?;
         if record.second_factor.is_some() {
             return Err(ErrorCode::SecondFactorEnabled.into());
         }
         let now = self.accounts.clock.now();
-        let secret = self.enrolled(who.member, &enrolment, now).ok_or_else(|| {
-            Failure::field(ErrorCode::ValidationFailed, "enrolment", "one that was begun in the last 10 minutes")
+        let secret = self.enrolled(&record, &enrolment, now).ok_or_else(|| {
+            let message = "one that was begun in the last 10 minutes, and since a second factor was turned off";
+            Failure::field(ErrorCode::ValidationFailed, "enrolment", message)
         })?;
         self.attempts.check(&who.member)?;
         let step = totp::typed(&code).and_then(|digits| totp::step(&secret, &digits, now)).ok_or_else(wrong_code)?;
         let (factor, recovery_codes) = self.accounts.codes.begin(who.member, &secret, step, now)?;
-        let change = Change::EnableSecondFactor { factor, keep: who.session };
-        let changed = self.profiles.apply(who.member, change, actor(who, from)).await;
-        changed.map_err(|failure| match failure.code {
-            // Another request was faster.
-            ErrorCode::Stale => ErrorCode::SecondFactorEnabled.into(),
-            _ => failure,
-        })?;
+        let change = Change::EnableSecondFactor { credentials: record.credentials, factor, keep: who.session };
+        let changed = match self.profiles.apply(who.member, change, who.asks_from(from)).await {
+            Err(failure) if failure.code == ErrorCode::Stale => return Err(self.overtaken(who.member).await?),
+            changed => changed?,
+        };
         tracing::info!(member = %who.member, "second factor turned on");
-        self.prove(who).await?;
-        Ok(RecoveryCodes { recovery_codes })
+        if self.accounts.demands_second_factor && changed.profile.user_type == UserType::Admin {
+            // From now on they are told who waits.
+            self.accounts.registration.applications.changed();
+        }
+        let device_proof = self.accounts.new_proof(&changed, *who.session.as_bytes());
+        Ok(SecondFactorEnabled { recovery_codes, device_proof })
+    }
+
+    /// Why a second factor was not turned on: another request was faster, or has ended this session with another password.
+    async fn overtaken(&self, member: MemberId) -> Result<Failure, Failure> {
+        let record = self.profiles.present(member).await?;
+        Ok(match record.second_factor {
+            Some(_) => ErrorCode::SecondFactorEnabled.into(),
+            None => self.accounts.denied(ErrorCode::SessionRevoked),
+        })
     }
 
     /// Replaces the recovery codes.
@@ -186,7 +196,7 @@ impl SecondFactors {
         if record.second_factor.is_some() {
             let code = given("code", code)?;
             self.attempts.check(&who.member)?;
-            if !self.accounts.codes.use_up(&record, &code, actor(who, from)).await? {
+            if !self.accounts.codes.use_up(&record, &code, who.asks_from(from)).await? {
                 return Err(wrong_code());
             }
             self.accounts.post.wake();
@@ -205,7 +215,7 @@ impl SecondFactors {
 
     /// Applies a change that uses a code up.
     async fn change(&self, who: &Authorized, from: IpAddr, used: &CodeUse, change: Change) -> Result<(), Failure> {
-        let changed = self.profiles.apply(who.member, change, actor(who, from)).await;
+        let changed = self.profiles.apply(who.member, change, who.asks_from(from)).await;
         // Another request has used it meanwhile.
         let changed = changed.map_err(|failure| if failure.code == ErrorCode::Stale { wrong_code() } else { failure });
         self.accounts.codes.count(changed.is_ok().then_some(used.is_recovery()));
@@ -227,74 +237,17 @@ impl SecondFactors {
         }
     }
 
-    /// The secret that was sealed for a member, if it may still be confirmed.
-    fn enrolled(&self, member: MemberId, enrolment: &str, now: Timestamp) -> Option<Vec<u8>> {
+    /// The secret that was sealed for a member, if it may still be confirmed: not once another one was turned on since, even if it is off again.
+    fn enrolled(&self, record: &MemberRecord, enrolment: &str, now: Timestamp) -> Option<Vec<u8>> {
         let sealed = URL_SAFE_NO_PAD.decode(enrolment.trim()).ok()?;
-        let plain = self.accounts.codes.vault.open(Purpose::Enrolment, member, &sealed)?.plain;
-        let (expires_at, secret) = plain.split_first_chunk::<8>()?;
-        (now < Timestamp::from_millis(i64::from_be_bytes(*expires_at))).then(|| secret.to_vec())
+        let plain = self.accounts.codes.vault.open(Purpose::Enrolment, record.profile.id, &sealed)?.plain;
+        let (expires_at, rest) = plain.split_first_chunk::<8>()?;
+        let (credentials, secret) = rest.split_first_chunk::<8>()?;
+        let is_good = now < Timestamp::from_millis(i64::from_be_bytes(*expires_at))
+            && u64::from_be_bytes(*credentials) == record.credentials
+            && secret.len() == totp::SECRET;
+        is_good.then(|| secret.to_vec())
     }
-}
-
-impl Accounts {
-    /// Asks a member who has a second factor for a code of it, at the login, once the password was right. Tries are counted as those of
-    /// passwords are, and of whom they are is the same: a stranger who knows the password keeps no device out that was there before.
-    ///
-    /// # Errors
-    /// `second_factor_required`, `second_factor_invalid`, `rate_limited`, or the store.
-    pub(super) async fn check_second_factor(
-        &self,
-        member: &MemberRecord,
-        code: Option<&str>,
-        passwords: Allowance,
-        from: IpAddr,
-    ) -> Result<(), Failure> {
-        if member.second_factor.is_none() {
-            return Ok(());
-        }
-        let code = code.filter(|code| !code.trim().is_empty());
-        let code = code.ok_or_else(|| self.denied(ErrorCode::SecondFactorRequired))?;
-        let codes = passwords.of_codes();
-        self.guesses.take(codes)?;
-        let by = Actor { member: Some(member.profile.id), address: Some(from) };
-        let was_good = self.codes.use_up(member, code, by).await.inspect_err(|_| self.guesses.give_back(codes))?;
-        if !was_good {
-            self.guesses.was_wrong(codes);
-            self.audit.login_failed(Some(member), WrongFactor::SecondFactor, from);
-            return Err(self.denied(ErrorCode::SecondFactorInvalid));
-        }
-        for allowance in [passwords, codes] {
-            self.guesses.forgive(allowance);
-        }
-        // Of a recovery code the member is told by mail.
-        self.post.wake();
-        Ok(())
-    }
-
-    /// A second factor that was turned on after the member was read ends the sessions that are there, and whoever has not shown a code of it
-    /// gets nothing of one that was started after that: it ends here.
-    ///
-    /// # Errors
-    /// `second_factor_required`, or the store: nobody has the tokens of that session.
-    pub(super) async fn check_factor_is_the_same(
-        &self,
-        member: &MemberRecord,
-        started: &AuthResponse,
-    ) -> Result<(), Failure> {
-        let id = member.profile.id;
-        let now = self.members.by_id(Caller::Member(id), id).await?;
-        let since = |member: &MemberRecord| member.second_factor.as_ref().map(|factor| factor.enabled_at);
-        let Some(now) = now.filter(|now| since(now).is_some() && since(now) != since(member)) else { return Ok(()) };
-        tracing::info!(member = %now.profile.id, "a login is overtaken by a second factor that was turned on");
-        let session = self.tokens.verify(&started.access_token)?.session;
-        self.sessions.store.revoke_many(id, vec![session], self.clock.now()).await?;
-        self.sessions.is_over(id, session);
-        Err(self.denied(ErrorCode::SecondFactorRequired))
-    }
-}
-
-fn actor(who: &Authorized, from: IpAddr) -> Actor {
-    Actor { member: Some(who.member), address: Some(from) }
 }
 
 fn wrong_code() -> Failure {

@@ -9,13 +9,17 @@ use protocol::{
 
 use super::{accounts::Accounts, decisions::until_known, effects::Effect, sessions::stored_device, views};
 use crate::{
-    auth::{access::Grant, device::Holder, refresh},
+    auth::{
+        access::Grant,
+        device::{DeviceNumber, Holder},
+        refresh,
+    },
     failure::Failure,
     sources::subscriber,
     store::{
         StoreError,
         members::MemberRecord,
-        sessions::{Exchange, NewSession, NewToken, Renewal, Rotation, TokenOwner},
+        sessions::{Exchange, NewSession, NewToken, Renewal, Rotation, SessionDevice, TokenOwner},
         turns::Caller,
     },
 };
@@ -31,19 +35,20 @@ impl Accounts {
         device: Option<DeviceInfo>,
         from: IpAddr,
     ) -> Result<AuthResponse, Failure> {
-        let started = self.start_session(member, device, None, from).await?;
+        let device = (stored_device(device), self.ids.secret());
+        let started = self.start_session(&member, device, None, from).await?;
         started.ok_or_else(|| self.denied(ErrorCode::SessionRevoked))
     }
 
-    /// Starts a session of a member whose password was verified. Nothing, if its hash is another one by now. `tell_of` is what the device
-    /// is called in the mail that tells them of it, if they are to be told.
+    /// Starts a session of a member on a device, which gets a proof for its number. Nothing, if the member has other credentials by now.
+    /// `tell_of` is what the device is called in the mail that tells them of it, if they are to be told; not of the first login of all.
     ///
     /// # Errors
     /// `member_deactivated`, or the store.
     pub(super) async fn start_session(
         &self,
-        mut member: MemberRecord,
-        device: Option<DeviceInfo>,
+        member: &MemberRecord,
+        (device, number): (SessionDevice, DeviceNumber),
         tell_of: Option<String>,
         from: IpAddr,
     ) -> Result<Option<AuthResponse>, Failure> {
@@ -56,12 +61,12 @@ impl Accounts {
             id: session,
             member: id,
             token: first,
-            device: stored_device(device),
+            device,
             address: Some(from),
             at: now,
             ends_at,
             tell_of,
-            password_hash: member.password_hash.clone(),
+            credentials: member.credentials,
         };
         let started = self.sessions.store.start(new).await.inspect_err(|error| {
             if *error == StoreError::Timeout {
@@ -71,9 +76,8 @@ impl Accounts {
         });
         let Some(ended) = started? else {
             let found = self.members.by_id(Caller::Member(id), id).await?;
-            let may_sign_in = found.filter(|found| found.profile.may_sign_in(now));
-            return match may_sign_in {
-                Some(found) if found.password_hash != member.password_hash => Ok(None),
+            return match found.filter(|found| found.profile.may_sign_in(now)) {
+                Some(found) if found.credentials != member.credentials => Ok(None),
                 _ => Err(self.kept_out(id).await),
             };
         };
@@ -81,39 +85,41 @@ impl Accounts {
             self.sessions.is_over(id, session);
         }
         self.effects.apply(is_told.then_some(Effect::SendMail));
-        let proof = self.proofs.issue(Holder::from(&member), self.ids.secret());
+        let proof = self.proofs.issue(Holder::from(member), number);
+        let mut member = member.clone();
         member.profile.last_login = Some(now);
         let grant = Grant { member: id, session, generation: 0, until: ends_at };
         let answer = self.auth_response(member, grant, token.token, first.expires_at)?;
         Ok(Some(AuthResponse { device_proof: Some(proof), ..answer }))
     }
 
-    /// Exchanges a refresh token for a new pair of tokens: the same refresh token again, with another access token, while nobody is
-    /// known to have got it.
+    /// Exchanges a refresh token for a new pair of tokens: the same refresh token again, with another access token, for the same `attempt`
+    /// while nobody is known to have got it.
     ///
     /// # Errors
     /// `refresh_token_invalid`; `refresh_token_reused`, after which the whole session is revoked and its connections
     /// are closed; `member_deactivated`; `rate_limited`; or the store.
-    pub async fn refresh(&self, token: &str, from: IpAddr) -> Result<AuthResponse, Failure> {
-        let (now, used) = (self.clock.now(), refresh::hash(token));
+    pub async fn refresh(&self, token: &str, attempt: Option<&str>, from: IpAddr) -> Result<AuthResponse, Failure> {
+        let (successor, former) = (self.successors.of(token), self.successors.former(token));
+        let exchange = Exchange {
+            used: refresh::hash(token),
+            successor: successor.hash,
+            former: former.iter().map(|token| token.hash).collect(),
+            attempt: attempt.map(refresh::hash),
+            address: Some(from),
+            at: self.clock.now(),
+            token_lifetime: self.refresh_lifetime,
+            session_lifetime: self.sessions.lifetime,
+        };
         let by = Caller::Address(subscriber(from));
         // What is of no use to anybody spends nothing of its member's.
-        let Some(TokenOwner { member, spent }) = self.sessions.store.owner(by, used, now).await? else {
+        let Some(TokenOwner { member, spent }) = self.sessions.store.owner(by, exchange.clone()).await? else {
             return Err(self.denied(ErrorCode::RefreshTokenInvalid));
         };
         // One that gives a thief away ends its session, once.
         if !spent {
             self.refreshes.check(&member)?;
         }
-        let (successor, former) = (self.successors.of(token), self.successors.former(token));
-        let exchange = Exchange {
-            used,
-            successor: successor.hash,
-            former: former.iter().map(|token| token.hash).collect(),
-            at: now,
-            token_lifetime: self.refresh_lifetime,
-            session_lifetime: self.sessions.lifetime,
-        };
         match until_known(|_| self.sessions.store.rotate(member, exchange.clone())).await?.outcome {
             Rotation::Rotated(renewal) => {
                 let Renewal { session, member, successor: hash, expires_at, generation, ends_at, again } = *renewal;

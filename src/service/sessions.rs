@@ -185,6 +185,7 @@ impl Sessions {
             last_used_at: record.last_used_at,
             expires_at: record.ends(self.lifetime),
             address: record.address.map(|address| address.to_string()),
+            last_address: record.last_address.map(|address| address.to_string()),
             device: device_info(record.device),
         }
     }

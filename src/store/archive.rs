@@ -17,11 +17,11 @@ use super::{
     entries::StoredEntry,
     invitations::InvitationRecord,
     jobs::Job,
-    mail::{LinkHash, Mail, Purpose, TokenId},
+    mail::{AskedFrom, LinkHash, Mail, Purpose, TokenId},
     members::{Contact, Invited, MemberRecord, StoredProfile, Suspension},
     recommendations::RecommendationRecord,
     second_factor::StoredFactor,
-    sessions::{SessionDevice, TokenHash},
+    sessions::{AttemptHash, SessionDevice, TokenHash},
 };
 
 /// A kind of rows. In the order in which they are copied: what refers to others comes after them.
@@ -178,6 +178,8 @@ pub struct SessionRow {
     pub device: SessionDevice,
     /// Where it was started from.
     pub address: Option<IpAddr>,
+    /// Where its token was replaced from last.
+    pub last_address: Option<IpAddr>,
     /// When it was used last; nothing of one of before that was known.
     pub last_used_at: Option<Timestamp>,
     /// When it ends; nothing of one of before that was stored.
@@ -188,6 +190,8 @@ pub struct SessionRow {
     pub newest: Option<TokenHash>,
     /// When that was confirmed.
     pub confirmed_at: Option<Timestamp>,
+    /// The attempt that made it.
+    pub attempt: Option<AttemptHash>,
     /// When who is at the device proved again that they are the member; nothing if they have not since the login.
     pub proved_at: Option<Timestamp>,
 }
@@ -265,6 +269,8 @@ pub struct LinkRow {
     pub token: Option<TokenId>,
     /// How often it was sent.
     pub sent: u32,
+    /// From where it was asked for, each time that this is known.
+    pub asked: Vec<AskedFrom>,
 }
 
 /// A mail that waits.
@@ -352,8 +358,8 @@ impl Row {
             Self::Budget(member, day, spent) => json!([member, day, spent]),
             Self::Job(row) => json!([row.job, row.due, row.attempts]),
             Self::Link(row) => {
-                let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent } = row;
-                json!([hash, member, purpose, made_at, expires_at, is_over, token, sent])
+                let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked } = row;
+                json!([hash, member, purpose, made_at, expires_at, is_over, token, sent, asked])
             }
             Self::Mail(row) => json!([row.mail, row.due, row.until, row.attempts]),
             Self::Secret(name, value) => json!([name, value]),

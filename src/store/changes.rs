@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use super::{
     audit::AuditRecord,
     mail::{LinkHash, Purpose},
-    members::{Contact, MemberRecord, StoredProfile, StoredVisibility, Suspension},
+    members::{Contact, MemberRecord, Standing, StoredProfile, StoredVisibility, Suspension},
     second_factor::{CodeUse, RecoveryHash, StoredFactor},
+    sessions::SessionView,
 };
 
 /// A change to a member.
@@ -39,8 +40,8 @@ pub enum Change {
     Approve,
     /// The password. Revokes the sessions that were started with the former one, but for one. The profile stays as it is.
     Password {
-        /// The hash of the former password; refused if it is another one by now.
-        former: String,
+        /// The [`MemberRecord::credentials`] of the record whose password was verified; refused if they are others by now.
+        credentials: u64,
         /// The hash of the new one.
         hash: String,
         /// The session that stays.
@@ -59,8 +60,10 @@ pub enum Change {
         /// How the link is recognised.
         link: LinkHash,
     },
-    /// The second factor is turned on; refused if there is another one.
+    /// The second factor is turned on; refused if there is another one. Whoever does so has proved who they are.
     EnableSecondFactor {
+        /// The [`MemberRecord::credentials`] of the record that was looked at; refused if they are others by now.
+        credentials: u64,
         /// It.
         factor: StoredFactor,
         /// The session that stays: all others were started with a password alone.
@@ -149,6 +152,8 @@ pub enum Revoked {
 pub struct Actor {
     /// The member; nobody for the command line.
     pub member: Option<MemberId>,
+    /// The session in which they asked for it; nothing where something else than a session lets them, such as a link.
+    pub session: Option<SessionId>,
     /// Where the request came from.
     pub address: Option<IpAddr>,
 }
@@ -172,6 +177,46 @@ pub enum Changed {
     LastAdmin,
     /// Whoever wanted it had given it up when its turn came.
     GivenUp,
+    /// Whoever wanted it may not make it any more.
+    Overtaken(Overtaken),
+}
+
+/// Why a change is not made that could be when it was asked for: something else was decided meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overtaken {
+    /// The session in which it was asked for is over, or its member may not sign in.
+    SignedOut,
+    /// It is of another member, and who asked for it is no administrator.
+    NoAdmin,
+}
+
+impl Actor {
+    /// A member, and what lets them is no session.
+    #[must_use]
+    pub const fn without_session(member: MemberId, address: Option<IpAddr>) -> Self {
+        Self { member: Some(member), session: None, address }
+    }
+
+    /// Whether somebody else than a member asks for a change of theirs.
+    #[must_use]
+    pub fn is_other_than(self, target: MemberId) -> bool {
+        self.member != Some(target)
+    }
+
+    /// Whether a change of a member was overtaken by what became of who asks for it. `session`: theirs, in the transaction that makes it.
+    #[must_use]
+    pub fn overtaken(self, target: MemberId, session: Option<&SessionView>, at: Timestamp) -> Option<Overtaken> {
+        let stands = session.filter(|session| {
+            !session.revoked && Some(session.member) == self.member && session.standing(at) == Standing::Active
+        });
+        match stands {
+            None => Some(Overtaken::SignedOut),
+            Some(session) if self.is_other_than(target) && session.user_type != UserType::Admin => {
+                Some(Overtaken::NoAdmin)
+            }
+            Some(_) => None,
+        }
+    }
 }
 
 impl Change {
@@ -221,10 +266,13 @@ impl Change {
         match self {
             Self::Profile { expected, .. } => expected.is_some_and(|expected| expected != before.version),
             // What is the new one already was changed by an attempt before.
-            Self::Password { former, hash, .. } => ![former, hash].contains(&&before.password_hash),
-            Self::EnableSecondFactor { factor, .. } => {
-                before.second_factor.as_ref().is_some_and(|known| known != factor)
+            Self::Password { credentials, hash, .. } => {
+                before.credentials != *credentials && before.password_hash != *hash
             }
+            Self::EnableSecondFactor { credentials, factor, .. } => match &before.second_factor {
+                Some(known) => known != factor,
+                None => before.credentials != *credentials,
+            },
             Self::UseCode(used) | Self::DisableSecondFactor(used) | Self::ReplaceRecoveryCodes { used, .. } => {
                 before.second_factor.as_ref().is_none_or(|factor| used.of(factor).is_none())
             }
@@ -294,10 +342,21 @@ impl Change {
         Some(after)
     }
 
-    /// Whether what the member proves who they are with is another thing after it: what others have learnt of it is worth nothing then.
+    /// Whether what the member proves who they are with is another thing after it: what others have learnt of it, and have by it, is worth
+    /// nothing then. Turning a second factor off takes the password and a code, and leaves nobody in who was not.
     fn replaces_credentials(&self, before: &MemberRecord, after: &MemberRecord) -> bool {
-        let is_reset = matches!(self, Self::ResetSecondFactor) && before.second_factor.is_some();
-        is_reset || before.password_hash != after.password_hash
+        let replaces_factor = matches!(self, Self::EnableSecondFactor { .. } | Self::ResetSecondFactor)
+            && before.second_factor != after.second_factor;
+        replaces_factor || before.password_hash != after.password_hash
+    }
+
+    /// The session at whose device somebody proves by it who they are.
+    #[must_use]
+    pub const fn proves(&self) -> Option<SessionId> {
+        match self {
+            Self::EnableSecondFactor { keep, .. } => Some(*keep),
+            _ => None,
+        }
     }
 
     /// What the audit log keeps of it. A member's change of their own profile is nobody's business.

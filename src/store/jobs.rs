@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use protocol::{MemberId, PhotoName, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{StoreError, members::MemberRecord};
+use super::{StoreError, audit::AuditPlace, members::MemberRecord};
 
 /// Something to be done. The form in which it is stored: a kind is never changed, only added.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -28,6 +28,13 @@ pub enum Job {
         /// The file.
         photo: PhotoName,
     },
+    /// Remove the addresses of a member who has left from the audit log, a part at a time: the rest is another job.
+    ForgetAddresses {
+        /// The member.
+        member: MemberId,
+        /// Where the part before this one ended.
+        after: AuditPlace,
+    },
 }
 
 impl Job {
@@ -37,6 +44,7 @@ impl Job {
         match self {
             Self::DeletePhoto { .. } => "delete_photo",
             Self::CheckUpload { .. } => "check_upload",
+            Self::ForgetAddresses { .. } => "forget_addresses",
         }
     }
 
@@ -47,13 +55,27 @@ impl Job {
     }
 
     /// All kinds.
-    pub(super) const KINDS: [&str; 2] = ["delete_photo", "check_upload"];
+    pub(super) const KINDS: [&str; 3] = ["delete_photo", "check_upload", "forget_addresses"];
 
     /// What it is stored under: writing the same job again is writing it once.
     #[must_use]
     pub fn key(&self) -> String {
-        let (Self::DeletePhoto { member, photo } | Self::CheckUpload { member, photo }) = self;
-        format!("{}/{member}/{photo}", self.kind())
+        let kind = self.kind();
+        match self {
+            Self::DeletePhoto { member, photo } | Self::CheckUpload { member, photo } => {
+                format!("{kind}/{member}/{photo}")
+            }
+            Self::ForgetAddresses { member, after: AuditPlace(after) } => format!("{kind}/{member}/{after}"),
+        }
+    }
+
+    /// Whose photo it is about, and which one; nothing for a job about something else.
+    #[must_use]
+    pub const fn photo(&self) -> Option<(MemberId, PhotoName)> {
+        match self {
+            Self::DeletePhoto { member, photo } | Self::CheckUpload { member, photo } => Some((*member, *photo)),
+            Self::ForgetAddresses { .. } => None,
+        }
     }
 }
 
@@ -71,14 +93,16 @@ pub struct JobChanges {
 pub fn of_change(before: &MemberRecord, after: &MemberRecord) -> JobChanges {
     let member = after.profile.id;
     let (former, now) = (before.photo(), after.photo());
-    if former == now {
-        return JobChanges::default();
+    let mut changes = JobChanges::default();
+    if former != now {
+        changes.added.extend(former.map(|photo| Job::DeletePhoto { member, photo }));
+        let cancelled = now.map(|photo| [Job::DeletePhoto { member, photo }, Job::CheckUpload { member, photo }]);
+        changes.cancelled.extend(cancelled.into_iter().flatten());
     }
-    let cancelled = now.map(|photo| [Job::DeletePhoto { member, photo }, Job::CheckUpload { member, photo }]);
-    JobChanges {
-        added: former.map(|photo| Job::DeletePhoto { member, photo }).into_iter().collect(),
-        cancelled: cancelled.into_iter().flatten().collect(),
+    if after.is_erased && !before.is_erased {
+        changes.added.push(Job::ForgetAddresses { member, after: AuditPlace(0) });
     }
+    changes
 }
 
 /// A job that a worker has taken.
@@ -176,5 +200,10 @@ mod tests {
         assert_eq!(serde_json::from_str::<Job>(&stored).unwrap(), job);
         let check: Job = serde_json::from_str(&stored.replace("delete_photo", "check_upload")).unwrap();
         assert_eq!((check.kind(), check.key() == job.key()), ("check_upload", false));
+        let forget = Job::ForgetAddresses { member: MemberId::from_bytes([1; 12]), after: AuditPlace(7) };
+        assert_eq!(forget.key(), format!("forget_addresses/{member}/7"));
+        let stored = format!(r#"{{"kind":"forget_addresses","member":"{member}","after":7}}"#);
+        assert_eq!(serde_json::to_string(&forget).unwrap(), stored);
+        assert_eq!(serde_json::from_str::<Job>(&stored).unwrap(), forget);
     }
 }

@@ -27,8 +27,8 @@ use super::{
 mod links;
 
 pub use links::{
-    GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS, LINKS_MAX, LINKS_WITHIN, LinkHash, NewLink, Purpose, TokenId,
-    UNVERIFIED_LINKS_MAX, UNVERIFIED_LINKS_WITHIN, handed_out,
+    AskedFrom, GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS, LINKS_MAX, LINKS_WITHIN, LinkHash, NewLink, Purpose,
+    TokenId, UNVERIFIED_LINKS_FROM, UNVERIFIED_LINKS_MAX, UNVERIFIED_LINKS_WITHIN, handed_out,
 };
 pub(super) use links::{Issue, forgotten_at};
 
@@ -86,11 +86,17 @@ kinds! {
     ForgotPassword = "forgot_password" {
         /// The address, as it was given.
         email: String,
+        /// From where; unknown of one of before that was counted.
+        #[serde(default)]
+        asked: AskedFrom,
     }
     /// Somebody has registered with an address that a member has already.
     AddressTaken = "address_taken" {
         /// The address, as it was given.
         email: String,
+        /// From where; unknown of one of before that was counted.
+        #[serde(default)]
+        asked: AskedFrom,
     }
     /// A link that shows that the address is the member's.
     VerifyEmail = "verify_email" {
@@ -261,13 +267,16 @@ impl Mail {
         self.kind().lifetime()
     }
 
-    /// What it is stored under: what takes the place of one that was not sent yet has the same.
+    /// What it is stored under: what takes the place of one that was not sent yet has the same. What strangers ask for about an address takes
+    /// the place of nothing that is asked for from elsewhere.
     #[must_use]
     pub fn key(&self) -> String {
         let kind = self.kind();
         let name = kind.as_str();
         match self {
-            Self::ForgotPassword { email } | Self::AddressTaken { email } => of_address(kind, email),
+            Self::ForgotPassword { email, asked } | Self::AddressTaken { email, asked } => {
+                format!("{}/{asked}", of_address(kind, email))
+            }
             Self::VerifyEmail { member, .. }
             | Self::ResetPassword { member, .. }
             | Self::PasswordChanged { member, .. }
@@ -295,7 +304,7 @@ impl Mail {
     }
 }
 
-/// The key of what is about an address. A hash: keys are shown where bodies are not.
+/// What the keys of what is about an address begin with. A hash: keys are shown where bodies are not.
 fn of_address(kind: Kind, email: &str) -> String {
     use fmt::Write as _;
     let mut key = format!("{}/", kind.as_str());
@@ -306,7 +315,8 @@ fn of_address(kind: Kind, email: &str) -> String {
     key
 }
 
-/// The keys of what waits about the address of a member who leaves; what is about the member has their id.
+/// What the keys of what waits about the address of a member who leaves begin with; what is about the member has their id. A slash follows,
+/// but in those of before it was counted from where something is asked for.
 #[must_use]
 pub(super) fn keys_of_address(email: &str) -> [String; 2] {
     [Kind::ForgotPassword, Kind::AddressTaken].map(|kind| of_address(kind, email))
@@ -388,8 +398,8 @@ pub trait MailStore: Send + Sync {
 
     /// Writes a link and its mail, together; or the mail of a link of before again, if that is good for longer than [`LINK_AGAIN`].
     /// False, and nothing is written, if that was sent [`LINK_SENDINGS`] times, or if the member has had too many: [`LINKS_MAX`] for this
-    /// purpose in [`LINKS_WITHIN`], or, without having shown that the address is theirs, [`UNVERIFIED_LINKS_MAX`] mails with a link in
-    /// [`UNVERIFIED_LINKS_WITHIN`]. No link of before ends.
+    /// purpose in [`LINKS_WITHIN`], or, without having shown that the address is theirs, [`UNVERIFIED_LINKS_FROM`] mails with a link that were
+    /// asked for from this network in [`UNVERIFIED_LINKS_WITHIN`], or [`UNVERIFIED_LINKS_MAX`] in all. No link of before ends.
     ///
     /// # Errors
     /// As [`Self::add`].
@@ -468,8 +478,8 @@ mod tests {
         let email = "Ana@Example.com".to_owned();
         let (session, device) = (SessionId::from_bytes([2; 12]), "Firefox".to_owned());
         match kind {
-            Kind::ForgotPassword => Mail::ForgotPassword { email },
-            Kind::AddressTaken => Mail::AddressTaken { email },
+            Kind::ForgotPassword => Mail::ForgotPassword { email, asked: AskedFrom(7) },
+            Kind::AddressTaken => Mail::AddressTaken { email, asked: AskedFrom(7) },
             Kind::VerifyEmail => Mail::VerifyEmail { member: MEMBER, token },
             Kind::ResetPassword => Mail::ResetPassword { member: MEMBER, token },
             Kind::PasswordChanged => Mail::PasswordChanged { member: MEMBER, at },
@@ -498,16 +508,22 @@ mod tests {
             format!(r#"{{"kind":"reset_password","member":"{}","token":"{}"}}"#, "01".repeat(12), "ab".repeat(16));
         let mail = Mail::ResetPassword { member: MEMBER, token: TokenId([0xab; 16]) };
         assert_eq!(serde_json::from_str::<Mail>(&stored).unwrap(), mail);
+        let before = r#"{"kind":"forgot_password","email":"ana@example.com"}"#;
+        let known = Mail::ForgotPassword { email: "ana@example.com".to_owned(), asked: AskedFrom::default() };
+        assert_eq!(serde_json::from_str::<Mail>(before).unwrap(), known);
         assert!(serde_json::from_str::<Mail>(&stored.replace("abab", "abxy")).is_err());
         assert!(serde_json::from_str::<Mail>(&stored.replace("abab", "ab")).is_err());
     }
 
     #[test]
     fn keys_say_nothing_about_addresses_and_are_the_same_in_any_case() {
-        let [first, second] =
-            ["Ana@Example.com", " ana@example.COM "].map(|email| Mail::ForgotPassword { email: email.into() });
+        let [first, second] = ["Ana@Example.com", " ana@example.COM "]
+            .map(|email| Mail::ForgotPassword { email: email.into(), asked: AskedFrom(7) });
         assert_eq!(first.key(), second.key());
         assert!(!first.key().to_lowercase().contains("ana"));
-        assert!(keys_of_address("ana@example.com").contains(&first.key()));
+        let [of_address, _] = keys_of_address("ana@example.com");
+        assert_eq!(first.key(), format!("{of_address}/0000000000000007"));
+        let elsewhere = Mail::ForgotPassword { email: "ana@example.com".into(), asked: AskedFrom(8) };
+        assert_ne!(first.key(), elsewhere.key(), "one does not take the place of another's");
     }
 }

@@ -34,8 +34,8 @@ pub struct MemberRecord {
     pub is_erased: bool,
     /// Their second factor, if they have one.
     pub second_factor: Option<StoredFactor>,
-    /// Grows when the password becomes another one, or the second factor is reset: device proofs of before are good no more. Not when the
-    /// same password is hashed anew.
+    /// Grows when the password becomes another one, and when the second factor is turned on or reset: device proofs of before are good no more,
+    /// and a login that has looked at those of before starts no session, and what was begun to turn a factor on is good no more. Not when the same password is hashed anew.
     pub credentials: u64,
 }
 
@@ -494,11 +494,11 @@ pub trait MemberStore: Send + Sync {
     /// The store.
     async fn count_waiting(&self, by: Caller) -> Result<u64, StoreError>;
 
-    /// Administrators who are active, so many at most.
+    /// Administrators who are active, so many at most; only those with a second factor, if the club demands one of them.
     ///
     /// # Errors
     /// The store.
-    async fn admins(&self, limit: usize) -> Result<Vec<MemberId>, StoreError>;
+    async fn admins(&self, limit: usize, with_factor: bool) -> Result<Vec<MemberId>, StoreError>;
 
     /// Stores a new administrator if there is none, and in the same transaction who created them. Of several at the same moment one
     /// is stored. Administrators who may not sign in do not count.

@@ -2,7 +2,9 @@
 //!
 //! A session has one token that is the newest, and counts how often that was replaced: its *generation*. A token that was used
 //! stays good until its successor is *confirmed*: used as a token, or by way of an access token that came with it. Successors
-//! are derived from what they follow (`auth::refresh`), so that whoever has lost an answer gets the same one again.
+//! are derived from what they follow (`auth::refresh`), so that whoever has lost an answer gets the same one again. An exchange has a
+//! name that its client draws before it asks, its *attempt*: what is repeated has the same one, and what a thief does with a copied
+//! token has not.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -21,6 +23,9 @@ use super::{
 
 /// The SHA-256 hash of a refresh token: the token itself is never stored.
 pub type TokenHash = [u8; 32];
+
+/// The SHA-256 hash of an attempt to exchange a refresh token, of which the attempt itself is never stored.
+pub type AttemptHash = [u8; 32];
 
 /// Used refresh tokens that are kept of a session, the newest: one of them that comes back gives a thief away. An older one
 /// is refused like one that never was.
@@ -51,7 +56,7 @@ pub struct NewToken {
 pub struct TokenOwner {
     /// The member.
     pub member: MemberId,
-    /// Whether it was used before and its successor was, too, so that using it again gives a thief away.
+    /// Whether the exchange gives a thief away.
     pub spent: bool,
 }
 
@@ -96,8 +101,8 @@ pub struct NewSession {
     pub at: Timestamp,
     /// When it ends, whatever becomes of its tokens.
     pub ends_at: Timestamp,
-    /// The hash of the password that was verified: whoever has it replaced meanwhile has ended this session too.
-    pub password_hash: String,
+    /// The [`MemberRecord::credentials`] of the record that was checked: whoever replaces what is proved with has ended this session too.
+    pub credentials: u64,
     /// What to call the device in a mail to the member, who is told of it unless it is their first login of all. Nothing: they are not
     /// told, because the device has a proof that it was there before, or because no mail is sent.
     pub tell_of: Option<String>,
@@ -120,6 +125,10 @@ pub struct Exchange {
     pub successor: TokenHash,
     /// What its successor would be under former secrets.
     pub former: Vec<TokenHash>,
+    /// What its client calls the exchange; nothing of one that does not say.
+    pub attempt: Option<AttemptHash>,
+    /// Where it was presented from.
+    pub address: Option<IpAddr>,
     /// When it was presented.
     pub at: Timestamp,
     /// How long a token lives.
@@ -144,6 +153,8 @@ pub(super) struct TokenFacts {
     pub(super) newest: Option<TokenHash>,
     /// When the newest token was confirmed. Nothing: it was not, as far as anybody knows.
     pub(super) confirmed_at: Option<Timestamp>,
+    /// The attempt by which it was made, if that had a name.
+    pub(super) attempt: Option<AttemptHash>,
 }
 
 /// What a token is that is presented.
@@ -153,19 +164,19 @@ pub(super) enum Presented {
     Newest,
     /// The one before the newest, of which nobody is known to have got it: it is given again.
     Again(TokenHash),
-    /// One that somebody has used, and used what followed it.
+    /// One that somebody has used, and used what followed it, or that two have exchanged: each of them by an attempt of their own.
     Spent,
 }
 
-/// Decides what a token is. One that was presented before its successor was confirmed is good, however long the answer took.
+/// Decides what a token is. One that was presented before its successor was confirmed is good, however long the answer took, for whoever
+/// brings the attempt that made the successor. What was made without one is for those without one.
 pub(super) fn presented(exchange: &Exchange, facts: TokenFacts) -> Presented {
-    let TokenFacts { used, newest, confirmed_at } = facts;
+    let TokenFacts { used, newest, confirmed_at, attempt } = facts;
+    let is_repeated = attempt == exchange.attempt && confirmed_at.is_none_or(|at| exchange.at < at);
     match newest {
         Some(newest) if newest == exchange.used => Presented::Newest,
         None if !used => Presented::Newest,
-        Some(newest) if exchange.is_followed_by(newest) && confirmed_at.is_none_or(|at| exchange.at < at) => {
-            Presented::Again(newest)
-        }
+        Some(newest) if is_repeated && exchange.is_followed_by(newest) => Presented::Again(newest),
         _ => Presented::Spent,
     }
 }
@@ -219,6 +230,8 @@ pub struct SessionRecord {
     pub device: SessionDevice,
     /// Where it was started from.
     pub address: Option<IpAddr>,
+    /// Where its token was replaced from last; nothing if that has not been, or not since this is stored.
+    pub last_address: Option<IpAddr>,
     /// When its tokens were used last, to about the life of an access token.
     pub last_used_at: Timestamp,
     /// When it ends; nothing of one of before that was stored.
@@ -281,20 +294,20 @@ pub struct Renewal {
 pub trait SessionStore: Send + Sync {
     /// Starts a session, records the login at its member, and in the same transaction writes the mail that tells of it. Returns the
     /// valid sessions that were removed for it, because the member has more than [`SESSIONS_OF_MEMBER`]: revoked ones go first, then the oldest. `None`: the member may not sign in
-    /// any more, or the hash of their password is another one than that of the session, and there is no session.
+    /// any more, or has other credentials than those of the session, and there is no session.
     ///
     /// # Errors
     /// The store.
     async fn start(&self, session: NewSession) -> Result<Option<Vec<SessionId>>, StoreError>;
 
-    /// Whose a refresh token is, used or not; `None` for one that is unknown, expired or of a session that was revoked.
+    /// Whose the refresh token of an exchange is, used or not; `None` for one that is unknown, expired or of a session that was revoked.
     ///
     /// # Errors
     /// The store.
-    async fn owner(&self, by: Caller, token: TokenHash, at: Timestamp) -> Result<Option<TokenOwner>, StoreError>;
+    async fn owner(&self, by: Caller, exchange: Exchange) -> Result<Option<TokenOwner>, StoreError>;
 
     /// Exchanges a refresh token: the newest one of a session is used up and gets its successor, the one before it gets the
-    /// same successor again until that is confirmed, and an older one revokes the session ([`presented`]). Of used tokens the
+    /// same successor again by the same attempt until that is confirmed, and any other one revokes the session ([`presented`]). Of used tokens the
     /// newest ones are kept ([`USED_TOKENS_OF_SESSION`], [`USED_TOKENS_OF_MEMBER`]).
     ///
     /// May be repeated with the same `exchange` while the outcome is unknown, and then has the same one. Its turn is that
@@ -373,6 +386,8 @@ mod tests {
             used: [used; 32],
             successor: [used + 1; 32],
             former: vec![[used + 101; 32]],
+            attempt: None,
+            address: None,
             at: at(10),
             token_lifetime: Duration::from_secs(1),
             session_lifetime: Duration::from_secs(1),
@@ -383,7 +398,7 @@ mod tests {
     fn a_token_is_good_until_what_follows_it_was_used() {
         let decide = |used, newest: Option<u8>, confirmed_at: Option<i64>| {
             let newest = newest.map(|name| [name; 32]);
-            presented(&ask(1), TokenFacts { used, newest, confirmed_at: confirmed_at.map(at) })
+            presented(&ask(1), TokenFacts { used, newest, confirmed_at: confirmed_at.map(at), attempt: None })
         };
         assert_eq!(decide(false, Some(1), Some(1)), Presented::Newest);
         assert_eq!(decide(false, Some(1), None), Presented::Newest, "it confirms itself");
@@ -396,8 +411,30 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_given_again_by_the_attempt_that_made_it() {
+        let decide = |used, newest: u8, made_by: Option<u8>, brought: Option<u8>| {
+            let facts = TokenFacts {
+                used,
+                newest: Some([newest; 32]),
+                confirmed_at: None,
+                attempt: made_by.map(|name| [name; 32]),
+            };
+            presented(&Exchange { attempt: brought.map(|name| [name; 32]), ..ask(1) }, facts)
+        };
+        for made_by in [None, Some(7), Some(8)] {
+            for brought in [None, Some(7), Some(8)] {
+                let again = if made_by == brought { Presented::Again([2; 32]) } else { Presented::Spent };
+                assert_eq!(decide(true, 2, made_by, brought), again, "made by {made_by:?}, asked for by {brought:?}");
+                assert_eq!(decide(false, 1, made_by, brought), Presented::Newest, "how itself was made says nothing");
+                assert_eq!(decide(true, 3, made_by, brought), Presented::Spent, "two tokens ago");
+            }
+        }
+    }
+
+    #[test]
     fn of_a_session_of_before_the_token_that_was_not_used_is_the_newest() {
-        let decide = |used| presented(&ask(1), TokenFacts { used, newest: None, confirmed_at: Some(at(1)) });
+        let decide =
+            |used| presented(&ask(1), TokenFacts { used, newest: None, confirmed_at: Some(at(1)), attempt: None });
         assert_eq!((decide(false), decide(true)), (Presented::Newest, Presented::Spent));
     }
 
@@ -409,6 +446,7 @@ mod tests {
             revoked_at: None,
             device: SessionDevice::default(),
             address: None,
+            last_address: None,
             last_used_at: at(0),
             ends_at: None,
             renewable_until: Some(at(50)),

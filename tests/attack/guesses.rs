@@ -7,11 +7,12 @@ use std::{
 };
 
 use futures_util::{StreamExt as _, future::join_all, stream};
+use members_book::clock::SystemClock;
 use protocol::rest::{AuthResponse, DeviceProof};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
-use crate::harness::{Member, Server, within};
+use crate::harness::{Member, Server, authenticator, within};
 
 const ACCOUNTS: usize = 100;
 const ADDRESSES: usize = 1_000;
@@ -220,4 +221,29 @@ async fn proofs_that_were_collected_before_the_password_changed_are_of_strangers
     let second = change("battery staple", "staple battery").await.device_proof;
     assert_eq!(own(&first, "staple battery").await.status(), 429);
     assert_eq!(own(&second, "staple battery").await.status(), 200);
+}
+
+/// Found by a reviewer: whoever knew the password alone, before the second factor was turned on, had codes to try with each proof.
+#[tokio::test]
+async fn proofs_that_were_collected_before_a_second_factor_was_turned_on_are_of_strangers() {
+    let server = behind_a_proxy(4).await;
+    let ana = server.member("Ana").await;
+    let mut collected = Vec::new();
+    for number in 0..4 {
+        let in_time: AuthResponse = with_proof(&server, &address(number), &ana, None).await.json().await.unwrap();
+        collected.extend(in_time.device_proof);
+    }
+    let (app, enabled) = authenticator::enable(&ana, &SystemClock).await;
+    let try_code = async |proof: &str, typed: String| {
+        let (email, password) = (&ana.auth.member.email, &ana.password);
+        let body = json!({ "email": email, "password": password, "device_proof": proof, "second_factor": typed });
+        log_in(&server, "192.0.2.1", body).await.status().as_u16()
+    };
+    let mut looked_at = 0;
+    for proof in collected.iter().cycle().take(20) {
+        looked_at += u32::from(try_code(proof, app.wrong()).await == 401);
+    }
+    assert_eq!(looked_at, 10, "as a stranger");
+    assert_eq!(try_code(&enabled.device_proof, app.wrong()).await, 401, "the device at which it was turned on");
+    assert_eq!(try_code(&enabled.device_proof, app.code_after(1)).await, 200);
 }

@@ -7,6 +7,7 @@
 //! | [`effort`] | the same, by how long it takes: what it does for each answer |
 //! | [`inbox`] | to have the club fill somebody's inbox |
 //! | [`resets`] | to keep out who has forgotten their password, and what links give |
+//! | [`offices`] | to stay an administrator |
 //! | [`tokens`] | a stolen refresh token, beside what only looks like one |
 //!
 //! Here nothing is asserted of milliseconds, in which other programs on the machine take part. `timing.py` measures them, against a server
@@ -17,6 +18,7 @@ mod effort;
 mod enumeration;
 mod guesses;
 mod inbox;
+mod offices;
 mod resets;
 mod tokens;
 

@@ -203,3 +203,81 @@ async fn an_answer_that_was_lost_before_the_secret_was_changed_comes_again() {
     let next = tokens(refresh(&server, &again.refresh_token).await).await;
     assert!(is_good(&server, &next.access_token).await);
 }
+
+const OF_ANA: &str = "the-attempt-of-ana";
+const OF_THE_THIEF: &str = "the-attempt-of-the-thief";
+
+/// Found by an attacker: a thief who exchanged the copied token too, and kept the answer until the member had used theirs, held whatever
+/// followed, cycle after cycle, unseen.
+#[tokio::test]
+async fn a_thief_who_follows_is_found_out_within_one_cycle() {
+    for thief_is_first in [true, false] {
+        let server = Server::start().await;
+        let (mut ana, mut thief) = robbed(&server).await;
+        let elsewhere = ana.log_in().await;
+        let refused = if thief_is_first {
+            thief.auth = tokens(thief.refresh_by(OF_THE_THIEF).await).await;
+            ana.refresh_by(OF_ANA).await
+        } else {
+            ana.auth = tokens(ana.refresh_by(OF_ANA).await).await;
+            thief.refresh_by(OF_THE_THIEF).await
+        };
+        // Before anybody has used what the first has got.
+        assert_eq!(code(refused).await, ErrorCode::RefreshTokenReused, "{thief_is_first}");
+        assert!(!is_good(&server, &thief.auth.access_token).await && !is_good(&server, &ana.auth.access_token).await);
+        for gone in [&ana, &thief] {
+            assert_eq!(code(gone.refresh_by(OF_ANA).await).await, ErrorCode::RefreshTokenInvalid);
+        }
+        assert!(is_good(&server, &elsewhere.auth.access_token).await, "another session is not concerned");
+        assert!(is_good(&server, &ana.log_in().await.auth.access_token).await);
+        assert_eq!(server.metric("refreshes_total{result=\"reused\"}").await, 1.0);
+    }
+}
+
+/// Who does not say an attempt is none of those who have said one.
+#[tokio::test]
+async fn a_thief_without_an_attempt_is_found_out_too() {
+    let server = Server::start().await;
+    let (mut ana, thief) = robbed(&server).await;
+    ana.auth = tokens(ana.refresh_by(OF_ANA).await).await;
+    let mut socket = ana.connect().await;
+    assert_eq!(code(thief.refresh().await).await, ErrorCode::RefreshTokenReused);
+    assert_eq!(socket.expect_close().await.code, CloseCode::Unauthorized);
+}
+
+/// Nor can a thief put the discovery off: what gives them away is not counted.
+#[tokio::test]
+async fn a_thief_who_uses_up_the_exchanges_of_the_member_is_found_out() {
+    let server = Server::with(|settings| {
+        settings.rates.rate_refreshes = 1;
+        settings.rates.rate_refreshes_burst = 3;
+    })
+    .await;
+    let (ana, thief) = robbed(&server).await;
+    for _ in 0..3 {
+        tokens(thief.refresh_by(OF_THE_THIEF).await).await;
+    }
+    assert_eq!(code(thief.refresh_by(OF_THE_THIEF).await).await, ErrorCode::RateLimited);
+    assert_eq!(code(ana.refresh_by(OF_ANA).await).await, ErrorCode::RefreshTokenReused);
+}
+
+#[tokio::test]
+async fn a_lost_answer_and_tabs_that_refresh_at_once_have_the_same_attempt() {
+    let server = Server::start().await;
+    let ana = server.member("Ana").await;
+    let lost = tokens(ana.refresh_by(OF_ANA).await).await;
+    let server = server.restart().await;
+    let ana = ana.at(server.addr());
+    let all = join_all((0..20).map(|_| ana.refresh_by(OF_ANA))).await;
+    let all: Vec<AuthResponse> = join_all(all.into_iter().map(tokens)).await;
+    assert!(all.iter().all(|each| each.refresh_token == lost.refresh_token));
+    let good = join_all(all.iter().map(|each| is_good(&server, &each.access_token))).await;
+    assert!(good.into_iter().all(|good| good));
+    // The next exchange is another one.
+    let next = ana.with(lost);
+    let next = join_all((0..5).map(|_| next.refresh_by("the-next-attempt-of-ana"))).await;
+    for each in join_all(next.into_iter().map(tokens)).await {
+        assert!(is_good(&server, &each.access_token).await);
+    }
+    assert_eq!(server.metric("refreshes_total{result=\"reused\"}").await, 0.0);
+}

@@ -96,7 +96,16 @@ try {
   await rita.goto(`${base}/app/admin`);
   await field(rita, "Search").fill("ben@");
   await rita.getByRole("button", { name: /Ana Lima/ }).waitFor({ state: "detached" });
-  await rita.getByRole("button", { name: /Ben Okafor/ }).waitFor();
+  await rita.getByRole("button", { name: /Ben Okafor/ }).click();
+  const suspended = rita.getByRole("dialog");
+  await button(suspended, "Suspend").click();
+  await field(suspended, "Reason").fill("the affair of the piano");
+  await rita.route("**/suspension", (route) => route.fulfill({ status: 503, contentType: "application/problem+json", body: JSON.stringify({ code: "unavailable", detail: "for the operator", status: 503 }) }));
+  await button(suspended, "Suspend").click();
+  await suspended.getByText("The club's server has a problem.").waitFor();
+  assert.equal(await field(suspended, "Reason").inputValue(), "the affair of the piano");
+  await rita.unroute("**/suspension");
+  await button(suspended, "Close").click();
 
   // One browser, two tabs: drafts and messages of who has logged out are gone, in both.
   const shared = await person("shared", { viewport: { width: 1280, height: 800 } });

@@ -147,6 +147,7 @@ await open("/api/redoc", async (page) => {
 
 await open("/api/asyncapi", async (page) => {
   await page.locator("#operations").waitFor();
+  assert.ok((await page.locator("#servers").innerText()).includes(new URL(base).host), "the server is the one that the page comes from");
   const text = await page.locator("#page").innerText();
   const names = Object.values(asyncapi.components.messages).map((message) => message.name);
   assert.ok(names.length > 20);

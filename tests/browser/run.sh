@@ -27,4 +27,6 @@ timeout 120 node keyboard.mjs
 timeout 300 node accounts.mjs
 timeout 300 node second-factor.mjs
 timeout 300 node mends.mjs
+timeout 300 node newcomer.mjs
+timeout 300 node chats.mjs
 timeout 300 node long.mjs

@@ -2,6 +2,7 @@
 
 mod administration;
 mod devices;
+mod exchanges;
 mod limits;
 mod missed;
 mod presence;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use members_book::clock::Clock;
-use protocol::rest::{RecoveryCodes, SecondFactorEnrolment};
+use protocol::rest::{SecondFactorEnabled, SecondFactorEnrolment};
 use reqwest::Method;
 use serde_json::json;
 use totp_rs::Totp;
@@ -55,10 +55,16 @@ pub async fn begin(member: &Member) -> SecondFactorEnrolment {
 
 /// Turns the second factor of a member on. Returns their app and their recovery codes.
 pub async fn turn_on(member: &Member, clock: &(impl Clock + Clone)) -> (Authenticator, Vec<String>) {
+    let (app, enabled) = enable(member, clock).await;
+    (app, enabled.recovery_codes)
+}
+
+/// The same. Returns the app and what is answered.
+pub async fn enable(member: &Member, clock: &(impl Clock + Clone)) -> (Authenticator, SecondFactorEnabled) {
     let enrolment = begin(member).await;
     let app = Authenticator::scan(&enrolment, clock);
     let body = json!({ "enrolment": enrolment.enrolment, "code": app.code() });
     let confirmed = member.request(Method::POST, "/api/members/me/second-factor/confirm", body).await;
     assert_eq!(confirmed.status(), 200);
-    (app, confirmed.json::<RecoveryCodes>().await.unwrap().recovery_codes)
+    (app, confirmed.json().await.unwrap())
 }

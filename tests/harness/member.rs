@@ -98,9 +98,18 @@ impl Member {
         Self { auth: response.json().await.unwrap(), ..self.clone() }
     }
 
-    /// Exchanges the refresh token.
+    /// Exchanges the refresh token, as a client that does not name its exchanges.
     pub async fn refresh(&self) -> reqwest::Response {
-        let request = rest::RefreshRequest { refresh_token: self.auth.refresh_token.clone() };
+        self.exchange(None).await
+    }
+
+    /// Exchanges the refresh token by an attempt.
+    pub async fn refresh_by(&self, attempt: &str) -> reqwest::Response {
+        self.exchange(Some(attempt.to_owned())).await
+    }
+
+    async fn exchange(&self, attempt: Option<String>) -> reqwest::Response {
+        let request = rest::RefreshRequest { refresh_token: self.auth.refresh_token.clone(), attempt };
         let sent = self.http.post(format!("http://{}/api/auth/refresh", self.addr)).json(&request).send();
         within("refresh", sent).await.unwrap()
     }

@@ -8,6 +8,7 @@ use members_book::{
     clock::{Clock as _, ManualClock, SystemClock},
     config::{Cli, Settings},
     store::{
+        MemberStore,
         changes::{Actor, Change},
         turns::Caller,
     },
@@ -178,9 +179,14 @@ impl Server {
         self.app.check_sessions();
     }
 
+    /// Where its members are.
+    pub fn members(&self) -> Arc<dyn MemberStore> {
+        Arc::clone(&self.app.accounts.members)
+    }
+
     /// The hash of a member's password.
     pub async fn password_hash(&self, email: &str) -> String {
-        self.app.accounts.members.by_email(Caller::System, email).await.unwrap().unwrap().password_hash
+        self.members().by_email(Caller::System, email).await.unwrap().unwrap().password_hash
     }
 
     /// The value of a metric without labels, or with `{labels}` in its name.

@@ -77,6 +77,21 @@ async fn every_bad_field_is_named() {
     assert_eq!(fields(register(&server, body).await).await, ["password"]);
     assert_eq!(fields(post(&server, "/api/auth/login", json!({})).await).await, ["email", "password"]);
     assert_eq!(fields(post(&server, "/api/auth/refresh", json!({})).await).await, ["refresh_token"]);
+    for attempt in [
+        "",
+        "fifteen-of-them",
+        "sixteen with one ",
+        "sixteen-with-one+",
+        "é".repeat(16).as_str(),
+        "x".repeat(65).as_str(),
+    ] {
+        let body = json!({ "refresh_token": "x", "attempt": attempt });
+        assert_eq!(fields(post(&server, "/api/auth/refresh", body).await).await, ["attempt"], "{attempt:?}");
+    }
+    for attempt in [json!(null), json!("sixteen-of-them_"), json!("x".repeat(64))] {
+        let body = json!({ "refresh_token": "x", "attempt": attempt });
+        assert_eq!(code(post(&server, "/api/auth/refresh", body).await).await, ErrorCode::RefreshTokenInvalid);
+    }
     assert_eq!(register(&server, ana()).await.status(), 201, "nothing was kept of the bad ones");
 }
 

@@ -239,6 +239,30 @@ async fn a_login_that_was_verified_before_the_password_changed_starts_no_session
     assert_eq!(super::code(login).await, ErrorCode::InvalidCredentials);
 }
 
+/// Found by a reviewer: the server's own new hash of the same password was taken for another password.
+#[tokio::test]
+async fn a_password_can_be_changed_while_it_is_hashed_anew() {
+    let server = Server::start().await;
+    let ana = server.member("Ana").await;
+    let members = server.members();
+    let hashed = async || server.metric("password_seconds_count").await;
+    let before = hashed().await;
+    let former = server.password_hash(&ana.auth.member.email).await;
+    let other = locked(&server);
+    let mut anew = Box::pin(members.replace_hash(ana.id, former, "hashed at another cost".to_owned()));
+    // It is the first one that waits to be written.
+    assert!(futures_util::poll!(&mut anew).is_pending());
+    let body = json!({ "current_password": ana.password, "new_password": "battery staple" });
+    let change = ana.request(Method::PUT, "/api/members/me/password", body);
+    let release = async {
+        let both = async || (hashed().await >= before + 2.0).then_some(());
+        eventually("the present one to be verified, and the new one hashed", both).await;
+        other.execute_batch("ROLLBACK").unwrap();
+    };
+    let (changed, anew, ()) = tokio::join!(change, anew, release);
+    assert_eq!((changed.status().as_u16(), anew), (200, Ok(true)));
+}
+
 /// Found by reading: a login that had read its member before the second factor was turned on, and waited for its hash meanwhile, needed no
 /// code.
 #[tokio::test]

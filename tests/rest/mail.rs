@@ -349,6 +349,24 @@ async fn a_new_device_is_told_of_and_one_that_proves_itself_is_not() {
     assert!(mail.mail(2).await.body.contains("Chrome on Windows"));
 }
 
+/// Found by an attacker: whoever had registered with somebody else's address wrote to it in the club's name, by the name of a device.
+#[tokio::test]
+async fn what_strangers_have_typed_goes_to_no_address_that_nobody_has_verified() {
+    let mail = MailServer::start(How::Plain).await;
+    let server = Server::start().await;
+    let register = json!({ "name": "Visit evil.example", "email": "ana@example.com", "password": PASSWORD });
+    assert_eq!(post(&server, "/api/auth/register", register).await.status(), 201);
+    let server = server.restart_with(|settings| mail.set(settings)).await;
+    let device = json!({ "name": "and click evil.example", "platform": "web" });
+    let body = json!({ "email": "ana@example.com", "password": PASSWORD, "device": device });
+    assert_eq!(post(&server, "/api/auth/login", body).await.status(), 200);
+    forgot(&server, "ana@example.com").await;
+    for number in 0..2 {
+        let told = mail.mail(number).await;
+        assert!(!format!("{} {}", told.subject, told.body).contains("evil"), "{}: {}", told.subject, told.body);
+    }
+}
+
 /// Found by a newcomer: only whoever read the metrics knew that no mail went out.
 #[tokio::test]
 async fn administrators_see_how_much_mail_waits_and_since_when() {
@@ -371,13 +389,14 @@ async fn administrators_see_how_much_mail_waits_and_since_when() {
 /// Found by reading: while the mail server was down, the notice of a second device took the place of the first one's.
 #[tokio::test]
 async fn each_new_device_is_told_of_once_the_mail_server_is_back() {
+    let before = MailServer::start(How::Plain).await;
+    let server = Server::with(|settings| before.set(settings)).await;
+    join(&server, &before, "ana@example.com").await;
     let mail = MailServer::down(How::Plain).await;
-    let server = Server::start().await;
-    let ana = server.member("Ana").await;
     let server = server.restart_with(|settings| mail.set(settings)).await;
     for number in 1..=7 {
         let device = json!({ "name": format!("Device {number}"), "platform": "web" });
-        let body = json!({ "email": ana.auth.member.email, "password": ana.password, "device": device });
+        let body = json!({ "email": "ana@example.com", "password": PASSWORD, "device": device });
         assert_eq!(post(&server, "/api/auth/login", body).await.status(), 200);
     }
     mail.launch().await;

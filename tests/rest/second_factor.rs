@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use members_book::{clock::ManualClock, config::Settings};
 use protocol::{
     ErrorCode, Timestamp,
-    rest::{AuditPage, AuthResponse, SecondFactor},
+    rest::{AuditPage, AuthResponse, SecondFactor, SecondFactorEnabled},
 };
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{code, fields};
 use crate::harness::{
     Member, Server,
-    authenticator::{Authenticator, begin, turn_on},
+    authenticator::{Authenticator, begin, enable, turn_on},
     eventually,
     smtp::{How, MailServer},
     within,
@@ -73,6 +73,24 @@ pub(super) async fn actions(admin: &Member) -> Vec<String> {
     let page = admin.request(Method::GET, "/api/admin/audit", Value::Null).await;
     let page: AuditPage = page.json().await.unwrap();
     page.entries.iter().map(|entry| entry.action.as_str().to_owned()).collect()
+}
+
+/// Found by an attacker: what somebody had begun while they could became good again once the owner had turned it off.
+#[tokio::test]
+async fn what_was_begun_before_it_was_turned_off_is_good_no_more() {
+    let clock = ManualClock::at(START);
+    let server = server(&clock, |_| ()).await;
+    let ana = server.member("Ana").await;
+    let begun = begin(&ana).await;
+    let theirs = Authenticator::scan(&begun, &clock);
+    let (_, recovery) = turn_on(&ana, &clock).await;
+    let body = json!({ "code": recovery[0], "password": ana.password });
+    assert_eq!(post(&ana, &format!("{PATH}/disable"), body).await.status(), 204);
+    clock.advance(HALF_A_MINUTE);
+    assert_eq!(fields(confirm(&ana, &begun.enrolment, &theirs.code()).await).await, ["enrolment"]);
+    let again = begin(&ana).await;
+    let app = Authenticator::scan(&again, &clock);
+    assert_eq!(confirm(&ana, &again.enrolment, &app.code()).await.status(), 200);
 }
 
 #[tokio::test]
@@ -139,10 +157,11 @@ async fn of_many_logins_with_one_code_one_succeeds() {
     let (app, recovery) = turn_on(&ana, &clock).await;
     clock.advance(HALF_A_MINUTE);
     for typed in [app.code(), recovery[0].clone()] {
-        let all = join_all((0..8).map(|_| log_in(&server, &ana, Some(&typed)))).await;
+        // Those of both rounds that are wrong are no more than may be tried at once.
+        let all = join_all((0..5).map(|_| log_in(&server, &ana, Some(&typed)))).await;
         let mut statuses: Vec<u16> = all.iter().map(|answer| answer.status().as_u16()).collect();
         statuses.sort_unstable();
-        assert_eq!(statuses, [200, 401, 401, 401, 401, 401, 401, 401], "{typed}");
+        assert_eq!(statuses, [200, 401, 401, 401, 401], "{typed}");
     }
 }
 
@@ -168,7 +187,10 @@ async fn a_recovery_code_is_good_once_and_until_it_is_replaced() {
     assert_eq!(code(log_in(&server, &ana, Some(new)).await).await, ErrorCode::SecondFactorInvalid);
     let expected =
         ["recovery_codes_replaced", "recovery_codes_replaced", "recovery_code_used", "second_factor_enabled"];
-    assert_eq!(actions(&admin).await[..4], expected);
+    let mut actions = actions(&admin).await;
+    // Written on the command line, by another clock.
+    actions.retain(|action| action != "role_changed");
+    assert_eq!(actions[..4], expected);
 }
 
 #[tokio::test]
@@ -176,7 +198,7 @@ async fn whoever_knows_the_password_guesses_no_more_codes_than_passwords_and_kee
     let clock = ManualClock::at(START);
     let server = server(&clock, |_| ()).await;
     let ana = server.member("Ana").await;
-    let (app, _) = turn_on(&ana, &clock).await;
+    let (app, SecondFactorEnabled { device_proof, .. }) = enable(&ana, &clock).await;
     clock.advance(HALF_A_MINUTE);
     // The right password alone spends nothing, and gives nothing back.
     let mut wrong_password = login(&ana, None);
@@ -200,13 +222,13 @@ async fn whoever_knows_the_password_guesses_no_more_codes_than_passwords_and_kee
     assert_eq!(code(log_in_from(&server, "198.51.100.98", &wrong_password).await).await, ErrorCode::InvalidCredentials);
     assert_eq!(log_in_from(&server, "198.51.100.98", &wrong_password).await.status(), 429, "of passwords as ever");
     let mut own = right;
-    own["device_proof"] = json!(ana.auth.device_proof);
+    own["device_proof"] = json!(device_proof);
     let own: AuthResponse = log_in_from(&server, "198.51.100.97", &own).await.json().await.unwrap();
     assert_eq!(own.member.id, ana.id);
     // That device has as many, and a code that is good gives them back.
     let with_proof = |typed: &str| {
         let mut body = login(&ana, Some(typed));
-        body["device_proof"] = json!(ana.auth.device_proof);
+        body["device_proof"] = json!(device_proof);
         body
     };
     for _ in 0..2 {

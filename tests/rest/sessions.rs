@@ -97,7 +97,7 @@ async fn members_see_where_they_are_signed_in_and_since_when() {
     let list = async |token: &str| get(&server, OWN, token).await.json::<SessionList>().await.unwrap().sessions;
     let listed = list(&second.access_token).await;
     let (at, address) = (|seconds: i64| Timestamp::from_millis(1_795_370_633_000 + 1_000 * seconds), "127.0.0.1");
-    assert!(listed.iter().all(|each| each.address.as_deref() == Some(address)));
+    assert!(listed.iter().all(|each| (each.address.as_deref(), &each.last_address) == (Some(address), &None)));
     assert_eq!(listed.iter().map(|each| each.is_current).collect::<Vec<_>>(), [false, true, false]);
     assert_eq!(listed.iter().map(|each| each.created_at).collect::<Vec<_>>(), [at(120), at(60), at(0)]);
     let devices: Vec<_> = listed.into_iter().map(|each| each.device).collect();
@@ -111,6 +111,7 @@ async fn members_see_where_they_are_signed_in_and_since_when() {
     let first = tokens(refresh(&server, &registered.refresh_token).await).await;
     let used = async || list(&third.access_token).await.iter().map(|each| each.last_used_at).collect::<Vec<_>>();
     assert_eq!(used().await, [at(180), at(120), at(60)]);
+    assert_eq!(list(&third.access_token).await[0].last_address.as_deref(), Some(address));
     clock.advance(Duration::from_secs(60));
     assert!(is_good(&server, &first.access_token).await);
     clock.advance(Duration::from_secs(60));
@@ -224,6 +225,7 @@ async fn an_administrator_sees_and_ends_the_sessions_of_a_member() {
 async fn the_export_has_devices_and_addresses() {
     let server = Server::start().await;
     let ana = server.member("Ana").await;
+    let ana = ana.with(tokens(ana.refresh().await).await);
     let session = current(&ana).await;
     let name = json!({ "name": "Ana's laptop" });
     assert_eq!(ana.request(Method::PATCH, &one(&session), name).await.status(), 200);
@@ -232,5 +234,6 @@ async fn the_export_has_devices_and_addresses() {
     assert_eq!(exported["_id"], json!(session.id));
     assert_eq!(exported["device"], json!({ "name": "Ana's laptop", "platform": null }));
     assert_eq!((&exported["address"], &exported["expires_at"]), (&json!("127.0.0.1"), &json!(session.expires_at)));
+    assert_eq!((&exported["last_address"], session.last_address.as_deref()), (&json!("127.0.0.1"), Some("127.0.0.1")));
     assert_eq!(exported["last_used_at"], json!(session.last_used_at));
 }

@@ -1,6 +1,9 @@
 //! Who has registered and has not shown yet that the address is theirs.
 
-use protocol::{ErrorCode, rest::AuthResponse};
+use std::time::Duration;
+
+use members_book::{clock::ManualClock, config::Settings};
+use protocol::{ErrorCode, Timestamp, rest::AuthResponse};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -38,6 +41,68 @@ async fn an_address_that_nobody_has_shown_to_be_theirs_gets_three_mails_a_day() 
     }
     assert_eq!(mail.count(), 3);
     assert_eq!(verify(&server, &mail.mail(1).await.token()).await.status(), 204, "the newest that was sent is good");
+}
+
+/// Found by an attacker: three requests of a stranger, and the one whose address it was got no link all day.
+#[tokio::test]
+async fn a_stranger_does_not_use_up_the_links_of_the_owner_of_an_address() {
+    let mail = MailServer::start(How::Plain).await;
+    let clock = ManualClock::at(Timestamp::from_millis(1_800_000_000_000));
+    let behind_a_proxy = |settings: &mut Settings| {
+        mail.set(settings);
+        settings.listen.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()];
+    };
+    let server = Server::at(&clock, behind_a_proxy).await;
+    let ask = async |from: &str, path: &str, body: Value| {
+        let request = server.http().post(server.url(path)).header("x-forwarded-for", from);
+        request.json(&body).send().await.unwrap().status().as_u16()
+    };
+    let email = "ana@example.com";
+    let forgot = async |from: &str| ask(from, "/api/auth/password/forgot", json!({ "email": email })).await;
+    let body = json!({ "name": "Ana", "email": email, "password": PASSWORD });
+    assert_eq!(ask("198.51.100.1", "/api/auth/register", body).await, 202);
+    mail.mail(0).await;
+    let body = json!({ "email": email, "password": PASSWORD });
+    assert_eq!(ask("198.51.100.2", "/api/auth/login", body).await, 401);
+    mail.mail(1).await;
+    for number in 1..4_u8 {
+        assert_eq!(forgot("198.51.100.3").await, 202);
+        outcome(&server, "forgot_password", "resolved", f64::from(number)).await;
+        mail.mail(2).await;
+        clock.advance(Duration::from_secs(25 * 60));
+    }
+    assert_eq!(mail.count(), 3, "all of one network");
+    assert_eq!(forgot("203.0.113.9").await, 202);
+    let token = mail.mail(3).await.token();
+    assert_eq!(reset(&server, &token, "battery staple").await.status(), 200, "the owner is in");
+}
+
+/// Found by reading: nothing is theirs yet that administrators could see or end.
+#[tokio::test]
+async fn administrators_do_nothing_to_who_has_not_come_in() {
+    let mail = MailServer::start(How::Plain).await;
+    let server = Server::start().await;
+    let admin = server.admin().await;
+    let server = server.restart_with(|settings| mail.set(settings)).await;
+    let admin = admin.at(server.addr());
+    assert_eq!(register(&server, "ana@example.com").await.status(), 202);
+    let listed = admin.request(Method::GET, "/api/admin/members?status=unverified", Value::Null).await;
+    let ana = listed.json::<Value>().await.unwrap()["members"][0]["_id"].as_str().unwrap().to_owned();
+    let path = |what: &str| format!("/api/admin/members/{ana}/{what}");
+    for (method, what, body) in [
+        (Method::GET, "sessions", Value::Null),
+        (Method::DELETE, "sessions", Value::Null),
+        (Method::POST, "disconnect", Value::Null),
+        (Method::DELETE, "second-factor", Value::Null),
+        (Method::PUT, "tier", json!({ "tier": "Infinity" })),
+        (Method::PUT, "role", json!({ "user_type": "admin" })),
+        (Method::PUT, "suspension", json!({ "until": "2027-06-01T00:00:00Z" })),
+        (Method::DELETE, "suspension", Value::Null),
+        (Method::POST, "approve", Value::Null),
+    ] {
+        let answer = admin.request(method, &path(what), body).await;
+        assert_eq!(code(answer).await, ErrorCode::MemberNotFound, "{what}");
+    }
 }
 
 /// Found by reading: whoever confirmed their address, because the club asked for it, let in who had registered with it.

@@ -6,7 +6,7 @@ use members_book::store::{
     archive::{Part, Row},
     changes::{Actor, Change},
     invitations::{Created, InvitationRecord, NewInvitation},
-    mail::{NewLink, Purpose, TokenId},
+    mail::{AskedFrom, NewLink, Purpose, TokenId},
     members::{MemberRecord, NotRegistered, Registration, Way},
     turns::Caller,
 };
@@ -31,7 +31,13 @@ async fn register(f: &Fixture, name: &str, email: &str, way: Way) -> Result<Memb
 
 async fn verify(f: &Fixture, member: MemberId, byte: u8) {
     let (purpose, token, hash, at) = (Purpose::VerifyEmail, TokenId([byte; 16]), [byte; 32], f.now());
-    assert!(f.store.mail.issue(Caller::System, NewLink { member, purpose, token, hash, at }).await.unwrap());
+    assert!(
+        f.store
+            .mail
+            .issue(Caller::System, NewLink { member, purpose, token, hash, asked: AskedFrom(1), at })
+            .await
+            .unwrap()
+    );
     f.change(member, Change::VerifyEmail { link: hash }).await;
 }
 
@@ -57,7 +63,7 @@ async fn invite(f: &Fixture, maker: MemberId, uses: u32) -> InvitationRecord {
         revoked_at: None,
         note: None,
     };
-    let by = Actor { member: Some(maker), address: Some(FROM) };
+    let by = Actor::without_session(maker, Some(FROM));
     let new = NewInvitation { record: record.clone(), most_open: 10, needs_admin: false, by };
     assert_eq!(f.store.invitations.create(new).await.unwrap(), Created::Done);
     record
@@ -98,7 +104,7 @@ async fn who_had_not_verified_it_may(f: &Fixture) {
 
 async fn an_administrator_lets_them(f: &Fixture) {
     let root = f.member("Root").await;
-    let by = Actor { member: Some(root), address: Some(FROM) };
+    let by = Actor::without_session(root, Some(FROM));
     let allow = async |email| f.store.members.allow_address(email, by, f.now()).await.unwrap();
     assert!(!allow("ana@example.com").await, "there is not even a key");
     former(f, "ana@example.com", 1).await;

@@ -6,8 +6,9 @@ use members_book::{
     service::views,
     store::{
         archive::{Part, Row},
-        audit::{AuditPlace, AuditRecord},
+        audit::{AuditFilter, AuditFound, AuditPlace, AuditRecord, EXAMINED, FORGOTTEN_AT_ONCE},
         changes::{Actor, Change},
+        jobs::Job,
         members::{DirectoryPosition, Filter},
         turns::Caller,
     },
@@ -30,9 +31,11 @@ for_every_store![
     what_is_not_shared_is_not_found,
     a_change_is_in_the_audit_log_with_who_and_where,
     the_audit_log_is_paged_from_the_newest,
+    a_page_of_the_audit_log_looks_at_so_many_entries_and_no_more,
     the_audit_log_is_followed_from_a_place_on,
     a_search_reads_so_many_and_whole_words_come_first,
     an_erased_member_leaves_no_address_and_is_not_seen_again,
+    addresses_are_forgotten_a_part_at_a_time,
 ];
 
 async fn names(f: &Fixture, filter: Filter) -> Vec<String> {
@@ -131,12 +134,42 @@ async fn a_search_reads_so_many_and_whole_words_come_first(f: &Fixture) {
     assert_eq!(found("ana bia", 100).await, [""; 0]);
 }
 
+async fn jobs(f: &Fixture) -> Vec<Job> {
+    f.store.jobs.waiting(10).await.unwrap().into_iter().map(|(job, _)| job).collect()
+}
+
+/// Found by measuring: a million entries of one who left held the writer for seconds.
+async fn addresses_are_forgotten_a_part_at_a_time(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let address = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
+    let entry = |actor, action, target| AuditRecord { at: f.now(), actor, action, target, details: json!({}), address };
+    let mut all = vec![entry(None, AuditAction::LoginFailed, ana), entry(Some(ben), AuditAction::TierChanged, ana)];
+    all.extend(vec![entry(Some(ana), AuditAction::Exported, ana); FORGOTTEN_AT_ONCE]);
+    all.extend([entry(None, AuditAction::LoginFailed, ana), entry(Some(ben), AuditAction::Exported, ben)]);
+    for entry in all {
+        f.store.audit.append(entry).await.unwrap();
+    }
+    let left = async || {
+        let mut entries = f.store.audit.after(AuditPlace(0), FORGOTTEN_AT_ONCE * 2).await.unwrap();
+        entries.retain(|(_, entry)| entry.address.is_some());
+        entries
+    };
+    let before = left().await;
+    assert_eq!(before.len(), FORGOTTEN_AT_ONCE + 4);
+    let next = f.store.audit.forget_addresses(ana, AuditPlace(0)).await.unwrap();
+    // The failed login, the other's entry, and all but two of their own.
+    assert_eq!(next, Some(before[FORGOTTEN_AT_ONCE - 1].0));
+    assert_eq!(left().await.len(), 5, "the other's, two of their own, a failed login, the other's");
+    // Whoever goes on after a crash may do a part twice.
+    assert_eq!(f.store.audit.forget_addresses(ana, AuditPlace(0)).await.unwrap(), next);
+    assert_eq!(f.store.audit.forget_addresses(ana, next.unwrap()).await.unwrap(), None);
+    let actors: Vec<_> = left().await.into_iter().map(|(_, entry)| entry.actor).collect();
+    assert_eq!(actors, [Some(ben), Some(ben)]);
+}
+
 async fn an_erased_member_leaves_no_address_and_is_not_seen_again(f: &Fixture) {
     let (root, ana) = (f.member("Root").await, f.member("Ana").await);
-    let at = |member: MemberId, last| Actor {
-        member: Some(member),
-        address: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, last))),
-    };
+    let at = |member: MemberId, last| Actor::without_session(member, Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, last))));
     let change = |id, change, by| f.store.members.change(id, change, by, f.now(), CancellationToken::new());
     change(root, Change::Tier(Tier::Socio), at(ana, 1)).await.unwrap();
     change(ana, Change::Tier(Tier::Socio), at(root, 2)).await.unwrap();
@@ -150,6 +183,8 @@ async fn an_erased_member_leaves_no_address_and_is_not_seen_again(f: &Fixture) {
         f.store.audit.append(entry).await.unwrap();
     }
     change(ana, Change::Erase, at(ana, 1)).await.unwrap();
+    assert_eq!(jobs(f).await, [Job::ForgetAddresses { member: ana, after: AuditPlace(0) }], "written with the change");
+    assert_eq!(f.store.audit.forget_addresses(ana, AuditPlace(0)).await.unwrap(), None, "that was all");
     let addresses: Vec<_> = log(f).await.into_iter().map(|entry| (entry.action, entry.address)).collect();
     let of_root = at(root, 2).address;
     let expected = [
@@ -196,7 +231,7 @@ async fn the_audit_log_is_followed_from_a_place_on(f: &Fixture) {
 
 async fn a_change_is_in_the_audit_log_with_who_and_where(f: &Fixture) {
     let (root, ana) = (f.member("Root").await, f.member("Ana").await);
-    let by = Actor { member: Some(root), address: Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))) };
+    let by = Actor::without_session(root, Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7))));
     let rename = |name: &str| {
         let patch = MemberPatch { name: Some(name.to_owned()), ..Default::default() };
         Change::Profile { edit: views::edit(patch), expected: None }
@@ -223,6 +258,37 @@ async fn a_change_is_in_the_audit_log_with_who_and_where(f: &Fixture) {
     };
     assert_eq!(log[1], expected);
     assert_eq!(log[0].details, json!({ "fields": ["name"] }));
+}
+
+async fn a_page_of_the_audit_log_looks_at_so_many_entries_and_no_more(f: &Fixture) {
+    let (ana, ben) = (f.ids.member(), f.ids.member());
+    let append = async |actor, action, target| {
+        let entry = AuditRecord { at: f.now(), actor: Some(actor), action, target, details: json!({}), address: None };
+        f.store.audit.append(entry).await.unwrap();
+    };
+    append(ben, AuditAction::Exported, ana).await;
+    // All in one moment: pages go on within it.
+    for _ in 0..EXAMINED {
+        append(ana, AuditAction::MemberRead, ana).await;
+    }
+    append(ben, AuditAction::MemberRead, ana).await;
+    f.wait(1);
+    append(ben, AuditAction::MemberRead, ben).await;
+    let both = AuditFilter { actor: Some(ben), target: Some(ana), ..AuditFilter::default() };
+    let page = async |filter, before| f.store.audit.page(filter, before, 1).await.unwrap();
+    let first = page(both, None).await;
+    assert_eq!((first.entries.len(), first.entries[0].1.action), (1, AuditAction::MemberRead));
+    let second = page(both, first.next).await;
+    assert_eq!((second.entries.len(), second.next.is_some()), (0, true), "so many were looked at");
+    let third = page(both, second.next).await;
+    assert_eq!((third.entries.len(), third.next), (1, None));
+    assert_eq!(third.entries[0].1.action, AuditAction::Exported);
+    let since = AuditFilter { since: Some(f.now()), ..AuditFilter::default() };
+    let AuditFound { entries, next } = page(since, None).await;
+    assert_eq!((entries.len(), entries[0].1.target, next), (1, ben, None));
+    let until = AuditFilter { until: Some(f.now()), actor: Some(ben), ..AuditFilter::default() };
+    let AuditFound { entries, next } = page(until, None).await;
+    assert_eq!((entries[0].1.target, next.is_some()), (ana, true));
 }
 
 async fn the_audit_log_is_paged_from_the_newest(f: &Fixture) {

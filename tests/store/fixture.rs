@@ -18,6 +18,7 @@ use members_book::{
         members::{MemberRecord, NewMember},
         mongo::{self, Mongo, Nodes},
         sqlite::{Options, Sqlite},
+        turns::Caller,
     },
     supervisor::Supervisor,
     telemetry::Metrics,
@@ -178,6 +179,11 @@ impl Fixture {
         let changed = members.change(id, change, Actor::default(), self.now(), CancellationToken::new()).await;
         let Changed::Done { after, .. } = changed.unwrap() else { panic!("the change was refused") };
         *after
+    }
+
+    /// How often a member has replaced what they prove who they are with.
+    pub async fn credentials(&self, member: MemberId) -> u64 {
+        self.store.members.by_id(Caller::System, member).await.unwrap().unwrap().credentials
     }
 
     /// Applies one command.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use members_book::{
     service::views,
     store::{
+        audit::AuditPlace,
         changes::Change,
         jobs::{Job, TakenJob},
     },
@@ -131,5 +132,5 @@ async fn a_change_of_a_photo_writes_its_jobs(f: &Fixture) {
     f.change(member, Change::Erase).await;
     let mut left = waiting(f).await;
     left.sort_unstable_by_key(Job::key);
-    assert_eq!(left, [delete(1), delete(2)]);
+    assert_eq!(left, [delete(1), delete(2), Job::ForgetAddresses { member, after: AuditPlace(0) }]);
 }

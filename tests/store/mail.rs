@@ -8,9 +8,9 @@ use members_book::store::{
     audit::AuditRecord,
     changes::{Actor, Change, Changed},
     mail::{
-        Expired, GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS, LINKS_MAX, LINKS_WITHIN, Mail, NEW_DEVICES_MAX,
-        NewLink, Purpose, TakenMail, TokenId, UNVERIFIED_LINKS_MAX, UNVERIFIED_LINKS_WITHIN, WAITING_MAX, WaitingMail,
-        handed_out,
+        AskedFrom, Expired, GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS, LINKS_MAX, LINKS_WITHIN, Mail,
+        NEW_DEVICES_MAX, NewLink, Purpose, TakenMail, TokenId, UNVERIFIED_LINKS_FROM, UNVERIFIED_LINKS_MAX,
+        UNVERIFIED_LINKS_WITHIN, WAITING_MAX, WaitingMail, handed_out,
     },
     members::{NewMember, Registration, Way},
     sessions::{NewSession, NewToken, SessionDevice},
@@ -37,6 +37,7 @@ for_every_store![
     however_often_strangers_ask_a_member_has_a_link_or_gets_one,
     links_are_counted_for_each_purpose,
     three_links_a_day_are_sent_to_an_address_that_nobody_has_shown_to_be_theirs,
+    a_stranger_does_not_use_up_the_links_that_others_ask_for,
     each_of_several_new_devices_is_told_of_and_the_last_says_that_there_were_more,
     of_new_devices_at_once_no_more_than_five_wait,
     a_login_tells_of_its_device_with_its_commit_and_the_first_of_all_does_not,
@@ -50,11 +51,11 @@ for_every_store![
 ];
 
 fn forgot(email: &str) -> Mail {
-    Mail::ForgotPassword { email: email.to_owned() }
+    Mail::ForgotPassword { email: email.to_owned(), asked: AskedFrom(1) }
 }
 
 fn link(f: &Fixture, member: MemberId, purpose: Purpose, byte: u8) -> NewLink {
-    NewLink { member, purpose, token: TokenId([byte; 16]), hash: [byte; 32], at: f.now() }
+    NewLink { member, purpose, token: TokenId([byte; 16]), hash: [byte; 32], asked: AskedFrom(1), at: f.now() }
 }
 
 async fn issue(f: &Fixture, member: MemberId, purpose: Purpose, byte: u8) -> bool {
@@ -123,7 +124,7 @@ async fn what_concerns_members_goes_before_what_strangers_have_written(f: &Fixtu
     for number in 0..50 {
         add(f, forgot(&format!("nobody{number}@example.com"))).await;
     }
-    add(f, Mail::AddressTaken { email: "taken@example.com".to_owned() }).await;
+    add(f, Mail::AddressTaken { email: "taken@example.com".to_owned(), asked: AskedFrom(1) }).await;
     f.wait(1);
     assert!(issue(f, ana, Purpose::VerifyEmail, 1).await);
     assert!(issue(f, ben, Purpose::ResetPassword, 2).await);
@@ -184,8 +185,8 @@ async fn no_more_wait_than_there_is_room_for(f: &Fixture) {
     assert_eq!(refused, Err(StoreError::Overloaded));
     assert_eq!(owner(f, Purpose::VerifyEmail, 1).await, None);
     // What a change tells its member is written whether there is room or not: a stranger must not hide it.
-    let (former, hash) = ("hash of Ana".to_owned(), "new".to_owned());
-    assert!(matches!(change(f, ana, Change::Password { former, hash, keep: None }).await, Changed::Done { .. }));
+    let (credentials, hash) = (0, "new".to_owned());
+    assert!(matches!(change(f, ana, Change::Password { credentials, hash, keep: None }).await, Changed::Done { .. }));
     assert_eq!(f.store.mail.waiting().await.unwrap().count, WAITING_MAX + 1);
 }
 
@@ -204,9 +205,9 @@ async fn a_link_is_good_once_and_for_a_while(f: &Fixture) {
     let session = f.ids.session();
     let token = NewToken { hash: [9; 32], expires_at: f.now().after(LINKS_WITHIN) };
     let (device, at, ends_at) = (SessionDevice::default(), f.now(), token.expires_at);
-    let password_hash = "hash of Ana".to_owned();
+    let credentials = 0;
     let (id, member, address, tell_of) = (session, ana, None, None);
-    let new = NewSession { id, member, token, device, address, at, ends_at, password_hash, tell_of };
+    let new = NewSession { id, member, token, device, address, at, ends_at, credentials, tell_of };
     assert!(f.store.sessions.start(new).await.unwrap().is_some());
     let Changed::Done { after, .. } = change(f, ana, reset(1)).await else { panic!("it is good") };
     assert_eq!((after.password_hash.as_str(), after.profile.email_verified_at), ("new", Some(f.now())));
@@ -311,7 +312,7 @@ async fn three_links_a_day_are_sent_to_an_address_that_nobody_has_shown_to_be_th
     let many =
         (0..20).map(|byte| f.store.mail.issue(Caller::System, link(f, ana, Purpose::ALL[usize::from(byte % 2)], byte)));
     let made = futures_util::future::join_all(many).await;
-    assert_eq!(made.into_iter().filter(|made| *made == Ok(true)).count(), UNVERIFIED_LINKS_MAX as usize);
+    assert_eq!(made.into_iter().filter(|made| *made == Ok(true)).count(), UNVERIFIED_LINKS_FROM as usize);
     f.wait(LINKS_WITHIN.as_secs());
     f.store.mail.purge_links(f.now()).await.unwrap();
     assert!(!issue(f, ana, Purpose::ResetPassword, 100).await, "however often it is tidied up");
@@ -323,15 +324,42 @@ async fn three_links_a_day_are_sent_to_an_address_that_nobody_has_shown_to_be_th
     }
 }
 
+/// Found by an attacker: three requests of a stranger, and the one whose address it was got no link all day.
+async fn a_stranger_does_not_use_up_the_links_that_others_ask_for(f: &Fixture) {
+    let ana = NewMember { must_verify: true, ..f.new_member("Ana", "ana@example.com") };
+    let ana = f.store.members.insert(ana, None).await.unwrap().unwrap().profile.id;
+    let ask = async |byte: u8, asked: u64| {
+        let purpose = Purpose::ALL[usize::from(byte % 2)];
+        let asked = NewLink { asked: AskedFrom(asked), ..link(f, ana, purpose, byte) };
+        f.store.mail.issue(Caller::System, asked).await.unwrap()
+    };
+    let minutes = |minutes: u64| f.wait(minutes * 60);
+    let mut sent = 0;
+    for byte in 0..4 {
+        sent += u32::from(ask(byte, 1).await);
+        minutes(25);
+    }
+    assert_eq!(sent, UNVERIFIED_LINKS_FROM);
+    assert!(ask(10, 2).await, "the owner");
+    assert!(ask(10, 3).await, "the same link again");
+    sent += 2;
+    for byte in 20..60 {
+        minutes(25);
+        assert!(!ask(byte, 1).await, "the stranger, again and again");
+        sent += u32::from(ask(byte, 100 + u64::from(byte)).await);
+    }
+    assert_eq!(sent, UNVERIFIED_LINKS_MAX, "over all networks");
+}
+
 async fn new_session(f: &Fixture, member: MemberId, tell_of: Option<&str>) -> NewSession {
-    let password_hash = f.store.members.by_id(Caller::System, member).await.unwrap().unwrap().password_hash;
+    let credentials = f.credentials(member).await;
     let id = f.ids.session();
     let mut hash = [0; 32];
     hash[..12].copy_from_slice(id.as_bytes());
     let (at, ends_at) = (f.now(), f.now().after(LINKS_WITHIN));
     let (token, device) = (NewToken { hash, expires_at: ends_at }, SessionDevice::default());
     let (address, tell_of) = (None, tell_of.map(str::to_owned));
-    NewSession { id, member, token, device, address, at, ends_at, password_hash, tell_of }
+    NewSession { id, member, token, device, address, at, ends_at, credentials, tell_of }
 }
 
 async fn log_in(f: &Fixture, member: MemberId, tell_of: Option<&str>) -> SessionId {
@@ -423,7 +451,7 @@ async fn nothing_waits_for_who_is_rejected_or_waited_too_long(f: &Fixture) {
             .id;
         assert!(issue(f, id, Purpose::VerifyEmail, u8::try_from(number).unwrap()).await);
         add(f, forgot(&format!("{}@EXAMPLE.com", name.to_uppercase()))).await;
-        add(f, Mail::AddressTaken { email: format!("{name}@example.com") }).await;
+        add(f, Mail::AddressTaken { email: format!("{name}@example.com"), asked: AskedFrom(1) }).await;
         waiting.push(id);
     }
     assert_eq!(f.store.mail.waiting().await.unwrap().count, 9);
@@ -491,8 +519,8 @@ async fn a_changed_password_and_a_deactivation_end_links(f: &Fixture) {
         assert!(issue(f, member, Purpose::ResetPassword, 1 + byte).await);
         assert!(issue(f, member, Purpose::VerifyEmail, 3 + byte).await);
     }
-    let (former, hash) = ("hash of Ana".to_owned(), "new".to_owned());
-    change(f, ana, Change::Password { former, hash, keep: None }).await;
+    let (credentials, hash) = (0, "new".to_owned());
+    change(f, ana, Change::Password { credentials, hash, keep: None }).await;
     change(f, ben, Change::Active(false)).await;
     change(f, ben, Change::Active(true)).await;
     for byte in [1, 2] {
@@ -508,8 +536,8 @@ async fn a_changed_password_and_a_deactivation_end_links(f: &Fixture) {
 async fn a_changed_password_and_an_approval_are_told(f: &Fixture) {
     let ana = f.member("Ana").await;
     let at = f.now();
-    let (former, hash) = ("hash of Ana".to_owned(), "new".to_owned());
-    change(f, ana, Change::Password { former, hash, keep: None }).await;
+    let (credentials, hash) = (0, "new".to_owned());
+    change(f, ana, Change::Password { credentials, hash, keep: None }).await;
     assert_eq!(drain(f).await, [Mail::PasswordChanged { member: ana, at }]);
     assert!(issue(f, ana, Purpose::ResetPassword, 1).await);
     drain(f).await;
@@ -535,7 +563,7 @@ async fn nothing_waits_for_who_has_left(f: &Fixture) {
         add(f, Mail::NewDevice { member, session, device, at, more: false }).await;
     }
     add(f, forgot("ANA@example.com")).await;
-    add(f, Mail::AddressTaken { email: "Ana@example.com".to_owned() }).await;
+    add(f, Mail::AddressTaken { email: "Ana@example.com".to_owned(), asked: AskedFrom(1) }).await;
     assert!(issue(f, ana, Purpose::ResetPassword, 1).await);
     change(f, ana, Change::Erase).await;
     let left = drain(f).await;

@@ -4,7 +4,7 @@ use members_book::{
     service::views,
     store::{
         changes::{Actor, Change, Changed},
-        mail::{NewLink, Purpose, TokenId},
+        mail::{AskedFrom, NewLink, Purpose, TokenId},
         members::{EmailTaken, LastSeen, MemberCounts, NewMember, NotFirst},
         second_factor::StoredFactor,
         turns::Caller,
@@ -64,27 +64,35 @@ async fn an_address_is_taken_once_whatever_its_case(f: &Fixture) {
 async fn it_is_counted_how_often_credentials_are_replaced(f: &Fixture) {
     let ana = f.member("Ana").await;
     let stored = async || f.store.members.by_id(Caller::System, ana).await.unwrap().unwrap();
-    let password =
-        |former: &str, hash: &str| Change::Password { former: former.to_owned(), hash: hash.to_owned(), keep: None };
-    f.change(ana, password("hash of Ana", "second")).await;
+    let password = || Change::Password { credentials: 0, hash: "second".to_owned(), keep: None };
+    f.change(ana, password()).await;
     // An attempt that is repeated, as its outcome was not known.
-    f.change(ana, password("hash of Ana", "second")).await;
+    f.change(ana, password()).await;
     assert_eq!((stored().await.credentials, stored().await.version), (1, 1));
     assert!(f.store.members.replace_hash(ana, "second".to_owned(), "at another cost".to_owned()).await.unwrap());
     f.change(ana, Change::Tier(Tier::Socio)).await;
-    let reset =
-        NewLink { member: ana, purpose: Purpose::ResetPassword, token: TokenId([1; 16]), hash: [1; 32], at: f.now() };
+    let reset = NewLink {
+        member: ana,
+        purpose: Purpose::ResetPassword,
+        token: TokenId([1; 16]),
+        hash: [1; 32],
+        asked: AskedFrom(1),
+        at: f.now(),
+    };
     assert_eq!(stored().await.credentials, 1);
     assert!(f.store.mail.issue(Caller::System, reset).await.unwrap());
     f.change(ana, Change::ResetPassword { link: [1; 32], hash: "third".to_owned() }).await;
     assert_eq!(stored().await.credentials, 2);
-    // A second factor that its member turns off with a code tells nobody anything, and one that is reset may have been somebody's.
+    // Whoever knew the password alone may have a proof of a device when a factor is turned on; and one that is reset may have been somebody's.
     f.change(ana, Change::ResetSecondFactor).await;
     assert_eq!(stored().await.credentials, 2, "there was none");
     let factor = StoredFactor { secret: vec![1], enabled_at: f.now(), last_step: 1, recovery_codes: Vec::new() };
-    f.change(ana, Change::EnableSecondFactor { factor, keep: f.ids.session() }).await;
+    let enable = || Change::EnableSecondFactor { credentials: 2, factor: factor.clone(), keep: f.ids.session() };
+    f.change(ana, enable()).await;
+    f.change(ana, enable()).await;
+    assert_eq!(stored().await.credentials, 3, "repeated");
     f.change(ana, Change::ResetSecondFactor).await;
-    assert_eq!(stored().await.credentials, 3);
+    assert_eq!(stored().await.credentials, 4);
 }
 
 async fn a_hash_is_replaced_if_it_is_still_the_one(f: &Fixture) {
@@ -234,7 +242,7 @@ async fn the_first_administrator_is_one(f: &Fixture) {
     assert!(!f.store.members.has_admin().await.unwrap());
     let admin = |email: &str| NewMember { user_type: UserType::Admin, ..f.new_member("Rita", email) };
     let first = async |member: NewMember| {
-        let by = Actor { member: Some(member.id), address: Some([192, 0, 2, 1].into()) };
+        let by = Actor::without_session(member.id, Some([192, 0, 2, 1].into()));
         f.store.members.insert_first_admin(member, by).await.unwrap()
     };
     assert_eq!(first(admin("ANA@example.com")).await.err(), Some(NotFirst::EmailTaken));

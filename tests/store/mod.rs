@@ -1,6 +1,7 @@
 //! The conformance suite: every store passes every test of it.
 
 mod addresses;
+mod attempts;
 mod clocks;
 mod conversations;
 mod copy;

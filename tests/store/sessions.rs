@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use members_book::store::{
     archive::Part,
-    changes::{Actor, Change, Changed, ProfileEdit},
+    changes::{Actor, Change, Changed, Overtaken, ProfileEdit},
+    members::Suspension,
+    second_factor::StoredFactor,
     sessions::{
         Exchange, NewSession, NewToken, Renewal, Rotation, SESSIONS_OF_MEMBER, SessionDevice, SessionRecord,
         SessionView, TokenHash, TokenOwner, USED_TOKENS_OF_SESSION, VIEWS_MAX,
@@ -13,7 +15,7 @@ use members_book::store::{
 };
 use protocol::{
     MemberId, SessionId, Timestamp,
-    model::{Platform, UserType},
+    model::{Platform, Tier, UserType},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -36,7 +38,8 @@ for_every_store![
     only_the_sessions_that_are_meant_are_revoked,
     a_changed_password_ends_the_sessions_but_one,
     a_login_that_a_deactivation_overtook_starts_no_session,
-    a_login_that_another_password_overtook_starts_no_session,
+    a_login_that_other_credentials_overtook_starts_no_session,
+    what_was_asked_for_by_who_may_not_any_more_is_not_done,
     a_password_that_changes_while_many_log_in_leaves_no_session_of_the_former_one,
     a_token_has_an_owner,
     the_session_of_a_login_is_kept_however_the_clock_goes,
@@ -51,7 +54,7 @@ fn token(f: &Fixture, name: u8) -> NewToken {
     NewToken { hash: hash(name), expires_at: f.now().after(LIFETIME) }
 }
 
-fn hash(name: u8) -> TokenHash {
+pub(super) fn hash(name: u8) -> TokenHash {
     [name; 32]
 }
 
@@ -67,12 +70,12 @@ async fn new(f: &Fixture, member: MemberId, first_token: u8) -> NewSession {
         address: None,
         at: f.now(),
         ends_at: f.now().after(SESSION),
-        password_hash: found.password_hash,
+        credentials: found.credentials,
         tell_of: None,
     }
 }
 
-async fn session(f: &Fixture, member: MemberId, first_token: u8) -> SessionId {
+pub(super) async fn session(f: &Fixture, member: MemberId, first_token: u8) -> SessionId {
     let new = new(f, member, first_token).await;
     let id = new.id;
     assert!(f.store.sessions.start(new).await.unwrap().is_some());
@@ -80,29 +83,31 @@ async fn session(f: &Fixture, member: MemberId, first_token: u8) -> SessionId {
 }
 
 /// An exchange under a secret under which `next` follows `used`.
-fn exchange(f: &Fixture, used: u8, next: u8) -> Exchange {
+pub(super) fn exchange(f: &Fixture, used: u8, next: u8) -> Exchange {
     Exchange {
         used: hash(used),
         successor: hash(next),
         former: Vec::new(),
+        attempt: None,
+        address: None,
         at: f.now(),
         token_lifetime: LIFETIME,
         session_lifetime: SESSION,
     }
 }
 
-async fn rotate_as(f: &Fixture, exchange: Exchange) -> Rotation {
-    let owner = f.store.sessions.owner(Caller::System, exchange.used, f.now()).await.unwrap();
+pub(super) async fn rotate_as(f: &Fixture, exchange: Exchange) -> Rotation {
+    let owner = f.store.sessions.owner(Caller::System, exchange.clone()).await.unwrap();
     // Of one that is unknown it is nobody's.
     let member = owner.map_or(MemberId::from_bytes([0; 12]), |owner| owner.member);
     f.store.sessions.rotate(member, exchange).await.unwrap()
 }
 
-async fn rotate(f: &Fixture, used: u8, next: u8) -> Rotation {
+pub(super) async fn rotate(f: &Fixture, used: u8, next: u8) -> Rotation {
     rotate_as(f, exchange(f, used, next)).await
 }
 
-fn renewal(rotation: Rotation) -> Renewal {
+pub(super) fn renewal(rotation: Rotation) -> Renewal {
     match rotation {
         Rotation::Rotated(renewal) => *renewal,
         Rotation::Invalid => panic!("invalid"),
@@ -123,7 +128,7 @@ async fn revoke(f: &Fixture, member: MemberId, session: SessionId) {
     f.store.sessions.revoke_many(member, vec![session], f.now()).await.unwrap();
 }
 
-async fn revoked(f: &Fixture, session: SessionId) -> bool {
+pub(super) async fn revoked(f: &Fixture, session: SessionId) -> bool {
     f.store.sessions.view(session).await.unwrap().unwrap().revoked
 }
 
@@ -285,14 +290,17 @@ async fn a_session_knows_its_device(f: &Fixture) {
         revoked_at: None,
         device,
         address,
+        last_address: None,
         last_used_at: began,
         ends_at: Some(ends_at),
         renewable_until: Some(began.after(LIFETIME)),
     };
     assert_eq!(started, expected);
     f.wait(60);
-    rotate(f, 1, 2).await;
+    let elsewhere = Some("198.51.100.24".parse().unwrap());
+    rotate_as(f, Exchange { address: elsewhere, ..exchange(f, 1, 2) }).await;
     let exchanged = record(f, ana).await;
+    assert_eq!((exchanged.address, exchanged.last_address), (address, elsewhere));
     assert_eq!((exchanged.last_used_at, exchanged.renewable_until), (f.now(), Some(f.now().after(LIFETIME))));
     f.wait(60);
     confirm(f, ana, id, 1).await;
@@ -312,11 +320,14 @@ async fn a_session_knows_its_device(f: &Fixture) {
 async fn what_a_session_says_of_a_device_goes_with_its_member(f: &Fixture) {
     let ana = f.member("Ana").await;
     let device = SessionDevice { name: Some("Ana's phone".to_owned()), platform: Some(Platform::Ios) };
-    let new = NewSession { device, address: Some("192.0.2.7".parse().unwrap()), ..new(f, ana, 1).await };
+    let address = Some("192.0.2.7".parse().unwrap());
+    let new = NewSession { device, address, ..new(f, ana, 1).await };
     f.store.sessions.start(new).await.unwrap();
+    rotate_as(f, Exchange { address, ..exchange(f, 1, 2) }).await;
+    assert_eq!(record(f, ana).await.last_address, address);
     f.change(ana, Change::Erase).await;
     let left = record(f, ana).await;
-    assert_eq!((left.device, left.address), (SessionDevice::default(), None));
+    assert_eq!((left.device, left.address, left.last_address), (SessionDevice::default(), None, None));
     assert!(left.revoked_at.is_some());
 }
 
@@ -376,22 +387,22 @@ async fn only_the_sessions_that_are_meant_are_revoked(f: &Fixture) {
 async fn a_changed_password_ends_the_sessions_but_one(f: &Fixture) {
     let ana = f.member("Ana").await;
     let (kept, ended) = (session(f, ana, 1).await, session(f, ana, 2).await);
-    let change = |former: &str, hash: &str, keep| {
-        let change = Change::Password { former: former.to_owned(), hash: hash.to_owned(), keep };
+    let change = |credentials: u64, hash: &str, keep| {
+        let change = Change::Password { credentials, hash: hash.to_owned(), keep };
         f.store.members.change(ana, change, Actor::default(), f.now(), CancellationToken::new())
     };
     let version = f.store.members.by_id(Caller::System, ana).await.unwrap().unwrap().version;
-    assert!(matches!(change("another hash", "new", Some(kept)).await.unwrap(), Changed::Stale));
+    assert!(matches!(change(1, "new", Some(kept)).await.unwrap(), Changed::Stale));
     assert!(!revoked(f, ended).await);
     // An attempt may be repeated, while nobody knows what became of it.
     for those in [vec![ended], Vec::new()] {
-        assert_eq!(ended_by(change("hash of Ana", "new", Some(kept)).await.unwrap()), those);
+        assert_eq!(ended_by(change(0, "new", Some(kept)).await.unwrap()), those);
     }
     assert_eq!((revoked(f, kept).await, revoked(f, ended).await), (false, true));
     let record = f.store.members.by_id(Caller::System, ana).await.unwrap().unwrap();
     assert_eq!((record.password_hash.as_str(), record.version), ("new", version), "the profile is the same");
     let further = session(f, ana, 3).await;
-    let mut those = ended_by(change("new", "newer", None).await.unwrap());
+    let mut those = ended_by(change(1, "newer", None).await.unwrap());
     those.sort_unstable();
     assert_eq!(those, [kept, further], "those that are over already are not ended again");
     assert!(revoked(f, kept).await);
@@ -419,35 +430,85 @@ async fn a_login_that_a_deactivation_overtook_starts_no_session(f: &Fixture) {
     assert_eq!(f.store.archive.count(Part::RefreshTokens).await.unwrap(), 0);
 }
 
-async fn a_login_that_another_password_overtook_starts_no_session(f: &Fixture) {
+async fn a_login_that_other_credentials_overtook_starts_no_session(f: &Fixture) {
     let ana = f.member("Ana").await;
-    let [changed, rehashed, after] = [new(f, ana, 1).await, new(f, ana, 2).await, new(f, ana, 3).await];
-    f.change(ana, Change::Password { former: "hash of Ana".to_owned(), hash: "new".to_owned(), keep: None }).await;
-    let id = changed.id;
-    assert_eq!(f.store.sessions.start(changed).await.unwrap(), None);
-    assert_eq!(f.store.sessions.view(id).await.unwrap(), None);
-    // That it is the same password at another cost, the store cannot tell.
+    let refused = async |new: NewSession| {
+        let id = new.id;
+        assert_eq!(f.store.sessions.start(new).await.unwrap(), None);
+        assert_eq!(f.store.sessions.view(id).await.unwrap(), None);
+    };
+    let changed = new(f, ana, 1).await;
+    f.change(ana, Change::Password { credentials: 0, hash: "new".to_owned(), keep: None }).await;
+    refused(changed).await;
+    // The same password, hashed at another cost, is the same.
+    let rehashed = new(f, ana, 2).await;
     assert!(f.store.members.replace_hash(ana, "new".to_owned(), "dearer".to_owned()).await.unwrap());
-    let rehashed = NewSession { password_hash: "new".to_owned(), ..rehashed };
-    assert_eq!(f.store.sessions.start(rehashed).await.unwrap(), None);
-    let after = NewSession { password_hash: "dearer".to_owned(), ..after };
-    assert_eq!(f.store.sessions.start(after).await.unwrap(), Some(Vec::new()));
-    assert_eq!(f.store.archive.count(Part::RefreshTokens).await.unwrap(), 1);
+    let keep = rehashed.id;
+    assert_eq!(f.store.sessions.start(rehashed).await.unwrap(), Some(Vec::new()));
+    // Found by a reviewer: who had shown the password alone before a second factor was turned on got a session after it.
+    let without = new(f, ana, 3).await;
+    let factor = StoredFactor { secret: vec![1], enabled_at: f.now(), last_step: 1, recovery_codes: Vec::new() };
+    f.change(ana, Change::EnableSecondFactor { credentials: 1, factor, keep }).await;
+    refused(without).await;
+    assert_eq!(f.store.sessions.start(new(f, ana, 4).await).await.unwrap(), Some(Vec::new()));
+    assert_eq!(f.store.archive.count(Part::RefreshTokens).await.unwrap(), 2);
+}
+
+/// Found by an attacker: what an administrator had asked for before they were put out was done after it, such as letting themselves in again.
+async fn what_was_asked_for_by_who_may_not_any_more_is_not_done(f: &Fixture) {
+    let (rita, ana) = (f.member("Rita").await, f.member("Ana").await);
+    for (number, name) in (1..).zip(["Eva", "Max", "Zoe"]) {
+        let eva = f.member(name).await;
+        f.change(eva, Change::Role(UserType::Admin)).await;
+        let asking = session(f, eva, number).await;
+        let by = Actor { member: Some(eva), session: Some(asking), address: None };
+        let changes = async |target, change: Change| {
+            f.store.members.change(target, change, by, f.now(), CancellationToken::new()).await.unwrap()
+        };
+        assert!(matches!(changes(ana, Change::Tier(Tier::Socio)).await, Changed::Done { .. }));
+        let (own, of_others) = match number {
+            1 => (Some(Overtaken::SignedOut), Some(Overtaken::SignedOut)),
+            2 => (Some(Overtaken::SignedOut), Some(Overtaken::SignedOut)),
+            _ => (None, Some(Overtaken::NoAdmin)),
+        };
+        match number {
+            1 => drop(f.change(eva, Change::Active(false)).await),
+            2 => f.store.sessions.revoke_many(eva, vec![asking], f.now()).await.unwrap(),
+            _ => drop(f.change(eva, Change::Role(UserType::Member)).await),
+        }
+        let refusal = |changed| match changed {
+            Changed::Done { .. } => None,
+            Changed::Overtaken(overtaken) => Some(overtaken),
+            _ => panic!("neither"),
+        };
+        let suspended = Suspension { until: f.now().after(SESSION), reason: None };
+        for change in [Change::Role(UserType::Admin), Change::Suspended(Some(suspended)), Change::Active(false)] {
+            assert_eq!(refusal(changes(rita, change).await), of_others, "{name}");
+        }
+        let renamed = ProfileEdit { name: Some(format!("{name} Lima")), ..<_>::default() };
+        assert_eq!(refusal(changes(eva, Change::Profile { edit: renamed, expected: None }).await), own, "{name}");
+        // What is so already needs nobody who may do it: an attempt before has made it so.
+        assert_eq!(refusal(changes(ana, Change::Tier(Tier::Socio)).await), None);
+        f.change(ana, Change::Tier(Tier::Disruption)).await;
+    }
+    let rita = f.store.members.by_id(Caller::System, rita).await.unwrap().unwrap();
+    assert_eq!(
+        (rita.profile.user_type, rita.profile.is_active, rita.profile.suspension),
+        (UserType::Member, true, None)
+    );
 }
 
 async fn a_password_that_changes_while_many_log_in_leaves_no_session_of_the_former_one(f: &Fixture) {
     let ana = f.member("Ana").await;
     for round in 0..5_u8 {
-        let former = format!("hash {round}");
-        let found = f.store.members.by_id(Caller::System, ana).await.unwrap().unwrap().password_hash;
-        f.change(ana, Change::Password { former: found, hash: former.clone(), keep: None }).await;
+        let credentials = f.credentials(ana).await;
         let mut logins = Vec::new();
         for token in 0..8 {
             logins.push(new(f, ana, round * 8 + token).await);
         }
         let ids: Vec<SessionId> = logins.iter().map(|login| login.id).collect();
         let logins = futures_util::future::join_all(logins.into_iter().map(|login| f.store.sessions.start(login)));
-        let change = f.change(ana, Change::Password { former, hash: format!("after {round}"), keep: None });
+        let change = f.change(ana, Change::Password { credentials, hash: format!("after {round}"), keep: None });
         let (started, _) = tokio::join!(logins, change);
         assert!(started.iter().all(Result::is_ok));
         for view in f.store.sessions.views(ids).await.unwrap() {
@@ -460,7 +521,7 @@ async fn a_token_has_an_owner(f: &Fixture) {
     let ana = f.member("Ana").await;
     let id = session(f, ana, 1).await;
     rotate(f, 1, 2).await;
-    let owner = async |name| f.store.sessions.owner(Caller::System, hash(name), f.now()).await.unwrap();
+    let owner = async |name| f.store.sessions.owner(Caller::System, exchange(f, name, name + 1)).await.unwrap();
     assert_eq!(owner(1).await, Some(TokenOwner { member: ana, spent: false }), "its successor may not have arrived");
     assert_eq!(owner(2).await, Some(TokenOwner { member: ana, spent: false }));
     confirm(f, ana, id, 1).await;

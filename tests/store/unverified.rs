@@ -9,7 +9,7 @@ use members_book::store::{
     changes::{Actor, Change, Changed},
     conversations::Refusal,
     invitations::{Created, InvitationRecord, NewInvitation},
-    mail::{Mail, NewLink, Purpose, TokenId},
+    mail::{AskedFrom, Mail, NewLink, Purpose, TokenId},
     members::{
         Filter, MemberCounts, MemberRecord, NewMember, NotRegistered, Registration, Rejected, Standing, UNVERIFIED_MAX,
         Way,
@@ -45,7 +45,8 @@ const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 fn registration(f: &Fixture, name: &str, way: Way, byte: u8) -> Registration {
     let member = NewMember { must_verify: true, ..f.new_member(name, &format!("{name}@example.com")) };
     let (token, hash) = (TokenId([byte; 16]), [byte; 32]);
-    let link = NewLink { member: member.id, purpose: Purpose::VerifyEmail, token, hash, at: f.now() };
+    let link =
+        NewLink { member: member.id, purpose: Purpose::VerifyEmail, token, hash, asked: AskedFrom(1), at: f.now() };
     Registration { member, way, from: FROM, link: Some(link) }
 }
 
@@ -124,7 +125,7 @@ async fn invite(f: &Fixture, maker: MemberId, uses: u32) -> InvitationRecord {
         revoked_at: None,
         note: None,
     };
-    let by = Actor { member: Some(maker), address: Some(FROM) };
+    let by = Actor::without_session(maker, Some(FROM));
     let new = NewInvitation { record: record.clone(), most_open: 9, needs_admin: false, by };
     assert_eq!(f.store.invitations.create(new).await.unwrap(), Created::Done);
     record
@@ -178,9 +179,8 @@ async fn who_has_to_verify_can_do_nothing_and_nothing_can_be_done_to_them(f: &Fi
     let write = append(ana, eva, crate::harness::client_id(), "hello");
     assert!(matches!(f.apply(write).await, Err(Refusal::MemberNotFound)));
     let ends_at = f.now().after(Duration::from_secs(60));
-    let password_hash = f.store.members.by_id(Caller::System, eva).await.unwrap().unwrap().password_hash;
     let session = NewSession {
-        password_hash,
+        credentials: 0,
         id: f.ids.session(),
         member: eva,
         token: NewToken { hash: [1; 32], expires_at: ends_at },
@@ -274,7 +274,13 @@ async fn a_registration_that_is_made_again_is_the_first_one(f: &Fixture) {
     let mut sent = mails(f).await;
     sent.sort_by_key(Mail::key);
     let (member, token) = (free.member.id, TokenId([1; 16]));
-    assert_eq!(sent, [Mail::AddressTaken { email: "Ana@example.com".to_owned() }, Mail::VerifyEmail { member, token }]);
+    assert_eq!(
+        sent,
+        [
+            Mail::AddressTaken { email: "Ana@example.com".to_owned(), asked: AskedFrom(1) },
+            Mail::VerifyEmail { member, token }
+        ]
+    );
     // Of many at once with one address, one has it.
     let all = (10..20).map(|byte| registration(f, "Dot", Way::Free, byte));
     let all = all.map(async |each| f.store.members.register(each).await.unwrap());
@@ -289,7 +295,7 @@ async fn a_taken_address_takes_a_use_and_its_owner_is_told(f: &Fixture) {
     let nobody = taken.member.id;
     assert_eq!(f.store.members.register(taken).await.unwrap().err(), Some(NotRegistered::EmailTaken));
     assert_eq!(used(f, &invitation).await, 1, "as with a free one");
-    assert_eq!(mails(f).await, [Mail::AddressTaken { email: "Ana@example.com".to_owned() }]);
+    assert_eq!(mails(f).await, [Mail::AddressTaken { email: "Ana@example.com".to_owned(), asked: AskedFrom(1) }]);
     let newest = audit(f).await.remove(0);
     assert_eq!((newest.action, newest.actor, newest.target), (AuditAction::InvitationUsed, None, nobody));
     assert_eq!(f.store.mail.link(Caller::System, [1; 32], Purpose::VerifyEmail, f.now()).await.unwrap(), None);

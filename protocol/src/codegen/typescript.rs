@@ -74,6 +74,7 @@ pub(super) fn module() -> String {
     declarations.add::<rest::SecondFactorEnrolment>();
     declarations.add::<rest::SecondFactorConfirmation>();
     declarations.add::<rest::RecoveryCodes>();
+    declarations.add::<rest::SecondFactorEnabled>();
     declarations.add::<rest::RecoveryCodesRequest>();
     declarations.add::<rest::SecondFactorDisabling>();
     declarations.add::<rest::StepUpRequest>();

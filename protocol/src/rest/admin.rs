@@ -32,6 +32,34 @@ pub struct AdminMembersQuery {
     pub status: Option<MemberStatus>,
 }
 
+/// `GET /api/admin/audit`: which entries. Of several conditions all must be true.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
+#[garde(allow_unvalidated)]
+#[serde(default)]
+pub struct AuditQuery {
+    /// Only entries of this action.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(inline, nullable = false))]
+    pub action: Option<AuditAction>,
+    /// Only entries of what this member has done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(nullable = false))]
+    pub actor_id: Option<MemberId>,
+    /// Only entries of what was done to this member.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(nullable = false))]
+    pub target_id: Option<MemberId>,
+    /// Only entries of this time or later (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(nullable = false))]
+    pub since: Option<Timestamp>,
+    /// Only entries of before this time (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(nullable = false))]
+    pub until: Option<Timestamp>,
+}
+
 /// Whether a member may sign in, and why not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]

@@ -9,6 +9,11 @@ use crate::{Timestamp, limits, rules};
 /// The most characters of a `device_proof`.
 pub(crate) const DEVICE_PROOF_MAX_CHARS: usize = 128;
 
+/// The fewest characters of an `attempt`.
+pub(crate) const ATTEMPT_MIN_CHARS: usize = 16;
+/// The most characters of an `attempt`.
+pub(crate) const ATTEMPT_MAX_CHARS: usize = 64;
+
 /// `POST /api/auth/register`. Tier and role cannot be chosen.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
@@ -177,10 +182,21 @@ pub struct VerifyEmailRequest {
 #[serde(default)]
 pub struct RefreshRequest {
     /// The newest refresh token of the session. It stays good until its successor, or an access token that came with that, is
-    /// first used: until then the request may be repeated, and has the same successor.
+    /// first used: until then the request may be repeated with the same `attempt`, and has the same successor.
     #[garde(custom(rules::given))]
     #[cfg_attr(feature = "openapi", schema(required = true, min_length = 1, example = "p43dTn0d2mVqS1rXq0C9yQ"))]
     pub refresh_token: String,
+    /// What the client calls this exchange: 16 to 64 of A to Z, a to z, 0 to 9, `-` and `_`. Drawn at random for each refresh token and stored
+    /// beside it before the first request, so that every repetition, in another tab and after a restart too, has the same. With another one, or
+    /// with one only once, a second exchange of the token counts as theft: the session is revoked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[garde(inner(custom(rules::attempt)))]
+    #[cfg_attr(feature = "codegen", ts(optional = nullable))]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(min_length = 16, max_length = 64, pattern = "^[A-Za-z0-9_-]+$", example = "mE2xq7Yh0sLr4ZpD8cVbKw")
+    )]
+    pub attempt: Option<String>,
 }
 
 /// `POST /api/auth/logout`. The body may be left out.

@@ -76,6 +76,9 @@ pub struct ExportedSession {
     /// The address that it was started from, if that is known.
     #[cfg_attr(feature = "openapi", schema(required = true, example = "192.0.2.7"))]
     pub address: Option<String>,
+    /// The address that its refresh token was exchanged from last, if that is known.
+    #[cfg_attr(feature = "openapi", schema(required = true, example = "198.51.100.24"))]
+    pub last_address: Option<String>,
     /// When it was last used, to about the life of an access token.
     pub last_used_at: Timestamp,
     /// When it ends at the latest.

@@ -92,6 +92,18 @@ pub struct RecoveryCodes {
     pub recovery_codes: Vec<String>,
 }
 
+/// A second factor that was turned on.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct SecondFactorEnabled {
+    /// Codes for who has lost the authenticator app: ten, each good once. They are shown this once.
+    #[cfg_attr(feature = "openapi", schema(example = json!(["7K3Q-M9XW-PTAB-2CDE"])))]
+    pub recovery_codes: Vec<String>,
+    /// What this device proves itself with at the next login, in place of the one before, which is good no more.
+    pub device_proof: String,
+}
+
 /// `POST /api/members/me/second-factor/recovery-codes`: ten new ones; those of before are good no more.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]

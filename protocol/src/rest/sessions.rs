@@ -37,6 +37,9 @@ pub struct Session {
     /// The address that it was started from; none of a session that was started by an earlier version of the server.
     #[cfg_attr(feature = "openapi", schema(required = true, example = "192.0.2.7"))]
     pub address: Option<String>,
+    /// The address that its refresh token was exchanged from last; none of a session in which that has not been yet.
+    #[cfg_attr(feature = "openapi", schema(required = true, example = "198.51.100.24"))]
+    pub last_address: Option<String>,
     /// When it was started.
     pub created_at: Timestamp,
     /// When it was last used, to about the life of an access token.

@@ -1,20 +1,28 @@
 import { path } from "./api.js";
 import type { Api, Page } from "./api.js";
 import type {
-  ActiveChange, AddressAllowed, AdminInvitationPage, AdminMember, AdminMemberPage, AuditPage, Disconnected, MemberId, MemberStatus, ServerStats, SessionList, StepUpRequest, SuspensionChange,
+  ActiveChange, AddressAllowed, AdminInvitationPage, AdminMember, AdminMemberPage, AuditAction, AuditPage, Disconnected, MemberId, MemberStatus, ServerStats, SessionList, SuspensionChange,
   Tier, UserType,
 } from "./protocol.js";
 
+/** Which entries of the audit log: of several conditions all are true. Times are RFC 3339; `until` is not included. */
+export interface AuditFilter {
+  action?: AuditAction | undefined;
+  /** Who did it. */
+  actor_id?: MemberId | undefined;
+  /** To whom. */
+  target_id?: MemberId | undefined;
+  since?: string | undefined;
+  until?: string | undefined;
+}
+
 /**
  * What administrators may do, over the REST API of a client: `new Administration(client.api)`. Every method throws `MembersBookError`: `forbidden` for everybody else,
- * and `second_factor_missing` where the club demands a second factor and the administrator has none. Those that say so may throw `step_up_required`: `stepUp`, then the
+ * and `second_factor_missing` where the club demands a second factor and the administrator has none. Those that say so may throw `step_up_required`: `stepUp` of `Account`, then the
  * same again.
  */
 export class Administration {
   constructor(private readonly api: Api) {}
-
-  /** Proves again who is at the device, for 15 minutes: with a code of the second factor by who has one, with the password by who has none. */
-  stepUp(proof: StepUpRequest): Promise<void> { return this.api.json("/api/auth/step-up", { method: "POST", body: proof }); }
 
   /** Those who wait for an administrator only with `status: "pending"`. */
   members(
@@ -47,7 +55,8 @@ export class Administration {
   /** All invitations, with who made them and who came by them. */
   invitations(options: Page = {}): Promise<AdminInvitationPage> { return this.api.json("/api/admin/invitations", { query: { ...options } }); }
   stats(): Promise<ServerStats> { return this.api.json("/api/admin/stats"); }
-  audit(options: Page = {}): Promise<AuditPage> { return this.api.json("/api/admin/audit", { query: { ...options } }); }
+  /** The newest first. With several conditions a page may have few entries, or none, although there are more: go on while there is a `next`. */
+  audit(options: Page & AuditFilter = {}): Promise<AuditPage> { return this.api.json("/api/admin/audit", { query: { ...options } }); }
 
   private of<T>(id: MemberId, what: string, method: "GET" | "POST" | "PUT" | "DELETE", body?: unknown): Promise<T> {
     return this.api.json(`/api/admin/members/${path(id)}/${what}`, { method, body });

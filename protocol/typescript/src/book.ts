@@ -2,19 +2,22 @@ import { Backoff } from "./backoff.js";
 import { CONVERSATION, CURSOR, ENTRY, fits, OUTBOX, read, STATE } from "./check.js";
 import type { Connection } from "./connection.js";
 import { Conversation } from "./conversation.js";
+import { Timer } from "./environment.js";
 import type { Environment } from "./environment.js";
-import { MembersBookError, misuse } from "./errors.js";
-import type { Journal } from "./journal.js";
+import { MembersBookError, misuse, nobody } from "./errors.js";
+import type { Pages } from "./journal.js";
+import { given } from "./json.js";
 import { Outbox } from "./outbox.js";
 import type {
-  Conversation as ConversationState, ConversationId, Entry, Message, MessagePush, ServerFrame, Sync, SyncDone, TypingPush,
+  Conversation as ConversationState, ConversationId, Entry, Message, MessagePush, ServerFrame, Sync, SyncDone,
 } from "./protocol.js";
-import { problemOf, retryAfter } from "./problem.js";
+import { retryAfter } from "./problem.js";
+import { NO_LOG } from "./records.js";
 import type { Keys } from "./records.js";
 import type { ConversationRecord, CursorRecord } from "./records.js";
 import { Receipts } from "./receipts.js";
-import type { ConversationsState, ConversationView, Target, UnreadState } from "./types.js";
-import { Value } from "./value.js";
+import type { ConversationsState, Target, UnreadState } from "./types.js";
+import { alike, Value } from "./value.js";
 
 /** How long a push may overtake the one before it, in milliseconds, before what is missing is asked for. */
 const OVERTAKEN_MS = 300;
@@ -23,8 +26,6 @@ const OPEN_MAX = 3;
 /** Conversations of a page of the list, and pages at most. */
 const LIST_PAGE = 100;
 const LIST_PAGES = 50;
-/** How long somebody is shown as typing without a word, in milliseconds, until `welcome` says so. */
-const TYPING_MS = 6_000;
 
 /** All conversations of the member who is signed in: takes what the server sends, and keeps it. */
 export class Book {
@@ -46,29 +47,22 @@ export class Book {
   /** What the sync under way has brought. */
   private brought: ConversationState[] | undefined;
   private filling = false;
-  private fillTimer: unknown;
+  private readonly fillTimer: Timer;
   private readonly fillBackoff: Backoff;
   private discovering = false;
   private publishing = false;
   private listing = false;
   private stopped = false;
-  typingMs = TYPING_MS;
 
   constructor(
-    private readonly environment: Environment,
-    private readonly journal: Journal,
+    environment: Environment,
+    private readonly journal: Pages,
     private readonly keys: Keys,
-    private readonly connection: () => Connection,
+    private readonly connection: Connection,
   ) {
-    const online = () => this.connection().online;
+    this.fillTimer = new Timer(environment.clock);
     this.fillBackoff = new Backoff(environment.random);
-    this.outbox = new Outbox(environment, journal, keys, {
-      get online() {
-        return online();
-      },
-      send: (frame) => this.connection().request<"message.accepted">(frame),
-      accepted: (conversation, message) => this.accepted(conversation, message),
-    });
+    this.outbox = new Outbox(environment, journal, keys, connection, (conversation, message) => this.accepted(conversation, message));
     this.receipts = new Receipts(environment, journal, connection);
   }
 
@@ -81,7 +75,8 @@ export class Book {
     let whole = true;
     for (const [key, value] of await journal.range(...keys.conversations)) {
       try {
-        const record = read(value, CONVERSATION) as ConversationRecord;
+        const record = read(value, CONVERSATION);
+        if (!record) throw new TypeError("no conversation");
         if (!fits(record.last, ENTRY)) delete record.last;
         this.adopt(key.slice(prefix), record);
       } catch {
@@ -96,12 +91,20 @@ export class Book {
     this.publish(this.cursor !== undefined);
   }
 
+  /** Takes up unsent messages that could not be read before. */
+  async reloadOutbox(): Promise<void> {
+    await this.loadOutbox();
+    this.outbox.pump();
+    for (const conversation of this.conversations.values()) this.changed.add(conversation);
+    this.show();
+  }
+
   /** Takes up the unsent messages that are stored. */
   private async loadOutbox(): Promise<void> {
     const prefix = this.keys.outbox[0].length;
     for (const [key, value] of await this.journal.range(...this.keys.outbox)) {
       const record = read(value, OUTBOX);
-      if (record) this.outbox.load(this.byKey(record.conversation), Number(key.slice(prefix)), record);
+      if (record) this.outbox.load(this.withKey(record.conversation), Number(key.slice(prefix)), record);
     }
   }
 
@@ -138,8 +141,6 @@ export class Book {
         return this.pushed(frame);
       case "receipt":
         return this.byId.get(frame.conversation)?.receipt(frame);
-      case "typing":
-        return this.typing(frame);
       default:
     }
   }
@@ -156,7 +157,12 @@ export class Book {
   }
 
   conversation(target: Target): Conversation {
-    return this.byKey(keyFor(target));
+    return this.withKey(keyFor(target));
+  }
+
+  /** A conversation that the server has. */
+  withId(id: ConversationId): Conversation | undefined {
+    return this.byId.get(id);
   }
 
   markRead(conversation: Conversation): void {
@@ -168,8 +174,14 @@ export class Book {
   async loadOlder(conversation: Conversation, before: number): Promise<Entry[]> {
     const { id } = conversation.state;
     if (!id) return [];
-    const page = await this.connection().request<"history">({ type: "history.get", conversation: id, before, limit: 50 });
+    const page = await this.connection.request<"history">({ type: "history.get", conversation: id, before, limit: 50 });
     return page.entries;
+  }
+
+  /** Where messages are written. Throws if nobody is signed in any more: what is written then would be lost. */
+  get writing(): Outbox {
+    if (this.stopped) throw nobody();
+    return this.outbox;
   }
 
   /** How many messages are not accepted. */
@@ -188,12 +200,11 @@ export class Book {
     this.stopped = true;
     this.outbox.stop();
     this.receipts.stop();
-    this.environment.clock.clearTimeout(this.fillTimer);
-    for (const { typing } of this.conversations.values()) for (const timer of typing.values()) this.environment.clock.clearTimeout(timer);
+    this.fillTimer.stop();
   }
 
   private synced(sync: Sync): void {
-    const unasked = this.connection().online;
+    const unasked = this.connection.online;
     for (const state of sync.conversations) {
       this.attempt(() => {
         this.apply(state, unasked);
@@ -211,7 +222,7 @@ export class Book {
       // Whether what came before the cut is still good cannot be known.
       this.cursor = undefined;
       this.journal.put(this.keys.cursor, null);
-      queueMicrotask(() => this.connection().restart());
+      queueMicrotask(() => this.connection.restart());
       return;
     }
     this.keep(done.cursor, false);
@@ -255,31 +266,17 @@ export class Book {
     else if (conversation.missing) this.fill(OVERTAKEN_MS);
   }
 
-  private typing({ conversation: id, member, active }: TypingPush): void {
-    const conversation = this.byId.get(id);
-    if (!conversation || member === this.keys.member) return;
-    const { clock } = this.environment;
-    clock.clearTimeout(conversation.typing.get(member));
-    const end = () => {
-      conversation.typing.delete(member);
-      this.touch(conversation);
-    };
-    if (active) conversation.typing.set(member, clock.setTimeout(end, this.typingMs));
-    else conversation.typing.delete(member);
-    this.touch(conversation);
-  }
-
   /** The conversation of a first message. */
   private direct(message: Message, members: readonly string[] | undefined): Conversation | undefined {
     if (!members) return undefined;
-    return this.identify(this.byKey(keyOf("direct", members, message.conversation, this.keys.member)), message.conversation);
+    return this.identify(this.withKey(keyOf("direct", members, message.conversation, this.keys.member)), message.conversation);
   }
 
   private known(state: ConversationState): Conversation {
     if (!fits(state, STATE)) throw new TypeError("no conversation");
     const members = state.members.map(({ member }) => member);
     const key = keyOf(state.kind, members, state.id, this.keys.member);
-    return this.identify(this.find(key) ?? this.byId.get(state.id) ?? this.byKey(key), state.id, key);
+    return this.identify(this.find(key) ?? this.byId.get(state.id) ?? this.withKey(key), state.id, key);
   }
 
   /** The conversation has this id. One that was asked for by the id, before it was known with whom it is, is the same: one of both stays, the other one's key leads to it. */
@@ -302,7 +299,8 @@ export class Book {
     return this.conversations.get(key) ?? this.aliases.get(key) ?? (key.startsWith("c_") ? this.byId.get(key.slice(2)) : undefined);
   }
 
-  private byKey(key: string): Conversation {
+  /** A conversation by its key: what nobody has asked for begins here. */
+  withKey(key: string): Conversation {
     return this.find(key) ?? this.adopt(key, unbegun(key, this.keys.member));
   }
 
@@ -312,7 +310,6 @@ export class Book {
         me: this.keys.member,
         keys: this.keys,
         journal: this.journal,
-        clock: this.environment.clock,
         changed: (each) => this.touch(each),
         watched: (each, watched) => this.watched(each, watched),
       },
@@ -346,12 +343,11 @@ export class Book {
   /** Fetches what is missing: of conversations that somebody looks at first, one page at a time. */
   private fill(ms: number): void {
     if (this.filling || this.stopped) return;
-    this.environment.clock.clearTimeout(this.fillTimer);
-    this.fillTimer = this.environment.clock.setTimeout(() => void this.fillNext(), ms);
+    this.fillTimer.set(ms, () => void this.fillNext());
   }
 
   private async fillNext(): Promise<void> {
-    if (this.filling || this.stopped || !this.connection().online) return;
+    if (this.filling || this.stopped || !this.connection.online) return;
     const missing = [...this.conversations.values()].filter(({ missing, short, state }) => (missing || short) && state.id);
     const next = missing.find(({ messages }) => messages.watched) ?? missing[0];
     if (!next) return;
@@ -364,7 +360,7 @@ export class Book {
       wait = this.fillBackoff.next(retryAfter(error));
     }
     this.filling = false;
-    if (this.connection().online) this.fill(wait);
+    if (this.connection.online) this.fill(wait);
   }
 
   private async fillOne(conversation: Conversation): Promise<void> {
@@ -372,7 +368,7 @@ export class Book {
     if (!state.id) return;
     if (!missing) {
       const { messages } = conversation;
-      await conversation.loadOlder((before) => this.loadOlder(conversation, before), problemOf);
+      await conversation.loadOlder((before) => this.loadOlder(conversation, before));
       this.show();
       // Not the same again at once.
       if (messages.getSnapshot().problem) throw new MembersBookError("network", "Older messages could not be read.");
@@ -380,7 +376,7 @@ export class Book {
     }
     const asked = state.to;
     const place = missing === "newest" ? { before: state.lastSeq + 1 } : missing;
-    const page = await this.connection().request<"history">({ type: "history.get", conversation: state.id, ...place, limit: 100 });
+    const page = await this.connection.request<"history">({ type: "history.get", conversation: state.id, ...place, limit: 100 });
     conversation.page(page.entries, missing === "newest");
     // The log is shorter than was thought: nothing more is to be had.
     if (page.entries.every(({ seq }) => seq <= asked)) conversation.ends();
@@ -392,7 +388,7 @@ export class Book {
     if (this.discovering) return;
     this.discovering = true;
     try {
-      const { conversations } = await this.connection().request<"conversations">({ type: "conversations.list", limit: 20 });
+      const { conversations } = await this.connection.request<"conversations">({ type: "conversations.list", limit: 20 });
       for (const state of conversations) this.apply(state, true);
       this.fill(0);
     } catch {
@@ -411,7 +407,7 @@ export class Book {
     let after: string | undefined;
     try {
       for (let page = 0; page < LIST_PAGES; page += 1) {
-        const list = await this.connection().request<"conversations">({ type: "conversations.list", limit: LIST_PAGE, ...(after === undefined ? {} : { after }) });
+        const list = await this.connection.request<"conversations">({ type: "conversations.list", limit: LIST_PAGE, ...given({ after }) });
         for (const state of list.conversations) this.apply(state, true);
         after = list.next;
         if (after === undefined) break;
@@ -447,11 +443,11 @@ export class Book {
     begun.sort((a, b) => b.lastAt - a.lastAt || (a.key < b.key ? -1 : 1));
     const views = begun.map(({ info }) => info.getSnapshot());
     const before = this.list.getSnapshot();
-    if (ready !== before.ready || !sameViews(views, before.conversations)) this.list.set({ ready, conversations: views });
+    if (ready !== before.ready || !alike(views, before.conversations)) this.list.set({ ready, conversations: views });
     const total = views.reduce((sum, { unread }) => sum + unread, 0);
     const more = views.some(({ unreadMore }) => unreadMore);
-    const shown = this.unread.getSnapshot();
-    if (shown.total !== total || shown.more !== more) this.unread.set({ total, more });
+    const unread = { total, more };
+    if (!alike(unread, this.unread.getSnapshot())) this.unread.set(unread);
   }
 }
 
@@ -474,11 +470,6 @@ function unbegun(key: string, me: string): ConversationRecord {
   const rest = key.slice(2);
   const members = (direct ? [me, rest] : [me]).map((member) => ({ member, delivered: 0, read: 0 }));
   return {
-    ...(direct ? {} : { id: rest }), kind: "direct", members, lastSeq: 0, first: 0, to: 0, unread: 0, unreadMore: false, countedTo: 0, later: 0, readWanted: 0,
-    recount: false, lastAt: 0,
+    ...NO_LOG, ...given({ id: direct ? undefined : rest }), kind: "direct", members, lastAt: 0,
   };
-}
-
-function sameViews(a: readonly ConversationView[], b: readonly ConversationView[]): boolean {
-  return a.length === b.length && a.every((view, index) => view === b[index]);
 }

@@ -1,24 +1,25 @@
 import { Api } from "./api.js";
 import { Backoff } from "./backoff.js";
-import { Book, keyFor } from "./book.js";
-import { CARD, fits, isId, OUTBOX, OWN, read, within } from "./check.js";
-import type { Form } from "./check.js";
+import { fits, OWN, read } from "./check.js";
 import { Connection } from "./connection.js";
-import type { Conversation } from "./conversation.js";
 import { addressOf, platformEnvironment } from "./environment.js";
 import type { Environment, Observable } from "./environment.js";
-import { MembersBookError, misuse } from "./errors.js";
-import { Handle } from "./handle.js";
+import { MembersBookError, misuse, nobody } from "./errors.js";
+import { Erasures, takesAll } from "./erasures.js";
+import type { Extend, Extension } from "./extension.js";
 import { Journal } from "./journal.js";
+import { given } from "./json.js";
 import { migrate } from "./migrate.js";
-import { People } from "./people.js";
 import { problemOf } from "./problem.js";
-import type { AuthResponse, DeviceStatus, LoginRequest, Member, MemberId, Platform, RegisterRequest, ServerFrame } from "./protocol.js";
-import { DEVICE_KEY, KEEP_UNSENT, Keys, PROOF_KEY, rangesOf, rangesOfOthers, SCHEMA_KEY, SCHEMA_VERSION } from "./records.js";
-import { Session } from "./session.js";
-import type { Erasure, Storage } from "./storage.js";
+import { Proofs } from "./proofs.js";
+import type { AuthResponse, DeviceStatus, Limits, LoginRequest, Member, MemberId, Platform, RegisterRequest, ServerFrame } from "./protocol.js";
+import { DEVICE_KEY, ERASED_KEY, KEEP_UNSENT, Keys, rangesOf, rangesOfOthers, SCHEMA_KEY, SCHEMA_VERSION } from "./records.js";
+import { keptOf, Session } from "./session.js";
+import type { Kept } from "./session.js";
+import { SignIn } from "./sign-in.js";
+import type { Erasure } from "./storage.js";
 import type {
-  ClientOptions, ConnectionState, ConversationHandle, ConversationsState, DebugEvent, MembersBook, MemberView, PresenceView, Registered, SessionState, SignedOutReason,
+  ClientOptions, ConnectionState, ConversationHandle, ConversationsState, DebugEvent, MembersBook, Registered, SessionState, SignedOutReason,
   Target, UnreadState,
 } from "./types.js";
 import { Value } from "./value.js";
@@ -26,23 +27,19 @@ import { Value } from "./value.js";
 /** The longest name of a device, in characters. */
 const NAME_MAX = 100;
 
+/** The path of the record of who is signed in. */
+const ME = "/api/members/me";
+
 const NOBODY: ConversationsState = { ready: false, conversations: [] };
 const NOTHING: UnreadState = { total: 0, more: false };
-const UNKNOWN: PresenceView = { status: "unknown" };
 
-/** Everything of the member who is signed in. */
-interface SignedIn {
-  readonly keys: Keys;
-  readonly book: Book;
-  readonly people: People;
-  readonly handles: Map<string, Handle>;
-  readonly unsubscribe: (() => void)[];
-}
+/** So often a vault that cannot be read is tried before somebody may sign in over it. */
+const VAULT_TRIES = 4;
 
 /** A client of one device. Members sign in and out; what is theirs is kept apart. */
 export class Client implements MembersBook {
   readonly api: Api;
-  private readonly sessionState = new Value<SessionState>({ status: "loading" });
+  protected readonly sessionState = new Value<SessionState>({ status: "loading" });
   private readonly connectionState = new Value<ConnectionState>({ status: "offline", storageFailing: false });
   private readonly list = new Value<ConversationsState>(NOBODY);
   private readonly unreadState = new Value<UnreadState>(NOTHING);
@@ -53,33 +50,37 @@ export class Client implements MembersBook {
   private readonly waiting = new Value(0);
   readonly applications: Observable<number> = this.waiting;
   private readonly environment: Environment;
-  private readonly tokens: Session;
-  private readonly journal: Journal;
+  protected readonly tokens: Session;
+  protected readonly journal: Journal;
   private readonly socket: Connection;
-  private signedIn: SignedIn | undefined;
-  /** Who was signed in before: a screen may ask once more before it is gone. */
-  private left: SignedIn | undefined;
+  private readonly proofs: Proofs;
+  /** Who is signed in, or was last: a screen may ask once more before it is gone. */
+  private signIn: SignIn | undefined;
+  private unfollow: (() => void)[] = [];
+  private storageOpen = false;
   private deviceId = "";
   private deviceStatus: DeviceStatus = "online";
-  private watchMax = 500;
-  private started: Promise<void> | undefined;
-  /** What is being removed. */
-  private readonly erasing = new Set<Erasure>();
-  /** Somebody is signing in or out: what other tabs do is looked at later. */
-  private changing = 0;
-  private stopped = false;
+  /** What the server said at the last welcome. */
+  private limits: Partial<Limits> = {};
+  /** What was asked for once is there for whoever signs in. */
+  private readonly extensions = new Map<Extend<Extension>, Extension>();
+  protected started: Promise<void> | undefined;
+  private readonly erasures: Erasures;
+  protected stopped = false;
 
-  constructor(private readonly options: ClientOptions) {
+  constructor(protected readonly options: ClientOptions) {
     const url = addressOf(options.url);
     this.environment = { ...platformEnvironment(), ...options.environment };
     if (!options.environment?.socket && typeof WebSocket === "undefined") throw misuse("There is no WebSocket here: give `environment: { socket }`, with that of the package ws.");
     const { clock } = this.environment;
-    this.tokens = new Session(options.vault, clock, () => this.api, (reason) => this.sessionOver(reason));
-    this.api = new Api(url, this.environment, this.tokens, (proof) => this.journal.put(PROOF_KEY, proof));
+    this.tokens = new Session(options.vault, clock, this.environment.uuid, () => this.api, (reason) => this.sessionOver(reason));
+    this.api = new Api(url, this.environment, this.tokens, (proof, own) => this.proofs.keep(proof, own ? this.own?.email : undefined));
     this.journal = new Journal(options.storage, clock, (failing, error) => {
       this.debug(failing ? "storage fails" : "storage works again", failing ? { error: String(error) } : {});
       this.connectionState.set({ ...this.connectionState.getSnapshot(), storageFailing: failing });
     });
+    this.proofs = new Proofs(this.journal);
+    this.erasures = new Erasures(options.vault, this.journal, (error) => this.debug("erasure not noted", { error: String(error) }));
     this.sessionState.subscribe(() => this.debug("session", { status: this.sessionState.getSnapshot().status }));
     this.socket = new Connection(`${url.replace(/^http/i, "ws")}/ws`, this.environment, this.tokens, {
       hello: () => {
@@ -88,8 +89,7 @@ export class Client implements MembersBook {
         return this.hello();
       },
       welcomed: ({ limits }) => {
-        this.watchMax = within(limits?.watch_max, 1, 10_000, 500);
-        if (this.signedIn) this.signedIn.book.typingMs = within(limits?.typing_ttl_ms, 1_000, 60_000, 6_000);
+        this.limits = limits ?? {};
       },
       pushed: (frame) => this.pushed(frame),
       online: (online) => this.online(online),
@@ -107,7 +107,6 @@ export class Client implements MembersBook {
   async stop(): Promise<void> {
     this.stopped = true;
     await this.started?.catch(() => undefined);
-    this.socket.stop();
     this.part();
     await this.journal.close();
     await this.options.storage.close();
@@ -125,100 +124,86 @@ export class Client implements MembersBook {
 
   async login(credentials: LoginRequest): Promise<Member> {
     return this.enter(async () => {
-      // By it the server knows the device again: wrong passwords of others do not keep it out.
-      const proof = await this.options.storage.get(PROOF_KEY).catch(() => undefined);
-      return this.api.login({ device: this.device, ...(proof ? { device_proof: proof } : {}), ...credentials });
+      const proof = await this.proofs.of(credentials.email);
+      return this.api.login({ device: this.device, ...given({ device_proof: proof }), ...credentials });
     });
   }
 
   async logout({ all = false }: { all?: boolean } = {}): Promise<void> {
-    const member = this.tokens.member ?? this.signedIn?.keys.member;
+    const { current } = this.tokens;
     try {
-      if (all && member !== undefined) await this.api.logout(true);
+      if (all && current) await this.api.logout(true);
     } catch (error) {
       // Who wants all to end has to know that they have not.
-      if (error instanceof MembersBookError && error.verdict !== "log_in") throw error;
+      if (!(error instanceof MembersBookError) || error.verdict !== "log_in") throw error;
     }
-    const kept = await this.forget(member);
-    if (!kept || all) return;
+    let kept = current;
+    try {
+      kept = await this.forget();
+    } finally {
+      // Also where the device cannot forget it: asked for again, it does.
+      if (kept && !all) await this.endSession(kept);
+    }
+  }
+
+  /** Leaves the club, for ever. Throws `step_up_required`, and nothing was done, if it is a while ago that the member has proved who they are: `Account.stepUp`, then again. */
+  async leave(): Promise<void> {
+    await this.api.json(ME, { method: "DELETE" });
+    await this.forget();
+  }
+
+  /** Tells the server that a session is over. Without a network it ends by itself. */
+  private async endSession({ access, refresh, attempt = this.environment.uuid() }: Kept): Promise<void> {
     const end = (token: string) => this.api.logout(false, token);
     try {
-      await end(kept.access).catch(async (error: MembersBookError) => {
-        if (error.verdict === "log_in") await end((await this.api.refresh(kept.refresh)).access_token);
+      await end(access).catch(async (error: MembersBookError) => {
+        if (error.verdict === "log_in") await end((await this.api.refresh(refresh, attempt)).access_token);
       });
     } catch {
-      // Without a network the session ends by itself.
+      // It was not reached.
     }
   }
 
-  async leave(): Promise<void> {
-    const { member } = this.tokens;
-    await this.api.leave();
-    await this.forget(member);
-  }
-
-  /** Signs out here, and in all tabs, and removes everything of the member. That it has to go is kept before anybody else is told: whatever ends now, it goes. */
-  private async forget(member: MemberId | undefined) {
-    this.socket.stop();
-    this.sessionState.set({ status: "signed_out", reason: "logged_out" });
-    this.part();
-    if (member === undefined) return undefined;
-    this.changing += 1;
-    try {
-      return await this.tokens.end(member);
-    } finally {
-      this.changing -= 1;
-      this.journal.clear(...new Keys(member).all);
-      await this.erase().catch(() => undefined);
-      await this.journal.attempted();
-    }
-  }
-
-  /** Removes from this storage what a log-out or the end of a session, here or in another tab, has left to be removed. */
-  private async erase(): Promise<Erasure[]> {
-    const { vault } = this.options;
-    const found = (await vault.erasing()).filter((each) => !this.erasing.has(each));
-    if (found.length === 0) return found;
-    const { signedIn } = this;
-    if (signedIn && found.some((each) => each.startsWith(signedIn.keys.member))) {
-      // It was of a session before this one, of which this tab has not heard: it begins anew.
-      this.socket.stop();
-      this.part();
-    }
-    for (const each of found) {
-      // Once: what comes later is of a later session.
-      this.erasing.add(each);
-      for (const range of rangesOf(each)) this.journal.clear(...range);
-    }
-    const gone = this.journal.stored().then(async () => {
-      for (const each of found) this.erasing.delete(each);
-      await vault.erased(found);
-    }).catch((error: unknown) => this.debug("erasure not noted", { error: String(error) }));
+  /**
+   * Signs out here, and in all tabs, and removes everything of the member who is signed in, or was. That it has to go is kept before anybody else is told: whatever ends
+   * now, it goes. Rejects if it cannot be kept: then the member is still signed in.
+   */
+  private async forget(): Promise<Kept | undefined> {
+    const { signIn } = this;
+    if (!signIn) return this.part("logged_out");
+    const kept = await this.tokens.end(signIn.member, () => {
+      this.part("logged_out");
+      this.journal.clear(...signIn.keys.all);
+    });
+    await this.erase().catch(() => undefined);
     await this.journal.attempted();
-    if (!this.connectionState.getSnapshot().storageFailing) await gone;
-    return found;
+    return kept;
+  }
+
+  /** Removes from this storage what the vault notes. */
+  private erase(): Promise<Erasure[]> {
+    return this.erasures.run((found) => {
+      const { signIn } = this;
+      // It was of a session before this one, of which this tab has not heard: it begins anew.
+      if (signIn && !signIn.ended && found.some((each) => each.startsWith(signIn.member))) this.part();
+    });
   }
 
   async refreshMember(): Promise<Member> {
-    const { value } = await this.api.me();
-    this.learnSelf(value);
-    return value;
+    const member = await this.api.json<Member>(ME);
+    this.learnSelf(member);
+    return member;
   }
 
   unsent(): number {
-    const state = this.sessionState.getSnapshot();
-    const gone = state.status === "signed_out" && state.reason === "logged_out";
-    return (this.signedIn ?? (gone ? undefined : this.left))?.book.unsent ?? 0;
+    const { signIn } = this;
+    return signIn && signIn.reason !== "logged_out" ? signIn.book.unsent : 0;
   }
 
   conversation(target: Target): ConversationHandle {
-    const { book, handles } = this.somebody();
-    const conversation = book.conversation(target);
-    const asked = keyFor(target);
-    const handle = handles.get(asked) ?? handles.get(conversation.key) ?? this.handle(book, conversation);
-    // What was given for a target once is given for it always.
-    for (const key of [asked, conversation.key]) if (!handles.has(key)) handles.set(key, handle);
-    return handle;
+    const { signIn } = this;
+    if (!signIn?.shown) throw nobody();
+    return signIn.conversation(target);
   }
 
   target(key: string): Target {
@@ -227,12 +212,15 @@ export class Client implements MembersBook {
     return kind === "c" ? { conversation: id } : { member: id };
   }
 
-  member(id: MemberId): Observable<MemberView | undefined> {
-    return this.signedIn?.people.member(id) ?? new Value<MemberView | undefined>(undefined);
-  }
-
-  presence(id: MemberId): Observable<PresenceView> {
-    return this.signedIn?.people.presence(id) ?? new Value(UNKNOWN);
+  extend<E extends Extension>(make: Extend<E>): E {
+    const known = this.extensions.get(make) as E | undefined;
+    if (known) return known;
+    const made = make();
+    this.extensions.set(make, made);
+    const { signIn } = this;
+    if (signIn && !signIn.ended) void made.begin(signIn.core);
+    if (this.socket.online) made.online(this.limits);
+    return made;
   }
 
   setStatus(status: DeviceStatus): void {
@@ -245,74 +233,73 @@ export class Client implements MembersBook {
     this.socket.wake();
   }
 
-  /** Another tab may have signed out, or in: looks, and does the same. */
-  async checkSession(): Promise<void> {
-    await this.started;
-    if (this.changing > 0) return;
-    await this.tokens.check();
-    await this.eraseNoted();
-    if (this.changing > 0 || this.signedIn || this.stopped || this.sessionState.getSnapshot().status === "loading") return;
-    const member = await this.tokens.load(() => this.changing === 0).catch(() => undefined);
-    if (member !== undefined) await this.resume(member);
+  /** Takes up the session of the vault, if nobody is signed in here. Rejects if it cannot be read. */
+  protected async takeUp(): Promise<void> {
+    const signIn = await this.tokens.load((member) => this.begin(member));
+    if (signIn) await this.resume(signIn);
+  }
+
+  /** Who is signed in, and shown. */
+  protected get signedIn(): SignIn | undefined {
+    const { signIn } = this;
+    return signIn?.shown && !signIn.ended ? signIn : undefined;
+  }
+
+  /** The record of who is signed in. */
+  private get own(): Member | undefined {
+    const state = this.sessionState.getSnapshot();
+    return state.status === "signed_in" ? state.member : undefined;
   }
 
   /** Removes what any tab has noted to be removed. Whose session was known as over, and who has logged out in truth, is told so. */
-  private async eraseNoted(): Promise<void> {
+  protected async eraseNoted(): Promise<void> {
     const gone = await this.options.vault.exclusive(() => this.erase());
-    const state = this.sessionState.getSnapshot();
-    if (state.status === "signed_out" && state.reason && this.left && gone.includes(this.left.keys.member)) this.sessionState.set({ ...state, reason: "logged_out" });
-  }
-
-  /**
-   * Takes over the unsent messages of a storage that nobody uses any more (of a tab that was closed), and removes them there. Returns how many. What was taken over
-   * and not removed is taken over again; the server stores it once.
-   */
-  async adopt(storage: Storage): Promise<number> {
-    if (!this.signedIn) return 0;
-    const { keys, book } = this.signedIn;
-    const found = await storage.range(...keys.outbox);
-    for (const [, value] of found) {
-      const record = read(value, OUTBOX);
-      if (record && isId(record.conversation.slice(2))) book.outbox.take(book.conversation(this.target(record.conversation)), record);
-    }
-    await this.journal.stored();
-    await storage.write({ clear: rangesOfOthers(keys), put: new Map(found.map(([key]) => [key, null])) });
-    return found.length;
+    const { signIn } = this;
+    if (signIn?.reason && gone.some((each) => takesAll(each, signIn.member))) this.part("logged_out");
   }
 
   private async open(): Promise<void> {
     await this.openStorage();
-    this.journal.put(SCHEMA_KEY, String(SCHEMA_VERSION));
-    if (this.deviceId === "") {
-      this.deviceId = this.environment.uuid();
-      this.journal.put(DEVICE_KEY, this.deviceId);
-    }
+    let vaultRead = false;
     const load = async () => {
       await this.erase();
-      return this.tokens.load();
+      await this.takeUp();
+      vaultRead = true;
     };
-    const member = await this.patiently("vault cannot be read", load, () => !this.stopped);
+    await this.patiently("vault cannot be read", load, () => true, VAULT_TRIES);
     if (this.stopped) return;
-    if (member === undefined) {
-      if (this.sessionState.getSnapshot().status === "loading") this.sessionState.set({ status: "signed_out" });
-    } else {
-      await this.resume(member);
-    }
+    if (!this.signIn && this.sessionState.getSnapshot().status === "loading") this.sessionState.set({ status: "signed_out" });
+    if (!vaultRead) void this.patiently("vault cannot be read", load, () => !this.signIn);
   }
 
   private async openStorage(): Promise<void> {
-    const { storage } = this.options;
     try {
-      await storage.open();
-      // First of all: another id would be another device.
-      this.deviceId = (await storage.get(DEVICE_KEY)) ?? "";
-      await migrate(storage);
+      await this.readStorage();
     } catch (error) {
       this.debug("storage cannot be used", { error: String(error) });
       // Unsent messages have the form that they always had, and are shown and sent all the same.
-      this.journal.suspend(/^\w+\/o\//, () => migrate(storage));
+      this.journal.suspend(/^\w+\/o\//, async () => {
+        await this.readStorage();
+        // Those that could not be read before.
+        await this.signedIn?.book.reloadOutbox();
+      });
       this.connectionState.set({ ...this.connectionState.getSnapshot(), storageFailing: true });
     }
+    this.deviceId ||= this.environment.uuid();
+    this.journal.put(SCHEMA_KEY, String(SCHEMA_VERSION));
+  }
+
+  /** Opens the storage, brings it to the form of this version, and reads what does not wait for a member. */
+  private async readStorage(): Promise<void> {
+    const { storage } = this.options;
+    if (!this.storageOpen) await storage.open();
+    this.storageOpen = true;
+    // First of all: another id would be another device.
+    const id = await storage.get(DEVICE_KEY);
+    if (id) this.deviceId = id;
+    this.erasures.load(await storage.get(ERASED_KEY));
+    await migrate(storage);
+    if (!id) this.journal.put(DEVICE_KEY, (this.deviceId ||= this.environment.uuid()));
   }
 
   /** Signs in with an answer of the server. */
@@ -320,163 +307,143 @@ export class Client implements MembersBook {
     await this.start();
     const answer = await ask();
     await this.start();
-    this.changing += 1;
-    try {
-      this.socket.stop();
-      this.part();
-      await this.tokens.begin(answer, () => this.erase());
-      this.journal.put(new Keys(answer.member._id).me, JSON.stringify(answer.member));
-      if (answer.device_proof) this.journal.put(PROOF_KEY, answer.device_proof);
-      await this.resume(answer.member._id);
-    } catch (error) {
-      this.sessionState.set({ status: "signed_out" });
+    const { member, device_proof: proof } = answer;
+    const [signIn, former] = await this.tokens.begin(answer, () => this.erase().catch(() => undefined), () => {
+      const begun = this.begin(member._id);
+      begun.journal.put(begun.keys.me, JSON.stringify(member));
+      return begun;
+    }).catch((error: unknown) => {
+      void this.endSession(keptOf(answer));
       throw error;
-    } finally {
-      this.changing -= 1;
-    }
-    return answer.member;
+    });
+    if (proof) await this.proofs.keep(proof, member.email);
+    // Nobody has it any more: it would be in the list of sessions until it expires.
+    if (former) void this.endSession(former);
+    await this.resume(signIn);
+    return member;
+  }
+
+  /** The tokens are those of a member now: what was before ends, and what is of the member begins. */
+  private begin(member: MemberId): SignIn {
+    this.part();
+    const { environment, journal, api, socket: connection, extensions } = this;
+    const signIn = new SignIn(member, { environment, journal, api, connection, sent: (conversation) => extensions.forEach((extension) => extension.sent?.(conversation)) });
+    this.signIn = signIn;
+    // What others have left here, and have not come back for.
+    for (const range of rangesOfOthers(signIn.keys)) journal.clear(...range);
+    return signIn;
   }
 
   /** Takes up what is kept of a member, and connects. */
-  private async resume(member: MemberId): Promise<void> {
-    const keys = new Keys(member);
-    // What others have left here, and have not come back for.
-    for (const range of rangesOfOthers(keys)) this.journal.clear(...range);
-    const book = new Book(this.environment, this.journal, keys, () => this.socket);
-    const people = new People(
-      this.environment,
-      this.journal,
-      keys,
-      (id) => this.api.member(id),
-      (type, members) => this.socket.request({ type, members }),
-      () => this.socket.online,
-    );
-    const stored = async <T>(form: Form<T>, from: string, to: string) =>
-      (await this.journal.range(from, to).catch(() => [])).flatMap(([, value]) => read(value, form) ?? []);
-    const [record] = await stored(OWN, keys.me, `${keys.me}~`);
+  private async resume(signIn: SignIn): Promise<void> {
+    const { keys, journal, book, core } = signIn;
+    const [[, text] = []] = await journal.range(keys.me, `${keys.me}~`).catch(() => []);
+    const record = text === undefined ? undefined : read(text, OWN);
     await book.load().catch((error: unknown) => this.debug("storage cannot be read", { error: String(error) }));
-    people.load(await stored(CARD, ...keys.cards));
-    const wanted = () => !this.stopped && this.tokens.member === member;
-    const present = (own: Member | undefined) => {
-      if (own && wanted() && !this.signedIn) this.present(own, { keys, book, people, handles: new Map(), unsubscribe: [] });
-    };
-    if (record) return present(record);
+    if (!signIn.ended) await Promise.all([...this.extensions.values()].map((extension) => extension.begin(core)));
+    if (record) return this.present(record, signIn);
     // The app was killed right after the log-in, before anything was kept: the server knows who it is. Nobody waits for that.
-    void this.patiently("own record not read", async () => (await this.api.me()).value, wanted).then(present);
+    void this.patiently("own record not read", () => this.api.json<Member>(ME), () => !signIn.ended).then((own) => own && this.present(own, signIn));
   }
 
-  private present(own: Member, signedIn: SignedIn): void {
-    this.signedIn = signedIn;
-    this.left = undefined;
+  private present(own: Member, signIn: SignIn): void {
+    if (signIn.ended || this.stopped) return;
+    signIn.shown = true;
     this.sessionState.set({ status: "signed_in", id: own._id, member: own });
-    signedIn.unsubscribe.push(follow(signedIn.book.list, this.list), follow(signedIn.book.unread, this.unreadState));
+    this.unfollow = [follow(signIn.book.list, this.list), follow(signIn.book.unread, this.unreadState)];
     this.socket.start();
   }
 
-  /** Tries until it succeeds, or is not wanted any more. */
-  private async patiently<T>(what: string, work: () => Promise<T>, wanted: () => boolean): Promise<T | undefined> {
+  /** Tries until it succeeds, is not wanted any more, or has been tried so often. */
+  private async patiently<T>(what: string, work: () => Promise<T>, wanted: () => boolean, tries = Infinity): Promise<T | undefined> {
     const backoff = new Backoff(this.environment.random);
-    while (wanted()) {
+    for (let tried = 1; wanted() && !this.stopped; tried += 1) {
       try {
         return await work();
       } catch (error) {
         this.debug(what, { code: problemOf(error).code });
+        if (tried >= tries) break;
         await new Promise<void>((resolve) => this.environment.clock.setTimeout(resolve, backoff.next()));
       }
     }
     return undefined;
   }
 
-  private handle(book: Book, conversation: Conversation): Handle {
-    return new Handle(conversation, book, this.journal, this.environment.clock, ({ state: { id }, others: [to] }, active) => {
-      if (id) this.socket.tell({ type: "typing", conversation: id, active });
-      else if (to) this.socket.tell({ type: "typing", to, active });
-    });
-  }
-
   /** What the device is, for the list of sessions and for the socket. */
   private get device(): { platform: Platform; name?: string } {
     const { platform, deviceName } = this.options;
-    const name = shownName(deviceName);
-    return name === undefined ? { platform } : { platform, name };
+    return { platform, ...given({ name: shownName(deviceName) }) };
   }
 
   private hello() {
     const cursor = this.signedIn?.book.hello();
     const device = { id: this.deviceId, ...this.device };
-    return { device, ...(cursor === undefined ? {} : { cursor }) };
+    return { device, ...given({ cursor }) };
   }
 
   private pushed(frame: ServerFrame): void {
     const { signedIn } = this;
     if (!signedIn) return;
-    switch (frame.type) {
-      case "member":
-        signedIn.people.learn(frame.member, true);
-        if (frame.member.id === signedIn.keys.member) void this.refreshMember().catch(() => undefined);
-        break;
-      case "applications":
-        this.waiting.set(frame.waiting);
-        break;
-      case "presence":
-        signedIn.people.seen(frame, false);
-        break;
-      default:
-        signedIn.book.received(frame);
-    }
+    const { type } = frame;
+    if (type === "applications") this.waiting.set(frame.waiting);
+    else signedIn.book.received(frame);
+    for (const extension of this.extensions.values()) extension.pushed(frame);
+    if (type === "member") this.memberChanged(signedIn, frame.member?.id);
+  }
+
+  private memberChanged({ keys, journal }: SignIn, id: MemberId): void {
+    if (id === keys.member) void this.refreshMember().catch(() => undefined);
+    // What nobody keeps up to date is asked for anew.
+    if (this.extensions.size === 0) journal.put(keys.card(id), null);
   }
 
   private online(online: boolean): void {
-    const { signedIn } = this;
     if (online && this.deviceStatus !== "online") this.socket.tell({ type: "presence.set", status: this.deviceStatus });
-    signedIn?.book.online(online);
-    if (online) signedIn?.people.online(this.watchMax);
-    else signedIn?.people.offline();
+    this.signedIn?.book.online(online);
+    for (const extension of this.extensions.values()) extension.online(online ? this.limits : undefined);
   }
 
   private learnSelf(member: Member): void {
     const state = this.sessionState.getSnapshot();
     if (state.status !== "signed_in" || state.id !== member._id || !fits(member, OWN)) return;
-    this.journal.put(new Keys(member._id).me, JSON.stringify(member));
+    this.signIn?.journal.put(new Keys(member._id).me, JSON.stringify(member));
     this.sessionState.set({ ...state, member });
   }
 
   /** The server does not take the session any more: what was not sent waits for the member to sign in again, everything else goes. After a log-out in another tab nothing stays. */
   private sessionOver(reason: SignedOutReason): void {
     this.debug("session over", { reason });
-    const member = this.signedIn?.keys.member;
-    this.socket.stop();
-    this.sessionState.set({ status: "signed_out", reason });
-    this.part();
+    const member = this.signIn?.member;
+    this.part(reason);
     if (member) for (const range of rangesOf(reason === "logged_out" ? member : member + KEEP_UNSENT)) this.journal.clear(...range);
     // When it is noted for all tabs, it is done in this one: before anybody signs in.
     void this.eraseNoted().catch(() => undefined);
   }
 
-  private part(): void {
-    const { signedIn } = this;
-    this.signedIn = undefined;
-    if (!signedIn) return;
-    this.left = signedIn;
-    signedIn.book.stop();
-    if (!this.stopped) signedIn.book.hide();
-    signedIn.people.stop();
-    for (const handle of signedIn.handles.values()) handle.stop();
-    for (const unsubscribe of signedIn.unsubscribe) unsubscribe();
+  /** Whoever is signed in is not any more: the one place in which that ends. `reason`: nobody is now, and that is why; else it is about to be seen. */
+  private part(reason?: SignedOutReason): undefined {
+    const { signIn } = this;
+    const ends = signIn && !signIn.ended;
+    if (signIn && reason) signIn.reason = reason;
+    if (ends) {
+      this.tokens.drop();
+      this.socket.stop();
+    }
+    // Before anything vanishes: nothing is missing for whoever is signed in.
+    if (reason) this.sessionState.set({ status: "signed_out", reason });
+    else if (!this.stopped && this.sessionState.getSnapshot().status === "signed_in") this.sessionState.set({ status: "loading" });
+    if (!ends) return;
+    signIn.end(!this.stopped);
+    for (const extension of this.extensions.values()) extension.stop();
+    for (const unfollow of this.unfollow.splice(0)) unfollow();
     this.list.set(NOBODY);
     this.unreadState.set(NOTHING);
     this.waiting.set(0);
   }
 
-  private somebody(): SignedIn {
-    const somebody = this.signedIn ?? this.left;
-    if (!somebody) throw new MembersBookError("token_missing", "Nobody is signed in.");
-    return somebody;
-  }
-
   private debug(what: string, details?: DebugEvent["details"]): void {
     try {
-      this.options.debug?.({ at: this.environment.clock.now(), what, ...(details ? { details } : {}) });
+      this.options.debug?.({ at: this.environment.clock.now(), what, ...given({ details }) });
     } catch {
       // A log that fails is no reason to fail.
     }

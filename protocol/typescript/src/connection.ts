@@ -1,13 +1,14 @@
 import { ASKED_MAX_MS, Backoff, MAX_MS } from "./backoff.js";
 import { within } from "./check.js";
+import { Timer } from "./environment.js";
 import type { Environment, Socket } from "./environment.js";
 import { MembersBookError } from "./errors.js";
-import { objectIn } from "./json.js";
+import { given, objectIn } from "./json.js";
 import { errorOf, problemOf, retryAfter } from "./problem.js";
 import { SUBPROTOCOL } from "./protocol.js";
-import type { ClientFrame, Hello, ServerFrame, Welcome } from "./protocol.js";
+import type { ClientFrame, Goodbye, Hello, ServerFrame, Welcome } from "./protocol.js";
 import type { Session } from "./session.js";
-import type { ConnectionState, DebugEvent, Problem } from "./types.js";
+import type { ConnectionState, DebugEvent, Problem, SignedOutReason } from "./types.js";
 
 /** How long is waited, in milliseconds: for the connection and its welcome; for a frame of the sync; for any frame after a ping; the same when the app comes to the foreground; for a reply. */
 const OPEN_MS = 15_000;
@@ -58,13 +59,13 @@ export class Connection {
   private readonly backoff: Backoff;
   private number = 0;
   /** One for what is waited for now: an attempt, a welcome, a frame of the sync, a pong. */
-  private timer: unknown;
-  private heartbeat: unknown;
+  private readonly timer: Timer;
+  private readonly heartbeat: Timer;
   private heartbeatMs = 30_000;
   /** The clock of the server at the welcome, and the clock here that does not jump. */
   private serverTime = 0;
   private welcomedAt = 0;
-  private goodbye: { code: number; retryAfterMs?: number } | undefined;
+  private goodbye: Goodbye | undefined;
   private closeCode: number | undefined;
   private problem: Problem | undefined;
   private token = "";
@@ -79,6 +80,8 @@ export class Connection {
     private readonly session: Session,
     private readonly listener: Listener,
   ) {
+    this.timer = new Timer(environment.clock);
+    this.heartbeat = new Timer(environment.clock);
     this.backoff = new Backoff(environment.random, () => (listener.looked() ? LOOKED_MAX_MS : MAX_MS));
   }
 
@@ -104,6 +107,7 @@ export class Connection {
     switch (this.phase) {
       case "waiting":
       case "replaced":
+      case "stopped":
         this.backoff.reset();
         void this.connect();
         break;
@@ -111,11 +115,9 @@ export class Connection {
         this.probe(PROBE_MS);
         break;
       case "connecting":
-        // Its packets may have gone where the network was before.
-        this.deadline(PROBE_MS, () => this.again(0));
-        break;
       case "syncing":
-        this.deadline(PONG_MS, () => this.again(0));
+        // Its packets may have gone where the network was before. While it catches up the server answers nothing, and every frame shows that it lives; a sync goes on where it was cut.
+        this.timer.set(PROBE_MS, () => this.again(0));
         break;
       default:
     }
@@ -169,13 +171,13 @@ export class Connection {
   private open(attempt: number): void {
     const socket = this.environment.socket(this.url, SUBPROTOCOL);
     this.socket = socket;
-    this.deadline(OPEN_MS, () => this.lost(1006));
+    this.timer.set(OPEN_MS, () => this.lost(1006));
     const mine = (call: () => void) => () => {
       if (attempt === this.attempt && socket === this.socket) call();
     };
     socket.onopen = mine(() => {
       const { device, cursor } = this.listener.hello();
-      this.transmit({ type: "hello", id: "hello", token: this.token, device, ...(cursor === undefined ? {} : { cursor }) });
+      this.transmit({ type: "hello", id: "hello", token: this.token, device, cursor });
     });
     socket.onmessage = (event) => mine(() => this.received(event.data))();
     socket.onclose = (event) => mine(() => this.lost(event.code))();
@@ -187,16 +189,17 @@ export class Connection {
     // What is no frame, or of an unknown type, is passed over by whoever looks at its `type`.
     const frame = objectIn<ServerFrame>(data) as ServerFrame | undefined;
     if (!frame) return;
-    this.listener.debug("received", { type: frame.type, ...(frame.type === "error" ? { code: frame.code } : {}) });
-    if (this.phase === "online") this.calm();
-    else if (this.phase === "syncing") this.deadline(SYNC_MS, () => this.lost(1006));
+    this.listener.debug("received", given({ type: frame.type, code: frame.type === "error" ? frame.code : undefined }));
+    // The connection lives.
+    if (this.phase === "online") this.timer.stop();
+    else if (this.phase === "syncing") this.timer.set(SYNC_MS, () => this.lost(1006));
     switch (frame.type) {
       case "welcome":
         this.phase = "syncing";
         this.heartbeatMs = within(frame.heartbeat_ms, LEAST_MS, ASKED_MAX_MS, 30_000);
         this.serverTime = Date.parse(frame.time);
         this.welcomedAt = this.environment.clock.monotonic();
-        this.deadline(SYNC_MS, () => this.lost(1006));
+        this.timer.set(SYNC_MS, () => this.lost(1006));
         this.listener.welcomed(frame);
         this.show();
         return;
@@ -205,7 +208,7 @@ export class Connection {
         if (this.phase === "syncing") this.synced();
         return;
       case "goodbye":
-        this.goodbye = { code: frame.code, ...(frame.retry_after_ms === undefined ? {} : { retryAfterMs: within(frame.retry_after_ms, LEAST_MS, ASKED_MAX_MS, LEAST_MS) }) };
+        this.goodbye = frame;
         return;
       case "auth.expiring":
         this.expiring(Date.parse(frame.expires_at));
@@ -219,7 +222,8 @@ export class Connection {
       this.environment.clock.clearTimeout(waiting.timer);
       if (frame.type === "error") waiting.reject(errorOf(frame));
       else waiting.resolve(frame);
-    } else if (frame.type === "error") {
+    } else if (frame.type === "error" && !this.online) {
+      // Of what was told (typing) nobody waits for the answer.
       this.problem = problemOf(errorOf(frame));
     }
     if (frame.type !== "error") this.listener.pushed(frame);
@@ -231,39 +235,27 @@ export class Connection {
     this.problem = undefined;
     this.closeCode = undefined;
     this.backoff.reset();
-    this.calm();
+    this.timer.stop();
     this.beat();
     this.show();
     this.listener.online(true);
   }
 
-  /** The connection lives. */
-  private calm(): void {
-    this.environment.clock.clearTimeout(this.timer);
-    this.timer = undefined;
-  }
-
   private beat(): void {
-    this.environment.clock.clearTimeout(this.heartbeat);
-    this.heartbeat = this.environment.clock.setTimeout(() => {
+    this.heartbeat.set(this.heartbeatMs, () => {
       this.probe(PONG_MS);
       this.beat();
-    }, this.heartbeatMs);
+    });
   }
 
   /** Any frame has to come in so many milliseconds. */
   private probe(ms: number): void {
     if (!this.online) return;
-    this.deadline(ms, () => {
+    this.timer.set(ms, () => {
       this.closeCode = 1006;
       this.again(0);
     });
     this.transmit({ type: "ping", id: "ping" });
-  }
-
-  private deadline(ms: number, call: () => void): void {
-    this.environment.clock.clearTimeout(this.timer);
-    this.timer = this.environment.clock.setTimeout(call, ms);
   }
 
   /** The token of this connection expires, by the clock of the server: it is renewed when half of what is left is over, so that one that lives for a minute is not renewed at once again. */
@@ -292,14 +284,13 @@ export class Connection {
   /** The connection is gone: what next is said by the code. */
   private lost(seen: number): void {
     const code = this.goodbye?.code ?? seen;
-    const retryAfterMs = this.goodbye?.retryAfterMs;
+    const asked = this.goodbye?.retry_after_ms;
     this.closeCode = code;
     this.listener.debug("closed", { code });
     if (code === 4401) {
       void this.unauthorized();
     } else if (code === 4403) {
-      this.leave("idle");
-      this.session.over("deactivated");
+      void this.over("deactivated");
     } else if (code === 4409) {
       this.leave("replaced");
       this.show();
@@ -307,7 +298,7 @@ export class Connection {
       this.leave("stopped");
       this.show();
     } else {
-      this.again(this.backoff.next(retryAfterMs));
+      this.again(this.backoff.next(asked === undefined ? undefined : within(asked, LEAST_MS, ASKED_MAX_MS, LEAST_MS)));
     }
   }
 
@@ -316,10 +307,7 @@ export class Connection {
     this.leave("connecting");
     const attempt = this.attempt;
     // One that has expired again meanwhile (it lived shortly, or the server was not reached) was good.
-    if (this.renewed && this.problem?.code !== "token_expired") {
-      this.session.over("session_over");
-      return;
-    }
+    if (this.renewed && this.problem?.code !== "token_expired") return this.over("session_over");
     const wait = this.renewed ? this.backoff.next() : 0;
     this.renewed = true;
     this.show();
@@ -333,10 +321,18 @@ export class Connection {
     }
   }
 
+  /** The server does not take the session any more. Somebody may have signed in since, in another tab: with those tokens it is tried again. */
+  private async over(reason: SignedOutReason): Promise<void> {
+    this.leave("connecting");
+    const attempt = this.attempt;
+    const other = await this.session.refused(this.token, reason);
+    if (other && attempt === this.attempt) this.again(0);
+  }
+
   /** Connects after a while. */
   private again(ms: number): void {
     this.leave("waiting");
-    this.timer = this.environment.clock.setTimeout(() => void this.connect(), ms);
+    this.timer.set(ms, () => void this.connect());
     this.show(ms);
   }
 
@@ -348,8 +344,8 @@ export class Connection {
     this.phase = phase;
     this.socket = undefined;
     this.goodbye = undefined;
-    this.calm();
-    this.environment.clock.clearTimeout(this.heartbeat);
+    this.timer.stop();
+    this.heartbeat.stop();
     if (socket) {
       socket.onopen = socket.onmessage = socket.onclose = null;
       socket.onerror = () => undefined;
@@ -382,9 +378,7 @@ export class Connection {
     this.listener.debug("state", { status, closeCode, code: problem?.code, waitMs });
     this.listener.state({
       status,
-      ...(waitMs ? { retryAt: this.environment.clock.now() + waitMs } : {}),
-      ...(closeCode === undefined ? {} : { closeCode }),
-      ...(problem ? { problem } : {}),
+      ...given({ closeCode, problem, retryAt: waitMs ? this.environment.clock.now() + waitMs : undefined }),
     });
   }
 }

@@ -1,13 +1,15 @@
 import { ENTRY, mended, read, timeOf, within } from "./check.js";
-import type { Clock } from "./environment.js";
-import type { Journal } from "./journal.js";
+import type { Pages } from "./journal.js";
+import { given } from "./json.js";
+import { problemOf } from "./problem.js";
 import type { Conversation as ConversationState, Entry, MemberId, Okay, Receipt, Watermarks } from "./protocol.js";
+import { NO_LOG } from "./records.js";
 import type { ConversationRecord, Keys } from "./records.js";
 import type { ConversationView, MessagesState, MessageView, Problem, SendStatus } from "./types.js";
-import { Value } from "./value.js";
+import { alike, Value } from "./value.js";
 
 /** Missing entries that are fetched between what is here and what has come. If more are missing, what is here is dropped, and paged again. */
-export const GAP_MAX = 400;
+const GAP_MAX = 400;
 /** Entries of a conversation that are kept on the device, when nobody looks at it. */
 const KEEP_MAX = 1_000;
 const KEEP = 500;
@@ -26,8 +28,7 @@ const NOTHING: MessagesState = { messages: [], ready: false, hasOlder: false, lo
 export interface Shelf {
   readonly me: MemberId;
   readonly keys: Keys;
-  readonly journal: Journal;
-  readonly clock: Clock;
+  readonly journal: Pages;
   /** Something of it is to be shown anew. */
   changed(conversation: Conversation): void;
   /** Its messages are looked at, or are not any more. */
@@ -61,7 +62,6 @@ export class Conversation {
   readonly info: Value<ConversationView>;
   readonly messages: Value<MessagesState>;
   readonly outgoing: Outgoing[] = [];
-  readonly typing = new Map<MemberId, unknown>();
   /** What has come and does not follow what is here. Not stored before it does. */
   private readonly ahead = new Map<number, Entry>();
   /** The newest part of the run, in memory while somebody looks at it. */
@@ -73,6 +73,7 @@ export class Conversation {
   /** The conversation that this one has turned out to be. */
   private same: Conversation | undefined;
   private readUpTo = 0;
+  private typing: readonly MemberId[] = [];
 
   constructor(
     private readonly shelf: Shelf,
@@ -103,7 +104,7 @@ export class Conversation {
     this.info.become(other.info);
     this.messages.become(other.messages);
     shelf.journal.put(shelf.keys.conversation(this.key), null);
-    shelf.journal.clear(...shelf.keys.log(this.key, 0, Number.MAX_SAFE_INTEGER));
+    this.drop();
     other.save();
   }
 
@@ -135,10 +136,6 @@ export class Conversation {
     return Math.max(this.record.lastAt, this.outgoing.at(-1)?.at ?? 0);
   }
 
-  get isOpen(): boolean {
-    return this.rows !== undefined;
-  }
-
   /** What is missing between what is here and the newest entry: everything after a `seq`, or, if that is too much, the newest page. */
   get missing(): { after: number } | "newest" | undefined {
     const { to, lastSeq } = this.record;
@@ -158,11 +155,7 @@ export class Conversation {
     record.id = state.id;
     record.kind = state.kind;
     record.members = unasked ? state.members.map((theirs) => later(theirs, this.watermarks(theirs.member))) : state.members.map((theirs) => later({ member: theirs.member, delivered: 0, read: 0 }, theirs));
-    record.unread = state.unread;
-    record.unreadMore = state.unread_more ?? false;
-    record.countedTo = state.last_seq;
-    record.later = 0;
-    record.recount = false;
+    this.counted(state.last_seq, state.unread, state.unread_more);
     record.lastSeq = Math.max(state.last_seq, record.to, unasked ? record.lastSeq : 0);
     record.lastAt = Math.max(record.lastAt, timeOf(state.last_at) ?? 0);
     // What was counted by the server does not know what was read here, and what was pushed here may not be counted.
@@ -210,10 +203,10 @@ export class Conversation {
 
   /** What is here of the log has vanished at the server. */
   forget(): void {
-    this.shelf.journal.clear(...this.shelf.keys.log(this.key, 0, Number.MAX_SAFE_INTEGER));
+    this.drop();
     this.ahead.clear();
     this.arrivals = undefined;
-    Object.assign(this.record, { first: 0, to: 0, lastSeq: 0, unread: 0, unreadMore: false, countedTo: 0, later: 0, readWanted: 0, recount: false });
+    Object.assign(this.record, NO_LOG);
     for (const theirs of this.record.members) Object.assign(theirs, { delivered: 0, read: 0 });
     delete this.record.last;
     // It may be gone altogether: whom it is with is enough to begin it again.
@@ -224,10 +217,8 @@ export class Conversation {
 
   /** A watermark moved. It never goes back. */
   receipt(receipt: Receipt): void {
-    const theirs = this.watermarks(receipt.member);
     const readBefore = this.readSeq;
-    const known = later(theirs, receipt);
-    this.record.members = this.record.members.map((each) => (each.member === receipt.member ? known : each));
+    this.move(receipt.member, receipt);
     if (receipt.member === this.shelf.me && receipt.read > readBefore) this.count(receipt.read);
     this.save();
   }
@@ -244,16 +235,20 @@ export class Conversation {
 
   /** The server has taken a watermark of this device. */
   marked(seq: number, what: "delivered" | "read", reply: Okay): void {
-    const mine = this.mine;
-    const known = later(mine, { ...mine, delivered: seq, read: what === "read" ? seq : 0 });
-    this.record.members = this.record.members.map((each) => (each.member === mine.member ? known : each));
+    this.move(this.shelf.me, { delivered: seq, read: what === "read" ? seq : 0 });
     if (this.record.recount && seq === this.readSeq && reply.last_seq !== undefined && reply.unread !== undefined) {
       const after = this.others_after(reply.last_seq);
       if (after !== undefined) {
-        Object.assign(this.record, { unread: reply.unread, unreadMore: reply.unread_more ?? false, countedTo: reply.last_seq, later: after, recount: false });
+        this.counted(reply.last_seq, reply.unread, reply.unread_more, after);
       }
     }
     this.save();
+  }
+
+  /** These members are typing. */
+  types(members: readonly MemberId[]): void {
+    this.typing = members;
+    this.shelf.changed(this);
   }
 
   /** Unread messages. */
@@ -269,17 +264,17 @@ export class Conversation {
   }
 
   /** Reads older messages from the storage, or from the server by `fetch`. */
-  async loadOlder(fetch: (before: number) => Promise<Entry[]>, problemOf: (error: unknown) => Problem): Promise<void> {
+  async loadOlder(fetch: (before: number) => Promise<Entry[]>): Promise<void> {
     const first = this.rows?.[0]?.entry.seq;
     if (first === undefined || first <= 1 || this.loadingOlder) return;
     this.loadingOlder = true;
     this.problem = undefined;
     this.shelf.changed(this);
     try {
-      const stored = first > this.record.first;
       const from = Math.max(this.record.first, first - PAGE);
-      const entries = stored ? await this.read(from, first, false) : all(await fetch(first));
-      this.prepend(entries, first, stored);
+      const stored = from < first ? await this.read(from, first).catch(() => undefined) : undefined;
+      // What is damaged comes again from the server, and takes the place of what is stored.
+      this.prepend(stored ?? all(await fetch(first)), first, stored !== undefined);
     } catch (error) {
       this.problem = problemOf(error);
     }
@@ -293,7 +288,7 @@ export class Conversation {
     this.arrivals = undefined;
     if (this.record.to - this.record.first + 1 > KEEP_MAX) {
       const first = this.record.to - KEEP + 1;
-      this.shelf.journal.clear(...this.shelf.keys.log(this.key, 0, first));
+      this.drop(first);
       this.record.first = first;
       this.save();
     }
@@ -304,7 +299,7 @@ export class Conversation {
   publish(): void {
     if (this.same) return;
     const info = this.view();
-    if (!sameInfo(info, this.info.getSnapshot())) this.info.set(info);
+    if (!alike(info, this.info.getSnapshot())) this.info.set(info);
     if (!this.rows) {
       if (!this.messages.watched) this.messages.set(NOTHING);
       return;
@@ -318,14 +313,14 @@ export class Conversation {
     for (const outgoing of this.outgoing) shown.push(this.outgoingView(outgoing));
     const before = this.messages.getSnapshot();
     const now: MessagesState = {
-      messages: same(shown, before.messages) ? before.messages : shown,
+      messages: alike(shown, before.messages) ? before.messages : shown,
       ready: this.record.to > 0 || this.record.lastSeq === 0,
       hasOlder: (this.rows[0]?.entry.seq ?? 1) > 1,
       loadingOlder: this.loadingOlder,
       readUpTo: this.readUpTo,
-      ...(this.problem ? { problem: this.problem } : {}),
+      ...given({ problem: this.problem }),
     };
-    if (!sameMessages(now, before)) this.messages.set(now);
+    if (!alike(now, before)) this.messages.set(now);
   }
 
   /** To be stored, and shown anew. */
@@ -335,8 +330,17 @@ export class Conversation {
     this.shelf.changed(this);
   }
 
+  /** Removes what is stored of the log before a `seq`. */
+  private drop(end: number = Number.MAX_SAFE_INTEGER): void {
+    this.shelf.journal.clear(...this.shelf.keys.log(this.key, 0, end));
+  }
+
   private watermarks(member: MemberId): Watermarks {
     return this.record.members.find((each) => each.member === member) ?? { member, delivered: 0, read: 0 };
+  }
+
+  private move(member: MemberId, to: Pick<Watermarks, "delivered" | "read">): void {
+    this.record.members = this.record.members.map((each) => (each.member === member ? later(each, to) : each));
   }
 
   private append(entry: Entry): void {
@@ -351,8 +355,6 @@ export class Conversation {
     this.rows?.push({ entry, view: this.viewOf(entry) });
     this.arrivals?.push(entry);
     this.settle(entry);
-    shelf.clock.clearTimeout(this.typing.get(entry.sender));
-    this.typing.delete(entry.sender);
   }
 
   private wait(entry: Entry): void {
@@ -379,8 +381,8 @@ export class Conversation {
 
   /** These are all that is here of the log. */
   private begin(entries: readonly Entry[]): void {
-    const { record, shelf } = this;
-    if (record.to > 0) shelf.journal.clear(...shelf.keys.log(this.key, 0, Number.MAX_SAFE_INTEGER));
+    const { record } = this;
+    if (record.to > 0) this.drop();
     record.first = 0;
     record.to = 0;
     record.later = 0;
@@ -429,24 +431,22 @@ export class Conversation {
     const arrivals: Entry[] = [];
     this.arrivals = arrivals;
     const { first, to } = this.record;
-    const entries = to === 0 ? [] : await this.read(Math.max(first, to - PAGE + 1), to + 1, true).catch(() => []);
+    const entries = to === 0 ? [] : await this.read(Math.max(first, to - PAGE + 1), to + 1).catch(() => undefined);
     // Meanwhile it may have begun anew, or been closed.
     if (this.arrivals !== arrivals) return;
     this.arrivals = undefined;
-    this.rows = [...entries, ...arrivals].map((entry) => ({ entry, view: this.viewOf(entry) }));
+    // Damaged: it comes again from the server.
+    if (!entries) this.record.to = 0;
+    this.rows = [...(entries ?? []), ...arrivals].map((entry) => ({ entry, view: this.viewOf(entry) }));
     this.shelf.changed(this);
     if (this.short || this.missing) this.shelf.watched(this, true);
   }
 
-  /** Entries from the storage: none if it does not have all of them. */
-  private async read(from: number, end: number, newest: boolean): Promise<Entry[]> {
+  /** Entries from the storage. Rejects if it does not have all of them. */
+  private async read(from: number, end: number): Promise<Entry[]> {
     const stored = await this.shelf.journal.range(...this.shelf.keys.log(this.key, from, end));
     const entries = stored.flatMap(([, value]) => read(value, ENTRY) ?? []);
-    if (entries.length !== end - from) {
-      // Damaged: what is missing comes again from the server.
-      if (newest) this.record.to = 0;
-      throw new Error(`entries ${from} to ${end} are not in the storage`);
-    }
+    if (entries.length !== end - from) throw new Error(`entries ${from} to ${end} are not in the storage`);
     return entries;
   }
 
@@ -457,7 +457,12 @@ export class Conversation {
     const whole = record.to >= record.lastSeq;
     const unread = read >= record.lastSeq ? 0 : whole ? this.others_after(read) : undefined;
     if (unread === undefined) record.recount = true;
-    else Object.assign(record, { unread, unreadMore: false, countedTo: record.to, later: 0, recount: false });
+    else this.counted(record.to, unread);
+  }
+
+  /** So many are unread of what there is up to a `seq`, and so many of what is here after that. */
+  private counted(countedTo: number, unread: number, unreadMore = false, later = 0): void {
+    Object.assign(this.record, { unread, unreadMore, countedTo, later, recount: false });
   }
 
   /** How many messages of others there are after a `seq` in what is here, if all of them are in memory. */
@@ -488,8 +493,7 @@ export class Conversation {
   private outgoingView(outgoing: Outgoing): MessageView {
     const { view, content, status, problem } = outgoing;
     if (view && view.content === content && view.status === status && view.problem === problem) return view;
-    const base = { key: outgoing.id, sender: this.shelf.me, own: true, content, at: outgoing.at, status };
-    return (outgoing.view = problem ? { ...base, problem } : base);
+    return (outgoing.view = { key: outgoing.id, sender: this.shelf.me, own: true, content, at: outgoing.at, status, ...given({ problem }) });
   }
 
   private view(): ConversationView {
@@ -497,7 +501,7 @@ export class Conversation {
     const outgoing = this.outgoing.at(-1);
     const before = this.info?.getSnapshot().last;
     let last = outgoing ? this.outgoingView(outgoing) : record.last && this.viewOf(record.last);
-    if (last && before && sameMessage(last, before)) last = before;
+    if (last && before && alike(last, before)) last = before;
     return {
       key: this.key,
       kind: record.kind,
@@ -505,9 +509,8 @@ export class Conversation {
       lastAt: this.lastAt,
       unread: Math.min(this.unread, UNREAD_MAX),
       unreadMore: record.unreadMore || this.unread > UNREAD_MAX,
-      typing: [...this.typing.keys()],
-      ...(record.id ? { id: record.id } : {}),
-      ...(last ? { last } : {}),
+      typing: this.typing,
+      ...given({ id: record.id, last }),
     };
   }
 }
@@ -524,22 +527,4 @@ function later(a: Watermarks, b: Pick<Watermarks, "delivered" | "read">): Waterm
 
 function placeOf(value: unknown): number {
   return within(value, 0, Number.MAX_SAFE_INTEGER, 0);
-}
-
-function same<T>(a: readonly T[], b: readonly T[]): boolean {
-  return a.length === b.length && a.every((item, index) => item === b[index]);
-}
-
-function sameMessage(a: MessageView, b: MessageView): boolean {
-  return a.key === b.key && a.content === b.content && a.status === b.status && a.seq === b.seq && a.problem === b.problem;
-}
-
-function sameMessages(a: MessagesState, b: MessagesState): boolean {
-  return a.messages === b.messages && a.ready === b.ready && a.hasOlder === b.hasOlder && a.loadingOlder === b.loadingOlder
-    && a.readUpTo === b.readUpTo && a.problem === b.problem;
-}
-
-function sameInfo(a: ConversationView, b: ConversationView): boolean {
-  return a.id === b.id && a.last === b.last && a.lastAt === b.lastAt && a.unread === b.unread && a.unreadMore === b.unreadMore
-    && same(a.others, b.others) && same(a.typing, b.typing);
 }

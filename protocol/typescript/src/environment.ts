@@ -62,6 +62,31 @@ export function platformEnvironment(): Environment {
   };
 }
 
+/** A timer of one purpose: what it is set to takes the place of what it was set to before. */
+export class Timer {
+  private running: unknown;
+
+  constructor(private readonly clock: Clock) {}
+
+  get isSet(): boolean {
+    return this.running !== undefined;
+  }
+
+  /** Calls once, after so many milliseconds. */
+  set(ms: number, call: () => void): void {
+    this.stop();
+    this.running = this.clock.setTimeout(() => {
+      this.running = undefined;
+      call();
+    }, ms);
+  }
+
+  stop(): void {
+    this.clock.clearTimeout(this.running);
+    this.running = undefined;
+  }
+}
+
 /** The address of a server. Throws for what is none: it would fail only later, and look like a network that fails. */
 export function addressOf(url: unknown): string {
   const address = String(url).replace(/\/+$/, "");
@@ -73,11 +98,7 @@ export function addressOf(url: unknown): string {
 function uuid(): string {
   const { crypto } = globalThis as { crypto?: Partial<Crypto> };
   if (crypto?.randomUUID) return crypto.randomUUID();
-  const bytes = new Uint8Array(16);
-  if (crypto?.getRandomValues) crypto.getRandomValues(bytes);
-  else bytes.forEach((_, index) => (bytes[index] = Math.floor(Math.random() * 256)));
-  bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x40;
-  bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
+  const bytes = crypto?.getRandomValues?.(new Uint8Array(16)) ?? Uint8Array.from({ length: 16 }, () => Math.random() * 256);
   const text = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  return text.replace(/^(.{8})(.{4})(.{4})(.{4})/, "$1-$2-$3-$4-");
+  return text.replace(/^(.{8})(.{4}).(.{3}).(.{3})/, "$1-$2-4$3-8$4-");
 }

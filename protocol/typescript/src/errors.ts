@@ -10,6 +10,9 @@ export type ErrorVerdict = "retry" | "log_in" | "reload" | "fix";
 /** Why something failed: the server's code; `network`: it was not reached or did not answer in time; `storage`: nothing can be kept; `stopped`: the client was stopped. */
 export type ProblemCode = ErrorCode | "network" | "storage" | "stopped";
 
+/** By when a request is sent again. */
+const VERDICTS = { later: "retry", after_refresh: "log_in", after_login: "log_in", after_reading: "reload" } as const;
+
 /** What people are told where the server speaks to developers. */
 const TEXTS: Partial<Record<ErrorCode, string>> = {
   rate_limited: "That was too much at once. Try again in a moment.",
@@ -50,26 +53,22 @@ export class MembersBookError extends Error {
 /** What to do about an error code. One that this version does not know will fail again. */
 export function verdictOf(code: ProblemCode): ErrorVerdict {
   if (code === "network" || code === "storage") return "retry";
-  switch (ERROR_RETRY[code as ErrorCode]) {
-    case "later":
-      return "retry";
-    case "after_refresh":
-    case "after_login":
-      return "log_in";
-    case "after_reading":
-      return "reload";
-    default:
-      return "fix";
-  }
+  const when = ERROR_RETRY[code as ErrorCode];
+  return (when && VERDICTS[when]) ?? "fix";
 }
 
 /** What the server said, or this client in its place. */
 export function refusal(code: ErrorCode, said?: string, details?: MembersBookError["details"]): MembersBookError {
   const text = TEXTS[code] ?? (ERROR_RETRY[code] === "later" ? "The club does not answer at the moment. Try again later." : (said ?? code));
-  return new MembersBookError(code, text, { ...details, ...(said === undefined || said === text ? {} : { said }) });
+  return new MembersBookError(code, text, { ...details, said: said === text ? undefined : said });
 }
 
 /** What an app does that cannot be. */
 export function misuse(message: string): MembersBookError {
   return new MembersBookError("validation_failed", message);
+}
+
+/** Nobody is signed in, or not any more. */
+export function nobody(): MembersBookError {
+  return new MembersBookError("token_missing", "Nobody is signed in.");
 }

@@ -76,8 +76,10 @@ export class SecureStoreVault implements Vault {
 
   set(value: string | null, erase?: Erasure): Promise<void> {
     return this.writes.run(async () => {
-      const [, ...noted] = await this.read();
-      await this.write([value ?? "", ...new Set(erase === undefined ? noted : [...noted, erase])]);
+      // What cannot be read for good must not keep everybody out.
+      const [, ...noted] = await this.read().catch(() => []);
+      const others = noted.filter((each) => erase === undefined || subject(each) !== subject(erase));
+      await this.write([value ?? "", ...others, ...(erase === undefined ? [] : [erase])]);
     });
   }
 
@@ -106,6 +108,11 @@ export class SecureStoreVault implements Vault {
   exclusive<T>(work: () => Promise<T>): Promise<T> {
     return this.turns.run(work);
   }
+}
+
+/** What has to go by a note: a later one of the same takes the place of an earlier one. */
+function subject(erasure: Erasure): string | undefined {
+  return erasure.split(".")[0];
 }
 
 /** The length of a text in UTF-8. Not every React Native has a `TextEncoder`. */

@@ -14,6 +14,6 @@ export type {
   NewInvitation, RegistrationPending, RegistrationPolicy, SuspensionChange,
   ConversationId, ConversationKind, Cursor, DeviceInfo, DeviceStatus, Directory, Entry, ErrorCode, Export, FieldError, FieldSuggestion, Language, Limits, LoginRequest, Member, MemberCard,
   MemberId, MemberPatch, Message, MessageId, OptimizeResponse, Platform, PresenceStatus, Profile, ProfileField, Reason, Recommendation, RecommendationId,
-  RecommendationsResponse, RecoveryCodes, RegisterRequest, SecondFactor, SecondFactorDisabling, SecondFactorEnrolment, ServerFrame, ServerStats, Session, SessionId, SessionList, SharedWith, StepUpRequest, Tier, Timestamp, UserType, Visibility,
+  RecommendationsResponse, RecoveryCodes, RegisterRequest, SecondFactor, SecondFactorDisabling, SecondFactorEnabled, SecondFactorEnrolment, ServerFrame, ServerStats, Session, SessionId, SessionList, SharedWith, StepUpRequest, Tier, Timestamp, UserType, Visibility,
   VisibilityPatch, Watermarks,
 } from "./protocol.js";

@@ -1,9 +1,13 @@
 import type { Clock } from "./environment.js";
+import { given } from "./json.js";
 import type { RangeOptions, Storage } from "./storage.js";
 
 /** Between two attempts to store what could not be stored, in milliseconds. */
 const RETRY_FIRST_MS = 500;
 const RETRY_MAX_MS = 30_000;
+
+/** What is written, and read back. */
+export type Pages = Pick<Journal, "put" | "clear" | "stored" | "attempted" | "range">;
 
 interface Pending {
   clear: (readonly [from: string, to: string])[];
@@ -20,9 +24,9 @@ function nothing(): Pending {
 
 /**
  * Writes behind the state in memory. What is changed in one turn is stored together, and while that is written the next changes gather: so a cursor is never stored
- * without what came before it. What cannot be stored (no room) is kept and tried again; it is not larger than the state in memory.
+ * without what came before it. What cannot be stored (no room) is kept in memory and tried again: as much as comes meanwhile.
  */
-export class Journal {
+export class Journal implements Pages {
   private pending = nothing();
   /** What is being written. */
   private writing: Pending | undefined;
@@ -74,6 +78,11 @@ export class Journal {
     return new Promise((resolve) => last.attempts.push(resolve));
   }
 
+  /** What was tried last could not be stored. */
+  get failing(): boolean {
+    return this.failures > 0;
+  }
+
   /** The newest changes that are not stored. */
   private get last(): Pending | undefined {
     const { put, clear } = this.pending;
@@ -84,11 +93,12 @@ export class Journal {
   async range(from: string, to: string, options: RangeOptions = {}): Promise<[string, string][]> {
     const layers = [this.writing, this.pending].filter((layer) => layer !== undefined);
     const { put, clear } = overlay(layers, from, to);
-    const limit = options.limit === undefined ? undefined : options.limit + put.size;
+    // What was cleared is still in the storage, and takes no room in the answer.
+    const limit = options.limit === undefined || clear.length > 0 ? undefined : options.limit + put.size;
     const hidden = this.suspended !== undefined && !this.readable?.test(from);
     const stored = hidden || clear.some(([first, end]) => first <= from && end >= to)
       ? []
-      : await this.storage.range(from, to, { ...options, ...(limit === undefined ? {} : { limit }) });
+      : await this.storage.range(from, to, given({ reverse: options.reverse, limit }));
     const merged = new Map(stored.filter(([key]) => !clear.some(([first, end]) => key >= first && key < end)));
     for (const [key, value] of put) {
       if (value === null) merged.delete(key);
@@ -145,15 +155,47 @@ export class Journal {
   }
 }
 
+/** The journal of one sign-in: when that has ended nothing is written any more, whoever still holds something of it. */
+export class OwnPages implements Pages {
+  private ended = false;
+
+  constructor(private readonly journal: Pages) {}
+
+  put(key: string, value: string | null): void {
+    if (!this.ended) this.journal.put(key, value);
+  }
+
+  clear(from: string, to: string): void {
+    if (!this.ended) this.journal.clear(from, to);
+  }
+
+  stored(): Promise<void> {
+    return this.journal.stored();
+  }
+
+  attempted(): Promise<void> {
+    return this.journal.attempted();
+  }
+
+  range(from: string, to: string, options?: RangeOptions): Promise<[string, string][]> {
+    return this.journal.range(from, to, options);
+  }
+
+  end(): void {
+    this.ended = true;
+  }
+}
+
 /** What two batches, one after the other, change together. */
 function together(first: Pending, second: Pending): Pending {
   const put = new Map([...first.put].filter(([key]) => !second.clear.some(([from, to]) => key >= from && key < to)));
   for (const [key, value] of second.put) put.set(key, value);
-  return { clear: [...first.clear, ...second.clear], put, waiting: [...first.waiting, ...second.waiting], attempts: [...first.attempts, ...second.attempts] };
+  const clear = first.clear.filter(([from, to]) => !second.clear.some(([first, end]) => first <= from && end >= to));
+  return { clear: [...clear, ...second.clear], put, waiting: [...first.waiting, ...second.waiting], attempts: [...first.attempts, ...second.attempts] };
 }
 
 /** What batches that are not stored change between two keys. */
 function overlay(layers: Pending[], from: string, to: string): Pick<Pending, "put" | "clear"> {
   const all = layers.reduce(together, nothing());
-  return { clear: all.clear, put: new Map([...all.put].filter(([key]) => key >= from && key < to)) };
+  return { clear: all.clear.filter(([first, end]) => first < to && end > from), put: new Map([...all.put].filter(([key]) => key >= from && key < to)) };
 }

@@ -1,29 +1,23 @@
 import { Backoff } from "./backoff.js";
+import type { Connection } from "./connection.js";
 import type { Conversation, Outgoing } from "./conversation.js";
+import { Timer } from "./environment.js";
 import type { Environment } from "./environment.js";
 import { MembersBookError, misuse, refusal } from "./errors.js";
-import type { Journal } from "./journal.js";
+import type { Pages } from "./journal.js";
+import { given } from "./json.js";
 import { CONTENT_MAX_CHARS } from "./protocol.js";
-import type { ClientFrame, Message, MessageAccepted } from "./protocol.js";
+import type { Message } from "./protocol.js";
 import type { Keys, OutboxRecord } from "./records.js";
 import { problemOf, retryAfter } from "./problem.js";
 
 /** Conversations into which messages are on their way at once. The server waits for 16 refused ones at most. */
 const LANES_MAX = 8;
 
-/** What the outbox needs of the rest. */
-export interface Road {
-  /** Whether requests can be made. */
-  readonly online: boolean;
-  send(frame: ClientFrame & { type: "message.send" }): Promise<MessageAccepted>;
-  /** A message is stored by the server. */
-  accepted(conversation: Conversation, message: Message): void;
-}
-
 interface Lane {
   conversation: Conversation;
   busy: boolean;
-  timer: unknown;
+  readonly timer: Timer;
   readonly backoff: Backoff;
 }
 
@@ -39,9 +33,11 @@ export class Outbox {
 
   constructor(
     private readonly environment: Environment,
-    private readonly journal: Journal,
+    private readonly journal: Pages,
     private readonly keys: Keys,
-    private readonly road: Road,
+    private readonly connection: Connection,
+    /** Told when the server has stored a message. */
+    private readonly accepted: (conversation: Conversation, message: Message) => void,
   ) {}
 
   /** Takes up what was stored. Whether the server has it is not known. */
@@ -56,7 +52,6 @@ export class Outbox {
   /** Adds a message, and returns its id. Throws if it can never be sent. */
   add(conversation: Conversation, content: string): string {
     const text = checked(content);
-    if (this.stopped) throw new MembersBookError("token_missing", "Nobody is signed in.");
     if (!conversation.state.id && !conversation.others[0]) throw refusal("message_to_self");
     const id = this.environment.uuid().toLowerCase();
     const order = this.next();
@@ -82,10 +77,7 @@ export class Outbox {
   retry(conversation: Conversation, id: string): void {
     const outgoing = find(conversation, id);
     if (outgoing.status !== "failed") return;
-    outgoing.status = "queued";
-    outgoing.problem = undefined;
-    this.store(conversation, outgoing);
-    this.pump();
+    this.again(conversation, outgoing);
   }
 
   /** Changes the text. What is on its way, or may have arrived, cannot be changed any more. */
@@ -95,10 +87,7 @@ export class Outbox {
       throw new MembersBookError("validation_failed", "This message may have arrived already.");
     }
     outgoing.content = checked(content);
-    outgoing.status = "queued";
-    outgoing.problem = undefined;
-    this.store(conversation, outgoing);
-    this.pump();
+    this.again(conversation, outgoing);
   }
 
   drop(conversation: Conversation, id: string): void {
@@ -112,10 +101,10 @@ export class Outbox {
   /** Sends what can be sent. */
   pump(): void {
     for (const lane of this.lanes.values()) {
-      if (this.stopped || !this.road.online || this.busy >= LANES_MAX) return;
+      if (this.stopped || !this.connection.online || this.busy >= LANES_MAX) return;
       const next = lane.conversation.outgoing.find(({ status }) => status !== "sent");
       if (!next) this.forget(lane);
-      else if (!lane.busy && lane.timer === undefined && next.status === "queued") void this.send(lane, next);
+      else if (!lane.busy && !lane.timer.isSet && next.status === "queued") void this.send(lane, next);
     }
   }
 
@@ -130,14 +119,14 @@ export class Outbox {
 
   /** The connection is new: nothing is waited for. */
   online(): void {
-    for (const lane of this.lanes.values()) this.ready(lane);
+    for (const { timer } of this.lanes.values()) timer.stop();
     this.pump();
   }
 
   /** Nothing is sent any more. */
   stop(): void {
     this.stopped = true;
-    for (const lane of this.lanes.values()) this.ready(lane);
+    for (const { timer } of this.lanes.values()) timer.stop();
     this.lanes.clear();
   }
 
@@ -145,20 +134,20 @@ export class Outbox {
     const { conversation } = lane;
     lane.busy = true;
     this.busy += 1;
+    // Why it was not taken the last time stays until it is known how it goes this time.
     outgoing.status = "sending";
-    outgoing.problem = undefined;
     outgoing.attempted = true;
     conversation.save();
     try {
       const { id } = conversation.state;
       const where = id ? { conversation: id } : { to: conversation.others[0] ?? this.keys.member };
-      const { message } = await this.road.send({ type: "message.send", ...where, client_id: outgoing.id, content: outgoing.content });
+      const { message } = await this.connection.request<"message.accepted">({ type: "message.send", ...where, client_id: outgoing.id, content: outgoing.content });
       if (this.stopped) return;
       outgoing.status = "sent";
       outgoing.problem = undefined;
       outgoing.seq = message.seq;
       lane.backoff.reset();
-      this.road.accepted(conversation, message);
+      this.accepted(conversation, message);
     } catch (error) {
       this.refused(lane, outgoing, error);
     }
@@ -172,7 +161,8 @@ export class Outbox {
     if (this.stopped) return;
     const { conversation } = lane;
     const problem = problemOf(error);
-    outgoing.problem = problem;
+    // Without a connection that is what it waits for.
+    outgoing.problem = this.connection.online || problem.verdict === "fix" ? problem : undefined;
     if (problem.verdict === "fix") {
       outgoing.status = "failed";
       // The server has not stored it: it may be changed, or given up.
@@ -180,40 +170,38 @@ export class Outbox {
       this.store(conversation, outgoing);
     } else {
       outgoing.status = "queued";
-      // Shown, not stored: it is tried again all the same.
-      if (problem.code !== "network") outgoing.problem = problem;
+      // The problem is shown, not stored: it is tried again all the same.
       conversation.save();
       // Without a connection the next one goes on.
-      if (this.road.online) {
-        const wait = lane.backoff.next(retryAfter(error));
-        lane.timer = this.environment.clock.setTimeout(() => {
-          lane.timer = undefined;
-          this.pump();
-        }, wait);
+      if (this.connection.online) {
+        lane.timer.set(lane.backoff.next(retryAfter(error)), () => this.pump());
       }
     }
   }
 
+  /** It is sent as if it were new. */
+  private again(conversation: Conversation, outgoing: Outgoing): void {
+    outgoing.status = "queued";
+    outgoing.problem = undefined;
+    this.store(conversation, outgoing);
+    this.pump();
+  }
+
   private store(conversation: Conversation, outgoing: Outgoing): void {
     const { id, content, at, status, problem } = outgoing;
-    const record: OutboxRecord = { id, conversation: conversation.key, content, at, ...(problem && status === "failed" ? { problem } : {}) };
+    const record: OutboxRecord = { id, conversation: conversation.key, content, at, ...given({ problem: status === "failed" ? problem : undefined }) };
     this.journal.put(this.keys.outgoing(outgoing.order), JSON.stringify(record));
     conversation.save();
   }
 
   private lane(conversation: Conversation): void {
     if (this.lanes.has(conversation.key)) return;
-    this.lanes.set(conversation.key, { conversation, busy: false, timer: undefined, backoff: new Backoff(this.environment.random) });
-  }
-
-  private ready(lane: Lane): void {
-    this.environment.clock.clearTimeout(lane.timer);
-    lane.timer = undefined;
+    this.lanes.set(conversation.key, { conversation, busy: false, timer: new Timer(this.environment.clock), backoff: new Backoff(this.environment.random) });
   }
 
   private forget(lane: Lane): void {
     if (lane.busy || lane.conversation.outgoing.length > 0) return;
-    this.ready(lane);
+    lane.timer.stop();
     this.lanes.delete(lane.conversation.key);
   }
 }

@@ -1,219 +1,41 @@
-import { CARD, fits, isId, timeOf } from "./check.js";
-import type { Environment, Observable } from "./environment.js";
-import type { Journal } from "./journal.js";
-import type { MemberCard, MemberId, Presence, Profile, ServerFrame } from "./protocol.js";
-import type { Keys } from "./records.js";
-import { pauseAfter } from "./problem.js";
-import type { MemberView, PresenceView } from "./types.js";
-import { Value } from "./value.js";
+import { keyFor } from "./book.js";
+import type { Observable } from "./environment.js";
+import type { MemberId } from "./protocol.js";
+import { Roster } from "./roster.js";
+import type { ConversationHandle, MembersBook, MemberView, PresenceView, Target } from "./types.js";
+import { Typing } from "./typing.js";
 
-/** Names of one `presence.watch`, at most. */
-const WATCH_FRAME = 100;
-/** Presence that nobody looks at is watched for so long, in milliseconds: a list that is scrolled asks once. */
-const LINGER_MS = 10_000;
-/** Requests gather for so long, in milliseconds. */
-const GATHER_MS = 30;
-/** A member of another node shows as offline for a moment: not shown for so long, in milliseconds. */
-const OFFLINE_MS = 500;
-/** Without a connection for so long, in milliseconds, presence is not known any more. */
-const FORGET_MS = 2_500;
-/** Members that are remembered in memory, and presences. */
-const CARDS_MAX = 5_000;
-const STATUSES: readonly string[] = ["online", "away", "offline"];
-const UNKNOWN: PresenceView = { status: "unknown" };
-
-/** What is known of other members, and how they are. */
+/**
+ * Other members, as far as they are known, how they are, and whether they type: `new People(client)`, as often as one likes. One that is made together with the client
+ * has what is stored before anybody is signed in, so names are there at once; the hooks make their own. While nobody is signed in everybody is unknown; what was got
+ * before is of whoever signs in next.
+ */
 export class People {
-  private readonly cards = new Map<MemberId, Value<MemberView | undefined>>();
-  private readonly asking = new Set<MemberId>();
-  private readonly presences = new Map<MemberId, Value<PresenceView>>();
-  /** Whom this connection watches, as the server counts: those who were asked for, and not given up since. */
-  private readonly watched = new Set<MemberId>();
-  /** The server is being asked. */
-  private busy = false;
-  private readonly timers = new Map<MemberId, unknown>();
-  private gathering: unknown;
-  private forgetting: unknown;
-  private stopped = false;
-  private watchMax = 500;
-
-  constructor(
-    private readonly environment: Environment,
-    private readonly journal: Journal,
-    private readonly keys: Keys,
-    private readonly fetchMember: (id: MemberId) => Promise<Profile>,
-    private readonly watch: (type: "presence.watch" | "presence.unwatch", members: MemberId[]) => Promise<ServerFrame>,
-    private readonly isOnline: () => boolean,
-  ) {}
-
-  /** Takes up what was stored. */
-  load(cards: Iterable<MemberCard>): void {
-    for (const card of cards) this.cardOf(card.id).set(card);
+  constructor(private readonly client: MembersBook) {
+    client.extend(roster);
+    client.extend(typing);
   }
 
+  /** What is known of a member. Asked for over REST when somebody subscribes and nothing is known. */
   member(id: MemberId): Observable<MemberView | undefined> {
-    return this.cardOf(id);
+    return this.client.extend(roster).member(id);
   }
 
-  /** A profile has changed. Of two the later one counts. */
-  learn(card: MemberCard, keep: boolean): void {
-    if (this.stopped || !fits(card, CARD)) return;
-    const value = this.cardOf(card.id);
-    const known = value.getSnapshot();
-    if (known && Date.parse(known.updated_at) >= Date.parse(card.updated_at)) return;
-    value.set(card);
-    if (keep) this.journal.put(this.keys.card(card.id), JSON.stringify(card));
-  }
-
+  /** The presence of a member; watched as long as somebody has subscribed. */
   presence(id: MemberId): Observable<PresenceView> {
-    let value = this.presences.get(id);
-    if (!value) {
-      shed(this.presences);
-      value = new Value(UNKNOWN);
-      // Nobody has it: the server would refuse everybody who is asked for with it.
-      if (!isId(id)) return value;
-      this.presences.set(id, value);
-      value.onWatched = (watched) => {
-        this.cancel(id);
-        if (!watched) this.later(id, LINGER_MS, () => this.gather());
-        // Who has left has room for others.
-        this.gather();
-      };
-    }
-    return value;
+    return this.client.extend(roster).presence(id);
   }
 
-  /** Somebody's presence, of a snapshot or a push. */
-  seen(presence: Presence, snapshot: boolean): void {
-    const value = this.presences.get(presence.member);
-    if (!value || !this.watched.has(presence.member) || !STATUSES.includes(presence.status)) return;
-    const lastSeen = timeOf(presence.last_seen);
-    const view: PresenceView = { status: presence.status, ...(lastSeen === undefined ? {} : { lastSeen }) };
-    if (value.watched) this.cancel(presence.member);
-    if (snapshot && view.status === "offline" && value.getSnapshot().status !== "offline") {
-      this.later(presence.member, OFFLINE_MS, () => value.set(view));
-    } else {
-      value.set(view);
-    }
-  }
-
-  online(watchMax: number): void {
-    this.watchMax = watchMax;
-    this.environment.clock.clearTimeout(this.forgetting);
-    this.watched.clear();
-    this.gather();
-    for (const [id, card] of this.cards) if (card.watched && !card.getSnapshot()) void this.ask(id);
-  }
-
-  /** The connection is gone: how anybody is, is not known any more, unless it comes back in a moment. */
-  offline(): void {
-    this.watched.clear();
-    this.environment.clock.clearTimeout(this.forgetting);
-    this.forgetting = this.environment.clock.setTimeout(() => this.forget(), FORGET_MS);
-  }
-
-  stop(): void {
-    this.stopped = true;
-    this.watched.clear();
-    this.environment.clock.clearTimeout(this.gathering);
-    this.environment.clock.clearTimeout(this.forgetting);
-    for (const id of this.presences.keys()) this.cancel(id);
-  }
-
-  private forget(): void {
-    for (const id of this.presences.keys()) this.unknown(id);
-  }
-
-  private gather(ms = GATHER_MS): void {
-    if (this.stopped) return;
-    this.gathering ??= this.environment.clock.setTimeout(() => {
-      this.gathering = undefined;
-      void this.askPresence();
-    }, ms);
-  }
-
-  /** One request after the other: gives up first who need not be watched, then asks for those whom there is room for. The others are asked for when somebody has left. */
-  private async askPresence(): Promise<void> {
-    if (this.busy || !this.isOnline()) return;
-    const { watched } = this;
-    const wanted = [...this.presences].filter(([id, value]) => value.watched && !watched.has(id)).map(([id]) => id);
-    const room = this.watchMax - watched.size;
-    // Nobody looks at them: those who may linger as long as there is room.
-    const idle = [...watched].filter((id) => !this.presences.get(id)?.watched && (wanted.length > room || !this.timers.has(id)));
-    const leaving = idle.length > 0;
-    const members = leaving ? idle : wanted.slice(0, Math.min(WATCH_FRAME, room));
-    if (members.length === 0) return;
-    this.busy = true;
-    let wait: number | undefined;
-    let gone = leaving;
-    for (const id of members) watched.add(id);
-    try {
-      const reply = await this.watch(leaving ? "presence.unwatch" : "presence.watch", members);
-      if (reply.type === "presence.snapshot") for (const presence of reply.members) this.seen(presence, true);
-    } catch (error) {
-      // Too fast, perhaps: once more, in a while. What is refused for good is not asked for again on this connection.
-      wait = pauseAfter(error);
-      gone = leaving ? wait === undefined : wait !== undefined;
-    }
-    if (gone) {
-      for (const id of members) {
-        watched.delete(id);
-        if (leaving) this.unknown(id);
-      }
-    }
-    this.busy = false;
-    this.gather(this.isOnline() ? (wait ?? 0) : 0);
-  }
-
-  private unknown(id: MemberId): void {
-    this.cancel(id);
-    this.presences.get(id)?.set(UNKNOWN);
-  }
-
-  private later(id: MemberId, ms: number, call: () => void): void {
-    const timer = this.environment.clock.setTimeout(() => {
-      this.timers.delete(id);
-      call();
-    }, ms);
-    this.timers.set(id, timer);
-  }
-
-  private cancel(id: MemberId): void {
-    this.environment.clock.clearTimeout(this.timers.get(id));
-    this.timers.delete(id);
-  }
-
-  private cardOf(id: MemberId): Value<MemberView | undefined> {
-    let value = this.cards.get(id);
-    if (!value) {
-      shed(this.cards);
-      value = new Value<MemberView | undefined>(undefined);
-      this.cards.set(id, value);
-      const created = value;
-      value.onWatched = (watched) => {
-        if (watched && !created.getSnapshot()) void this.ask(id);
-      };
-    }
-    return value;
-  }
-
-  private async ask(id: MemberId): Promise<void> {
-    if (!isId(id) || this.asking.has(id)) return;
-    this.asking.add(id);
-    try {
-      const { _id, name, tier, profile_image_url, user_type, is_active, updated_at } = await this.fetchMember(id);
-      this.learn({ id: _id, name, tier, user_type, is_active, updated_at, ...(profile_image_url ? { profile_image_url } : {}) }, true);
-    } catch {
-      // Asked again with the next connection, or by the next who looks.
-    }
-    this.asking.delete(id);
+  /** The member is typing in a conversation (call it at every key), or has stopped. Who else is, is in the conversation's `info`. */
+  typing(conversation: ConversationHandle | Target, active: boolean): void {
+    this.client.extend(typing).say("key" in conversation ? conversation.key : keyFor(conversation), active);
   }
 }
 
-/** Makes room for another one, if there are too many that nobody looks at. */
-function shed(values: Map<MemberId, { readonly watched: boolean }>): void {
-  for (const [id, { watched }] of values) {
-    if (values.size < CARDS_MAX) return;
-    if (!watched) values.delete(id);
-  }
+function typing(): Typing {
+  return new Typing();
+}
+
+function roster(): Roster {
+  return new Roster();
 }

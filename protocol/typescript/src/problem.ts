@@ -1,4 +1,5 @@
 import { MembersBookError, refusal } from "./errors.js";
+import { given } from "./json.js";
 import type { ErrorCode } from "./protocol.js";
 import type { Problem } from "./types.js";
 
@@ -6,7 +7,7 @@ import type { Problem } from "./types.js";
 export function problemOf(error: unknown): Problem {
   const known = error instanceof MembersBookError ? error : new MembersBookError("network", String(error));
   const field = known.details.fields?.[0]?.field;
-  return { code: known.code, message: known.message, verdict: known.verdict, ...(field ? { field } : {}) };
+  return { code: known.code, message: known.message, verdict: known.verdict, ...given({ field }) };
 }
 
 /** After a refusal, in milliseconds. */

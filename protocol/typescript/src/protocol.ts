@@ -926,6 +926,10 @@ device: DeviceInfo,
  */
 address: string | null, 
 /**
+ * The address that its refresh token was exchanged from last, if that is known.
+ */
+last_address: string | null, 
+/**
  * When it was last used, to about the life of an access token.
  */
 last_used_at: Timestamp, 
@@ -2042,9 +2046,15 @@ code: string, };
 export type RefreshRequest = { 
 /**
  * The newest refresh token of the session. It stays good until its successor, or an access token that came with that, is
- * first used: until then the request may be repeated, and has the same successor.
+ * first used: until then the request may be repeated with the same `attempt`, and has the same successor.
  */
-refresh_token: string, };
+refresh_token: string, 
+/**
+ * What the client calls this exchange: 16 to 64 of A to Z, a to z, 0 to 9, `-` and `_`. Drawn at random for each refresh token and stored
+ * beside it before the first request, so that every repetition, in another tab and after a restart too, has the same. With another one, or
+ * with one only once, a second exchange of the token counts as theft: the session is revoked.
+ */
+attempt?: string | null, };
 
 /**
  * `POST /api/auth/register`. Tier and role cannot be chosen.
@@ -2159,6 +2169,19 @@ code: string,
  * The present password.
  */
 password: string, };
+
+/**
+ * A second factor that was turned on.
+ */
+export type SecondFactorEnabled = { 
+/**
+ * Codes for who has lost the authenticator app: ten, each good once. They are shown this once.
+ */
+recovery_codes: Array<string>, 
+/**
+ * What this device proves itself with at the next login, in place of the one before, which is good no more.
+ */
+device_proof: string, };
 
 /**
  * What an authenticator app is to be given. Nothing is stored until a code of the app confirms it.
@@ -2281,6 +2304,10 @@ device: DeviceInfo,
  * The address that it was started from; none of a session that was started by an earlier version of the server.
  */
 address: string | null, 
+/**
+ * The address that its refresh token was exchanged from last; none of a session in which that has not been yet.
+ */
+last_address: string | null, 
 /**
  * When it was started.
  */

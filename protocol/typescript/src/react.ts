@@ -3,6 +3,7 @@ import type { ReactElement, ReactNode } from "react";
 
 import type { Observable } from "./environment.js";
 import { MembersBookError } from "./errors.js";
+import { People } from "./people.js";
 import type { MemberId } from "./protocol.js";
 import type {
   ConnectionState, ConversationHandle, ConversationsState, ConversationView, MembersBook, MessagesState, PresenceView, SessionState, Target,
@@ -76,7 +77,7 @@ function emptyHandle(key: string): ConversationHandle {
     key,
     info: constant<ConversationView>({ key, kind: "direct", others: [], lastAt: 0, unread: 0, unreadMore: false, typing: [] }),
     messages: constant<MessagesState>({ messages: [], ready: false, hasOlder: false, loadingOlder: false, readUpTo: 0 }),
-    send: refuse, retry: refuse, edit: refuse, drop: refuse, markRead: nothing, typing: nothing, loadOlder: () => Promise.resolve(),
+    send: refuse, retry: refuse, edit: refuse, drop: refuse, markRead: nothing, loadOlder: () => Promise.resolve(),
   };
 }
 
@@ -114,17 +115,24 @@ export function useSend(target: Target | string): Pick<ConversationHandle, "send
 /** Who is typing in a conversation, and how to say that the member is. */
 export function useTyping(target: Target | string): { typing: readonly MemberId[]; setTyping: (active: boolean) => void } {
   const conversation = useConversation(target);
+  const people = usePeople();
   const { typing } = useObservable(conversation.info);
-  const setTyping = useCallback((active: boolean) => conversation.typing(active), [conversation]);
+  const setTyping = useCallback((active: boolean) => people.typing(conversation, active), [people, conversation]);
   return useMemo(() => ({ typing, setTyping }), [typing, setTyping]);
+}
+
+/** Other members, and how they are. */
+export function usePeople(): People {
+  const client = useClient();
+  return useMemo(() => new People(client), [client]);
 }
 
 /** The presence of a member, as long as the component is there. */
 export function usePresence(member: MemberId): PresenceView {
-  return useObservable(useClient().presence(member));
+  return useObservable(usePeople().presence(member));
 }
 
 /** What is known of a member. */
 export function useMember(member: MemberId) {
-  return useObservable(useClient().member(member));
+  return useObservable(usePeople().member(member));
 }

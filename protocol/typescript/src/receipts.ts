@@ -1,7 +1,7 @@
 import type { Connection } from "./connection.js";
 import type { Conversation } from "./conversation.js";
 import type { Environment } from "./environment.js";
-import type { Journal } from "./journal.js";
+import type { Pages } from "./journal.js";
 import { pauseAfter } from "./problem.js";
 
 /** `message.delivered` of one conversation, at most once in so many milliseconds. */
@@ -19,8 +19,8 @@ export class Receipts {
 
   constructor(
     private readonly environment: Environment,
-    private readonly journal: Journal,
-    private readonly connection: () => Connection,
+    private readonly journal: Pages,
+    private readonly connection: Connection,
   ) {}
 
   online(conversations: Iterable<Conversation>): void {
@@ -41,7 +41,7 @@ export class Receipts {
 
   /** Something has come, or was counted: says what the server does not know. */
   changed(conversation: Conversation): void {
-    if (this.stopped || !this.connection().online) return;
+    if (this.stopped || !this.connection.online) return;
     const { state, readSeq, mine } = conversation;
     if (state.recount || readSeq > mine.read) void this.read(conversation);
     if (state.to <= this.known(conversation) || this.timers.has(conversation)) return;
@@ -56,12 +56,12 @@ export class Receipts {
   /** The member has read what is here. */
   async read(conversation: Conversation): Promise<void> {
     const { id } = conversation.state;
-    if (!id || this.reading.has(conversation) || this.stopped || !this.connection().online) return;
+    if (!id || this.reading.has(conversation) || this.stopped || !this.connection.online) return;
     this.reading.add(conversation);
     const seq = conversation.readSeq;
     let wait: number | undefined = 0;
     try {
-      const reply = await this.connection().request<"ok">({ type: "message.read", conversation: id, seq });
+      const reply = await this.connection.request<"ok">({ type: "message.read", conversation: id, seq });
       if (!this.stopped) conversation.marked(seq, "read", reply);
     } catch (error) {
       wait = pauseAfter(error);
@@ -83,10 +83,10 @@ export class Receipts {
     this.storing.add(conversation);
     await this.journal.stored();
     this.storing.delete(conversation);
-    if (this.stopped || !this.connection().online || to <= this.known(conversation) || to > conversation.state.to) return;
+    if (this.stopped || !this.connection.online || to <= this.known(conversation) || to > conversation.state.to) return;
     this.delivered.set(conversation, to);
     try {
-      const reply = await this.connection().request<"ok">({ type: "message.delivered", conversation: id, seq: to });
+      const reply = await this.connection.request<"ok">({ type: "message.delivered", conversation: id, seq: to });
       if (!this.stopped) conversation.marked(to, "delivered", reply);
     } catch (error) {
       const wait = pauseAfter(error);

@@ -32,6 +32,9 @@ export interface ConversationRecord {
   lastAt: number;
 }
 
+/** Of a conversation of whose log nothing is here. */
+export const NO_LOG = { first: 0, to: 0, lastSeq: 0, unread: 0, unreadMore: false, countedTo: 0, later: 0, readWanted: 0, recount: false };
+
 /** How a message that the server does not have is stored. */
 export interface OutboxRecord {
   /** The `client_id`. */
@@ -80,9 +83,10 @@ export const KEEP_UNSENT = "-sent";
 
 /** The keys of what has to go. */
 export function rangesOf(erasure: Erasure): [string, string][] {
-  const [member = ""] = erasure.split("-");
+  const [what = ""] = erasure.split(".");
+  const [member = ""] = what.split("-");
   const { all: [from, to], outbox: [first, end] } = new Keys(member);
-  return erasure === member ? [[from, to]] : [[from, first], [end, to]];
+  return what === member ? [[from, to]] : [[from, first], [end, to]];
 }
 
 /** The keys of what is stored of other members. */
@@ -94,7 +98,9 @@ export function rangesOfOthers({ all }: Keys): [string, string][] {
 
 /** Of the device, whoever is signed in. */
 export const DEVICE_KEY = "device";
-export const PROOF_KEY = `${DEVICE_KEY}/proof`;
+export const PROOFS_KEY = `${DEVICE_KEY}/proof`;
+/** The ids of erasures that are done in this storage, and may be noted still. */
+export const ERASED_KEY = `${DEVICE_KEY}/erased`;
 export const SCHEMA_KEY = "schema";
 
 /** Everything that begins with a prefix. */

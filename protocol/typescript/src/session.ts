@@ -1,24 +1,31 @@
 import type { Api, Tokens } from "./api.js";
+import { Timer } from "./environment.js";
 import type { Clock } from "./environment.js";
-import { MembersBookError } from "./errors.js";
+import { MembersBookError, nobody } from "./errors.js";
 import { objectIn } from "./json.js";
 import type { AuthResponse, MemberId } from "./protocol.js";
 import { KEEP_UNSENT } from "./records.js";
-import type { Vault } from "./storage.js";
+import type { Erasure, Vault } from "./storage.js";
 import type { SignedOutReason } from "./types.js";
 
 /** A token that is good for less than this is renewed before it is used, in milliseconds. */
 const SPARE_MS = 20_000;
 /** In place of what is in a vault that cannot be read. No tokens, and no reason. */
 const UNREADABLE = "unreadable";
+/** A vault that could not be written is tried again after so long, each time doubled, in milliseconds; so often before a token is used that is not kept; then after so long. */
+const STORE_FIRST_MS = 100;
+const STORE_TRIES = 4;
+const STORE_AGAIN_MS = 5_000;
 
-/** What is kept of a session. */
-interface Kept {
-  member: MemberId;
-  access: string;
-  refresh: string;
+/** The tokens of a session. */
+export interface Kept {
+  readonly member: MemberId;
+  readonly access: string;
+  readonly refresh: string;
+  /** What the exchange of the refresh token is called, once that has begun: whoever repeats it says the same, or is taken for a thief. */
+  readonly attempt?: string | undefined;
   /** When the access token expires, by the server's clock, in milliseconds since the Unix epoch. */
-  expires: number;
+  readonly expires: number;
 }
 
 /** The tokens of the session: kept in the vault, which tabs share, and renewed once, whoever asks. */
@@ -26,80 +33,103 @@ export class Session implements Tokens {
   private kept: Kept | undefined;
   /** Until when the access token is good, by the clock that does not jump: known for those that were got in this run. */
   private goodUntil: number | undefined;
+  /** Counts who signs in and out: what was read before is not taken after. */
+  private generation = 0;
   private renewing: Promise<string> | undefined;
+  /** Does not wait any longer for the answer to a refresh. */
+  private abandon: (() => void) | undefined;
   /** The refresh token that was used last. While the vault has it, what could not be stored is newer. */
   private spent: string | undefined;
+  private readonly storing: Timer;
 
   constructor(
     private readonly vault: Vault,
     private readonly clock: Clock,
+    private readonly uuid: () => string,
     private readonly api: () => Api,
     /** The session is over: called once for each. */
     private readonly onOver: (reason: SignedOutReason) => void,
-  ) {}
-
-  /** Who is signed in. */
-  get member(): MemberId | undefined {
-    return this.kept?.member;
+  ) {
+    this.storing = new Timer(clock);
   }
 
-  /** Reads what is kept. */
-  async load(wanted: () => boolean = () => true): Promise<MemberId | undefined> {
-    const kept = await this.read();
-    if (!wanted()) return undefined;
-    this.kept = kept;
-    this.goodUntil = undefined;
-    return kept?.member;
+  /** The tokens of who is signed in. */
+  get current(): Kept | undefined {
+    return this.kept;
   }
 
-  /** Somebody has signed in. Rejects if the tokens cannot be kept: then nobody has. `first`: what has to be done before, and nobody signs in or out meanwhile. */
-  async begin(answer: AuthResponse, first: () => Promise<unknown> = () => Promise.resolve()): Promise<void> {
-    await this.vault.exclusive(async () => {
+  /** Takes up what the vault has, if nobody is signed in here, and nobody signs in or out meanwhile. `taken` is called with the tokens in the same moment. Throws if the vault cannot be read: that is no log-out. */
+  async load<T>(taken: (member: MemberId) => T): Promise<T | undefined> {
+    const { generation } = this;
+    const kept = parsed(await this.vault.get());
+    if (!kept || this.kept || generation !== this.generation) return undefined;
+    const result = taken(kept.member);
+    this.drop();
+    this.adopt(kept);
+    return result;
+  }
+
+  /**
+   * Somebody has signed in. Rejects if the tokens cannot be kept: then nothing has changed. Nobody else signs in or out meanwhile. `first`: what has to be done before;
+   * `taken` is called when the tokens are kept, in the moment in which they are taken. Resolves with what that gives, and the tokens in whose place these are.
+   */
+  begin<T>(answer: AuthResponse, first: () => Promise<unknown>, taken: () => T): Promise<[result: T, former: Kept | undefined]> {
+    return this.vault.exclusive(async () => {
       await first();
-      this.take(answer);
-      try {
-        await this.vault.set(JSON.stringify(this.kept));
-      } catch (cause) {
-        this.kept = undefined;
-        throw Object.assign(new MembersBookError("storage", "The session cannot be kept on this device."), { cause });
-      }
+      const former = parsed(await this.vault.get().catch(() => undefined));
+      const kept = keptOf(answer);
+      await this.vault.set(JSON.stringify(kept)).catch((cause: unknown) => {
+        throw unkept(cause);
+      });
+      const result = taken();
+      this.drop();
+      this.take(kept);
+      return [result, former];
     });
   }
 
-  /** Forgets the tokens, here and in the vault, and notes there that everything of the member has to go. Resolves with the tokens: the server may not know yet. */
-  async end(member: MemberId): Promise<Kept | undefined> {
-    this.kept = undefined;
-    return this.forget(member, "logged_out");
-  }
-
-  /** Forgets the tokens in the vault, if they are of this member, and notes there what of the member has to go: other tabs may have it, and this one may die now. */
-  private forget(member: MemberId, reason: SignedOutReason): Promise<Kept | undefined> {
+  /**
+   * Forgets the tokens in the vault, and notes there that everything of the member has to go: other tabs may have it, and this one may die now. They are forgotten here
+   * when that is kept, and `gone` is called; until then nothing has changed, and it may be asked for again. Resolves with the tokens: the server may not know yet.
+   */
+  end(member: MemberId, gone: () => void): Promise<Kept | undefined> {
+    // Whoever logs out does not wait for the network.
+    this.abandon?.();
     return this.vault.exclusive(async () => {
-      const text = await this.vault.get();
-      const kept = parsed(text);
+      const { kept: mine } = this;
+      const text = await this.vault.get().catch(() => UNREADABLE);
+      const kept = text === UNREADABLE ? mine : parsed(text);
       const own = kept?.member === member;
-      if (reason === "logged_out") await this.vault.set(kept && !own && text ? text : null, member);
-      else if (own) await this.vault.set(JSON.stringify({ over: reason }), member + KEEP_UNSENT);
+      await this.vault.set(kept && !own ? JSON.stringify(kept) : null, this.note(member));
+      gone();
+      this.drop();
       return own ? kept : undefined;
     });
   }
 
+  /** Forgets the tokens, here and nowhere else. */
+  drop(): void {
+    this.kept = undefined;
+    this.generation += 1;
+    this.storing.stop();
+  }
+
   /** Whether the vault has the session still: another tab may have ended it. */
   async check(): Promise<void> {
-    const member = this.kept?.member;
-    if (member === undefined) return;
+    const { kept, generation } = this;
+    if (!kept) return;
     let text: string | undefined;
     try {
       text = await this.vault.get();
     } catch {
       return;
     }
-    if (parsed(text)?.member !== member && this.kept?.member === member) this.over(reasonOf(text));
+    if (parsed(text)?.member !== kept.member && generation === this.generation) this.over(reasonOf(text));
   }
 
   async access(): Promise<string> {
     const { kept } = this;
-    if (!kept) throw new MembersBookError("token_missing", "Nobody is signed in.");
+    if (!kept) throw nobody();
     const left = this.goodUntil === undefined ? kept.expires - this.clock.now() : this.goodUntil - this.clock.monotonic();
     // One that looks bad by a clock that may be wrong is renewed for nothing at worst.
     return left > SPARE_MS ? kept.access : this.renew(kept.access);
@@ -116,35 +146,35 @@ export class Session implements Tokens {
   }
 
   private async exchange(refused: string): Promise<string> {
-    const member = this.kept?.member;
-    if (member === undefined) throw new MembersBookError("token_missing", "Nobody is signed in.");
+    const { kept: mine, generation } = this;
+    if (!mine) throw nobody();
     const text = await this.vault.get().catch(() => UNREADABLE);
-    const kept = text === UNREADABLE ? this.kept : parsed(text);
-    if (kept?.member !== member) {
+    if (generation !== this.generation) throw nobody();
+    const kept = text === UNREADABLE ? mine : parsed(text);
+    if (kept?.member !== mine.member) {
       // Another tab has signed out, or in as somebody else: what is known here must not come back.
       this.over(reasonOf(text));
-      throw new MembersBookError("token_missing", "Nobody is signed in.");
+      throw nobody();
     }
     const behind = kept.refresh === this.spent;
-    if (behind) await this.vault.set(JSON.stringify(this.kept)).catch(() => undefined);
     // Another tab was faster.
     if (kept.access !== refused && !behind) {
-      this.kept = kept;
-      this.goodUntil = undefined;
+      this.adopt(kept);
       return kept.access;
     }
-    const refresh = (behind ? this.kept : kept)?.refresh ?? "";
+    const { refresh } = behind ? mine : kept;
+    const attempt = await this.begun(behind ? mine : kept, text === UNREADABLE ? undefined : kept);
+    if (generation !== this.generation) throw nobody();
     try {
-      // An answer that is lost costs nothing: the token is good until what came of it is used, and whoever asks again uses the same one.
-      const answer = await this.api().refresh(refresh);
-      if (this.kept?.member !== member) throw new MembersBookError("token_missing", "Nobody is signed in.");
-      this.take(answer);
+      const next = keptOf(await this.refreshed(refresh, attempt));
+      if (generation !== this.generation) throw nobody();
+      await this.store(next);
+      if (generation !== this.generation) throw nobody();
+      this.take(next);
       this.spent = refresh;
-      // Before the first use, which ends the old one: until then a tab that dies has lost nothing. If there is no room, it is good as long as this run lasts.
-      await this.vault.set(JSON.stringify(this.kept)).catch(() => undefined);
-      return answer.access_token;
+      return next.access;
     } catch (error) {
-      if (error instanceof MembersBookError && this.kept?.member === member) {
+      if (error instanceof MembersBookError && generation === this.generation) {
         if (error.code === "member_deactivated" || error.code === "member_suspended") this.over("deactivated");
         else if (error.verdict === "log_in") this.over("session_over");
       }
@@ -152,36 +182,132 @@ export class Session implements Tokens {
     }
   }
 
-  /** The server does not take the session any more. */
+  /**
+   * What the exchange of a token is called. It is kept beside the token before anybody is asked: after a restart and in another tab it is the same exchange. `stored`: what the vault has.
+   * Rejects if it cannot be known or kept, and another tab may call it something else; where there is none, it is good as long as this run lasts.
+   */
+  private async begun(tokens: Kept, stored: Kept | undefined): Promise<string> {
+    const { refresh } = tokens;
+    const { kept: mine } = this;
+    if (!stored && (await this.vault.shared?.())) throw unkept();
+    const attempt = tokens.attempt ?? (mine?.refresh === refresh ? mine.attempt : undefined) ?? this.uuid();
+    if (stored?.refresh === refresh && stored.attempt === attempt) return attempt;
+    await this.store({ ...tokens, attempt });
+    // Where a vault lets two in at once, they agree on what was written last.
+    const agreed = parsed(await this.vault.get().catch(() => undefined));
+    const last = (agreed?.refresh === refresh && agreed.attempt) || attempt;
+    if (this.kept?.refresh === refresh) this.kept = { ...this.kept, attempt: last };
+    return last;
+  }
+
+  /** An answer that is lost costs nothing: the token is good until what came of it is used, and whoever asks again uses the same one, and calls it the same. */
+  private refreshed(token: string, attempt: string): Promise<AuthResponse> {
+    return new Promise((resolve, reject) => {
+      this.abandon = () => reject(new MembersBookError("network", "It is not waited for any longer."));
+      this.api().refresh(token, attempt).then(resolve, reject);
+    });
+  }
+
+  /**
+   * Keeps tokens before their first use, which ends the ones before: until then a tab that dies has lost nothing. Where that fails for long they are good as long as this
+   * run lasts, if no other tab has the former ones; else this rejects, and they are asked for again.
+   */
+  private async store(next: Kept): Promise<void> {
+    const text = JSON.stringify(next);
+    for (let tries = 1; ; tries += 1) {
+      try {
+        return await this.vault.set(text);
+      } catch (cause) {
+        if (tries < STORE_TRIES) {
+          await new Promise<void>((resolve) => this.clock.setTimeout(resolve, STORE_FIRST_MS * 2 ** (tries - 1)));
+        } else if (await this.vault.shared?.()) {
+          throw unkept(cause);
+        } else {
+          return this.later();
+        }
+      }
+    }
+  }
+
+  /** Tries again to keep what is used already. */
+  private later(): void {
+    this.storing.set(STORE_AGAIN_MS, () => {
+      const work = async () => {
+        const { kept } = this;
+        if (kept && parsed(await this.vault.get())?.refresh === this.spent) await this.vault.set(JSON.stringify(kept));
+      };
+      this.vault.exclusive(work).catch(() => this.later());
+    });
+  }
+
+  /** The server does not take this access token any more, for this reason. True if the vault has another one of the member, who has signed in since, or another tab was faster; else the session is over. */
+  async refused(access: string, reason: SignedOutReason): Promise<boolean> {
+    const { generation } = this;
+    const text = await this.vault.get().catch(() => UNREADABLE);
+    const mine = this.kept;
+    if (!mine || generation !== this.generation) return false;
+    const kept = parsed(text);
+    if (kept?.member === mine.member && kept.access !== access && kept.refresh !== this.spent) {
+      this.adopt(kept);
+      return true;
+    }
+    this.over(kept?.member === mine.member || text === UNREADABLE ? reason : reasonOf(text));
+    return false;
+  }
+
+  /** The server does not take the session any more. In the vault it is forgotten if it is still the same: other tabs may have it, and this one may die now. */
   over(reason: SignedOutReason): void {
-    const { kept } = this;
+    const { kept, spent } = this;
     if (!kept) return;
-    this.kept = undefined;
+    this.drop();
+    const forget = async () => {
+      const { member, refresh } = parsed(await this.vault.get()) ?? {};
+      if (member === kept.member && (refresh === kept.refresh || refresh === spent)) await this.vault.set(JSON.stringify({ over: reason }), this.note(member, KEEP_UNSENT));
+    };
     // Who has logged out elsewhere has noted that there.
-    if (reason !== "logged_out") void this.forget(kept.member, reason).catch(() => undefined);
+    if (reason !== "logged_out") this.vault.exclusive(forget).catch(() => undefined);
     this.onOver(reason);
   }
 
-  private take(answer: AuthResponse): void {
-    const expires = Date.parse(answer.expires_at);
-    this.kept = { member: answer.member._id, access: answer.access_token, refresh: answer.refresh_token, expires };
-    // With a clock that goes wrong a new token can look expired: then it is good until it is refused.
-    const left = expires - this.clock.now();
-    this.goodUntil = this.clock.monotonic() + (left > SPARE_MS ? left : Number.POSITIVE_INFINITY);
+  /** What has to go of a member, with when that was noted: of a later sign-in nothing has to. */
+  private note(member: MemberId, stays = ""): Erasure {
+    const { clock } = this;
+    return `${member}${stays}.${clock.now().toString(36)}${Math.floor(clock.monotonic()).toString(36)}`;
   }
 
-  /** What the vault has. Throws if it cannot be read: that is no log-out. */
-  private async read(): Promise<Kept | undefined> {
-    return parsed(await this.vault.get());
+  /** Tokens that were in the vault. */
+  private adopt(kept: Kept): void {
+    this.kept = kept;
+    this.goodUntil = undefined;
   }
+
+  /** Tokens that have come just now. */
+  private take(kept: Kept): void {
+    this.kept = kept;
+    // With a clock that goes wrong a new token can look expired: then it is good until it is refused.
+    const left = kept.expires - this.clock.now();
+    this.goodUntil = this.clock.monotonic() + (left > SPARE_MS ? left : Number.POSITIVE_INFINITY);
+  }
+}
+
+/** The tokens in an answer of the server. Throws if there are none: it is not of the server. */
+export function keptOf({ member, access_token: access, refresh_token: refresh, expires_at }: Partial<AuthResponse>): Kept {
+  const kept = parsed(JSON.stringify({ member: member?._id, access, refresh, expires: Date.parse(expires_at ?? "") }));
+  if (!kept) throw new MembersBookError("network", "The answer is none of the server.");
+  return kept;
 }
 
 /** The tokens in what the vault has. */
 function parsed(text: string | undefined): Kept | undefined {
-  const { member, access, refresh, expires } = objectIn<Kept>(text) ?? {};
+  const { member, access, refresh, expires, attempt } = objectIn<Kept>(text) ?? {};
   return typeof member === "string" && typeof access === "string" && typeof refresh === "string" && typeof expires === "number"
-    ? { member, access, refresh, expires }
+    ? { member, access, refresh, expires, ...(typeof attempt === "string" ? { attempt } : {}) }
     : undefined;
+}
+
+/** The vault does not take the tokens. */
+function unkept(cause?: unknown): MembersBookError {
+  return Object.assign(new MembersBookError("storage", "The session cannot be kept on this device."), { cause });
 }
 
 /** Why there are no tokens in the vault. */

@@ -6,7 +6,7 @@
  * characters; values are text (JSON) of any characters.
  */
 export interface Storage {
-  /** Opens or creates it. Called once, before anything else. Rejects if it cannot be opened. */
+  /** Opens or creates it. Called before anything else, and again if it could not be opened; then it rejects. */
   open(): Promise<void>;
   /** The value of a key. */
   get(key: string): Promise<string | undefined>;
@@ -36,7 +36,7 @@ export interface Changes {
   put?: ReadonlyMap<string, string | null>;
 }
 
-/** What has to go of a member: everything (their id), or everything but what they have not sent (`KEEP_UNSENT` after it). */
+/** What has to go of a member: everything (their id), or everything but what they have not sent (`KEEP_UNSENT` after it). After a dot an id of its own: what was done once is not done again. */
 export type Erasure = string;
 
 /**
@@ -54,6 +54,8 @@ export interface Vault {
   erasing(): Promise<Erasure[]>;
   /** It is gone from there. May be called while `set` is under way. */
   erased(gone: readonly Erasure[]): Promise<void>;
+  /** Whether another client uses it at the moment. Not given: none does. */
+  shared?(): Promise<boolean>;
   /** Runs it while no other client does: a refresh token is good once. */
   exclusive<T>(work: () => Promise<T>): Promise<T>;
 }

@@ -1,6 +1,7 @@
 import type { ErrorVerdict, ProblemCode } from "./errors.js";
 import type { Environment, Observable } from "./environment.js";
 import type { Api } from "./api.js";
+import type { Extend, Extension } from "./extension.js";
 import type { Storage, Vault } from "./storage.js";
 import type { ConversationId, ConversationKind, DeviceStatus, LoginRequest, Member, MemberCard, MemberId, Platform, PresenceStatus, RegisterRequest } from "./protocol.js";
 
@@ -97,7 +98,7 @@ export interface ConversationView {
   readonly unread: number;
   /** There are more than `unread` says, which is 1,000 then: show "1,000+". */
   readonly unreadMore: boolean;
-  /** Who is typing. */
+  /** Who is typing, if the client has `People`. */
   readonly typing: readonly MemberId[];
 }
 
@@ -150,8 +151,6 @@ export interface ConversationHandle {
   markRead(): void;
   /** Loads the page before. Does nothing while one is on its way, or at the beginning. */
   loadOlder(): Promise<void>;
-  /** The member is typing (call it at every key), or has stopped. */
-  typing(active: boolean): void;
 }
 
 /** The presence of a member, as far as it is known. */
@@ -168,7 +167,7 @@ export interface UnreadState {
   readonly more: boolean;
 }
 
-/** What `client.members` knows of a member: enough to show a name and a picture. */
+/** What `People` knows of a member: enough to show a name and a picture. */
 export type MemberView = MemberCard;
 
 /** The client: one for each signed-in device. Made by `createWebClient`, `createExpoClient` or `new Client`. */
@@ -186,17 +185,17 @@ export interface MembersBook {
   /** Closes the connection and the storage. Everything that was kept is there at the next start. */
   stop(): Promise<void>;
   /**
-   * Makes an account and signs in; or it waits: for an administrator, or, where mail is sent, for the link in a mail, after which `login` works. `api.club()` says whether
+   * Makes an account and signs in; or it waits: for an administrator, or, where mail is sent, for the link in a mail, after which `login` works. `club()` of `Account` says whether
    * `invitation` is needed.
    */
   register(account: RegisterRequest): Promise<Registered>;
   /** Makes the club: the first administrator's account, with the code that the server printed; signs in. */
   setup(account: RegisterRequest & { code: string }): Promise<Member>;
-  /** Signs in. What was kept of the same member is there again, unsent messages included. */
+  /** Signs in. What was kept of the same member is there again, unsent messages included; the session of who was signed in ends. Rejects with `storage`, and changes nothing, if it cannot be kept. */
   login(credentials: LoginRequest): Promise<Member>;
   /**
    * Ends the session (with `all`: those of every device), and removes everything of the member from this device, in all tabs of a browser, those that are closed included.
-   * Works without a network, too: the tokens are forgotten then.
+   * Works without a network, too: the tokens are forgotten then. Rejects if that cannot be kept on the device: the member is still signed in there; call it again.
    */
   logout(options?: { all?: boolean }): Promise<void>;
   /** Leaves the club, for ever, and removes everything of the member from this device as `logout` does. */
@@ -209,13 +208,11 @@ export interface MembersBook {
   conversation(target: Target): ConversationHandle;
   /** The target of a conversation's key. */
   target(key: string): Target;
-  /** What is known of a member. Asked for over REST when somebody subscribes and nothing is known. */
-  member(id: MemberId): Observable<MemberView | undefined>;
-  /** The presence of a member; watched as long as somebody has subscribed. */
-  presence(id: MemberId): Observable<PresenceView>;
+  /** For what adds to the client, as `People` does: the one of this client, made if it is not there. Whoever is signed in uses it. */
+  extend<E extends Extension>(make: Extend<E>): E;
   /** What this device shows of its member: `away` for an app in the background. */
   setStatus(status: DeviceStatus): void;
-  /** The app has come to the foreground, or the network has changed: a connection that is dead is replaced within 3 s, and one that is waited for is tried at once. */
+  /** The app has come to the foreground, or the network has changed: a connection that is dead is replaced within 3 s, and one that is waited for, or was refused, is tried at once. */
   wake(): void;
 }
 

@@ -2,7 +2,7 @@ import type { Observable } from "./environment.js";
 
 /** A value that others can watch. */
 export class Value<T> implements Observable<T> {
-  private listeners = new Set<() => void>();
+  private readonly listeners = new Set<() => void>();
   /** Where it is, once it is the same as another one. */
   private other: Value<T> | undefined;
   /** Told when the first one subscribes, and when the last one has left. */
@@ -10,21 +10,28 @@ export class Value<T> implements Observable<T> {
 
   constructor(private value: T) {}
 
-  readonly getSnapshot = (): T => this.other ? this.other.getSnapshot() : this.value;
+  readonly getSnapshot = (): T => this.real.value;
 
   readonly subscribe = (listener: () => void): (() => void) => {
     // The same function may be given twice: each subscription is one of its own.
     const own = () => listener();
-    this.listeners.add(own);
-    if (this.listeners.size === 1) (this.other ?? this).onWatched?.(true);
+    const { real } = this;
+    real.listeners.add(own);
+    if (real.listeners.size === 1) real.onWatched?.(true);
     return () => {
-      if (this.listeners.delete(own) && this.listeners.size === 0) (this.other ?? this).onWatched?.(false);
+      const { real } = this;
+      if (real.listeners.delete(own) && !real.watched) real.onWatched?.(false);
     };
   };
 
   /** Whether anybody watches. */
   get watched(): boolean {
-    return this.listeners.size > 0;
+    return this.real.listeners.size > 0;
+  }
+
+  /** It, or the one that it is the same as. */
+  private get real(): Value<T> {
+    return this.other?.real ?? this;
   }
 
   /** Changes it, and tells if it is another one. A listener that throws does not keep it from the others. */
@@ -36,13 +43,12 @@ export class Value<T> implements Observable<T> {
 
   /** From now on it is the same as another one: who watches this one watches that one. */
   become(other: Value<T>): void {
-    const { listeners } = this;
-    const { watched } = other;
-    for (const own of listeners) other.listeners.add(own);
-    this.listeners = other.listeners;
-    this.other = other;
-    if (!watched && other.watched) other.onWatched?.(true);
-    this.tell(listeners);
+    const { real } = other;
+    const { watched } = real;
+    for (const own of this.listeners) real.listeners.add(own);
+    this.other = real;
+    if (!watched && real.watched) real.onWatched?.(true);
+    this.tell(this.listeners);
   }
 
   private tell(listeners: Set<() => void>): void {
@@ -56,4 +62,13 @@ export class Value<T> implements Observable<T> {
       }
     }
   }
+}
+
+/** Whether two values look the same on a screen: their fields, or what is in them, are the same. */
+export function alike(a: object, b: object): boolean {
+  const [fields, others] = [Object.entries(a), Object.entries(b)];
+  return fields.length === others.length && fields.every(([name, value]) => {
+    const other: unknown = (b as Record<string, unknown>)[name];
+    return value === other || (Array.isArray(value) && Array.isArray(other) && alike(value, other));
+  });
 }

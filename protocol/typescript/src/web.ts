@@ -1,9 +1,10 @@
-import { Client } from "./client.js";
 import { addressOf, platformEnvironment } from "./environment.js";
 import type { ClientOptions } from "./types.js";
+import { WebClient } from "./web/client.js";
 import { platformHost } from "./web/host.js";
 import { openTab } from "./web/tab.js";
 
+export { WebClient } from "./web/client.js";
 export { deleteDatabase, IndexedDbStorage } from "./storage/indexeddb.js";
 export type { DatabaseFactory, IndexedDbOptions } from "./storage/indexeddb.js";
 
@@ -11,17 +12,6 @@ export type { DatabaseFactory, IndexedDbOptions } from "./storage/indexeddb.js";
 export interface WebClientOptions extends Omit<ClientOptions, "storage" | "vault" | "platform"> {
   /** Clients of the same name share the session, and take over what others have not sent. The host of the server, if not given. */
   readonly name?: string;
-}
-
-/** The client of one tab. */
-export class WebClient extends Client {
-  /** Where it keeps what it has. Nothing if the browser keeps nothing: unsent messages end with the tab. */
-  readonly slot: string | undefined;
-
-  constructor(options: ClientOptions, slot: string | undefined) {
-    super(options);
-    this.slot = slot;
-  }
 }
 
 /**

@@ -2,7 +2,11 @@ import { randomUUID } from "node:crypto";
 
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 
+import { Account } from "../src/account.js";
 import { MembersBookError } from "../src/errors.js";
+import type { Client } from "../src/index.js";
+import { Members } from "../src/members.js";
+import { People } from "../src/people.js";
 import type { Reader } from "./support/reader.js";
 import { until } from "./support/until.js";
 import { contents, credentials, shows, statusOf, talk, World } from "./support/world.js";
@@ -43,20 +47,20 @@ describe("accounts", () => {
     const device = await world.device("phone");
     const client = await device.launch();
     await client.login({ email: ana.person.email, password: ana.person.password });
-    await client.api.setLanguage("pt");
+    await new Account(client.api).setLanguage("pt");
     expect((await client.refreshMember()).language).toBe("pt");
-    await client.api.sendVerification();
+    await new Account(client.api).sendVerification();
     const verify = await linkToken("verify");
-    await client.api.verifyEmail(verify);
-    expect(await codeOf(client.api.verifyEmail(verify))).toBe("link_invalid");
+    await new Account(client.api).verifyEmail(verify);
+    expect(await codeOf(new Account(client.api).verifyEmail(verify))).toBe("link_invalid");
     await until("the record shows it", () => {
       const session = client.session.getSnapshot();
       return session.status === "signed_in" && session.member.email_verified_at !== null;
     });
-    await client.api.forgotPassword("nobody@example.com");
-    await client.api.forgotPassword(ana.person.email);
+    await new Account(client.api).forgotPassword("nobody@example.com");
+    await new Account(client.api).forgotPassword(ana.person.email);
     const reset = await linkToken("reset");
-    await client.api.resetPassword(reset, "battery staple");
+    await new Account(client.api).resetPassword(reset, "battery staple");
     await until("the session is over", () => client.session.getSnapshot().status === "signed_out");
     expect(client.session.getSnapshot()).toMatchObject({ reason: "session_over" });
     // Others use up what strangers may try, and the device is none.
@@ -151,14 +155,64 @@ describe("accounts", () => {
     const [a, b] = [await world.signedIn(ana, "a"), await world.signedIn(ben, "b")];
     await talk(a, ben).send("w-a-1");
     await world.settled();
-    const card = b.device.client.member(ana.person.id);
+    const card = new People(b.device.client).member(ana.person.id);
     const release = card.subscribe(() => undefined);
     await until("the name is known", () => card.getSnapshot()?.name === "Ana");
-    await a.device.client.api.updateMe({ name: "Ana Maria" });
+    await new Members(a.device.client.api).updateMe({ name: "Ana Maria" });
     await until("the new name is known", () => card.getSnapshot()?.name === "Ana Maria");
     expect((await a.device.client.refreshMember()).name).toBe("Ana Maria");
     expect(a.device.client.session.getSnapshot()).toMatchObject({ member: { name: "Ana Maria" } });
     release();
+  });
+
+  test("names are kept: for People that was made with the client they are there with the first screen, and nobody is asked for again", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    const { device } = await world.signedIn(ana, "a");
+    const name = (client: Client) => {
+      const card = new People(client).member(ben.person.id);
+      card.subscribe(() => undefined);
+      return () => card.getSnapshot()?.name;
+    };
+    await until("the name is known", ((known) => () => known() === "Ben")(name(device.client)));
+    await device.stop();
+    device.asked.length = 0;
+    const first: unknown[] = [];
+    device.onLaunch = (client) => {
+      const people = new People(client);
+      client.session.subscribe(() => first.push(client.session.getSnapshot().status, people.member(ben.person.id).getSnapshot()?.name));
+    };
+    await device.launch();
+    await device.online();
+    expect(first).toEqual(["signed_in", "Ben"]);
+    await device.stop();
+    // Made later, it is read before the server is asked.
+    device.onLaunch = undefined;
+    const client = await device.launch();
+    await device.online();
+    await until("the name is read", ((known) => () => known() === "Ben")(name(client)));
+    expect(device.asked.filter(({ path }) => path.startsWith(`/api/members/${ben.person.id}`))).toEqual([]);
+  });
+
+  test("a profile that changes while no People is there is not shown as it was", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    const [a, b] = [await world.signedIn(ana, "a"), await world.signedIn(ben, "b")];
+    await talk(a, ben).send("w-a-1");
+    const name = (client: Client) => {
+      const card = new People(client).member(ben.person.id);
+      card.subscribe(() => undefined);
+      return () => card.getSnapshot()?.name;
+    };
+    await until("the name is known", ((known) => () => known() === "Ben")(name(a.device.client)));
+    await a.device.stop();
+    let told = false;
+    a.device.onReceived = (frame) => {
+      told ||= frame.type === "member";
+    };
+    const client = await a.device.launch();
+    await a.device.online();
+    await new Members(b.device.client.api).updateMe({ name: "Benjamin" });
+    await until("it is told", () => told);
+    await until("the new name is shown", ((known) => () => known() === "Benjamin")(name(client)));
   });
 });
 
@@ -244,16 +298,19 @@ describe("messages", () => {
     const [there, back] = [talk(a, ben), talk(b, ana)];
     await a.send(there, ben.person.id, "w-a-1");
     await world.settled();
+    // Who shows it has asked for it.
+    new People(b.device.client);
+    const people = new People(a.device.client);
     const typing = (): number => back.info.getSnapshot().typing.length;
-    there.typing(true);
+    people.typing(there, true);
     await until("it is shown", () => typing() === 1);
-    there.typing(false);
+    people.typing(there, false);
     await until("it ends", () => typing() === 0);
-    there.typing(true);
+    people.typing(there, true);
     await until("it is shown again", () => typing() === 1);
     await a.send(there, ben.person.id, "w-a-2");
     await until("the message ends it", () => typing() === 0, { ms: 3000 });
-    there.typing(true);
+    people.typing(there, true);
     await until("it is shown once more", () => typing() === 1);
     a.device.kill();
     await until("it ends with the app", () => typing() === 0, { ms: 8000 });
@@ -263,7 +320,7 @@ describe("messages", () => {
     const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
     const [a, b] = [await world.signedIn(ana, "a"), await world.signedIn(ben, "b")];
     await talk(a, ben).send("w-a-1");
-    const presence = a.device.client.presence(ben.person.id);
+    const presence = new People(a.device.client).presence(ben.person.id);
     const release = presence.subscribe(() => undefined);
     const shown = (status: string): Promise<unknown> => until(`Ben is ${status}`, () => presence.getSnapshot().status === status, { explain: () => presence.getSnapshot() });
     await shown("online");

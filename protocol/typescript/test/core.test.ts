@@ -7,6 +7,7 @@ import { WebSocket } from "ws";
 
 import { Client, MembersBookError, MemoryStorage, MemoryVault } from "../src/index.js";
 import type { DebugEvent, Socket } from "../src/index.js";
+import { People } from "../src/people.js";
 import type { Device } from "./support/device.js";
 import { ask } from "./support/reader.js";
 import type { Reader } from "./support/reader.js";
@@ -170,12 +171,12 @@ describe("presence of very many", () => {
       most = Math.max(most, places.size);
     };
     const watch = (of: readonly string[]) => {
-      const releases = of.map((id) => client.presence(id).subscribe(() => undefined));
+      const releases = of.map((id) => new People(client).presence(id).subscribe(() => undefined));
       return () => releases.forEach((release) => release());
     };
-    const known = (of: readonly string[]) => of.filter((id) => client.presence(id).getSnapshot().status !== "unknown").length;
+    const known = (of: readonly string[]) => of.filter((id) => new People(client).presence(id).getSnapshot().status !== "unknown").length;
     const all = (of: readonly string[], ms = 5_000) => until(`${of.length} are known`, () => known(of) === of.length, { ms, explain: () => [known(of), frames] });
-    return { device, ids, watch, known, all, frames, most: () => most };
+    return { client, device, ids, watch, known, all, frames, most: () => most };
   }
 
   test("500, then others, within seconds: those who are not looked at any more are given up in one frame", async () => {
@@ -217,17 +218,17 @@ describe("presence of very many", () => {
   });
 
   test("somebody who is looked at again after a while, by the same object", async () => {
-    const { ids, all, known } = await crowd(1);
+    const { client, ids, all, known } = await crowd(1);
     const [id = ""] = ids;
-    const client = world.devices[0]?.client;
-    const presence = client?.presence(id);
-    presence?.subscribe(() => undefined)();
-    expect(client?.presence(id)).toBe(presence);
-    const release = presence?.subscribe(() => undefined);
+    const people = new People(client);
+    const presence = people.presence(id);
+    presence.subscribe(() => undefined)();
+    expect(people.presence(id)).toBe(presence);
+    const release = presence.subscribe(() => undefined);
     await all(ids);
-    release?.();
+    release();
     await until("it is given up", () => known(ids) === 0, { ms: 15_000 });
-    presence?.subscribe(() => undefined);
+    presence.subscribe(() => undefined);
     await all(ids);
   });
 });
@@ -437,9 +438,18 @@ describe("the life of a client", () => {
     await device.online();
     const chat = client.conversation({ member: ben.person.id });
     chat.messages.subscribe(() => undefined);
+    const refused = new Set<string>();
+    const silent: string[] = [];
+    chat.messages.subscribe(() => {
+      for (const { key, status, problem } of chat.messages.getSnapshot().messages) {
+        if (problem) refused.add(key);
+        else if (status === "sending" && refused.has(key)) silent.push(key);
+      }
+    });
     for (let n = 0; n < 4; n += 1) await chat.send(`w-a-${n}`);
     await shows(chat, "it says why", ({ messages }) => messages.some(({ status, problem }) => status === "queued" && problem?.code === "rate_limited"));
     await shows(chat, "all are sent", ({ messages }) => messages.every(({ status, problem }) => status === "sent" && !problem));
+    expect(silent, "why a message was not taken is shown while it is tried again").toEqual([]);
   });
 });
 

@@ -4,8 +4,11 @@ import { WebSocket } from "ws";
 
 import { platformEnvironment } from "../src/environment.js";
 import type { Socket } from "../src/environment.js";
-import { Client } from "../src/index.js";
+import { eraseIn } from "../src/erasures.js";
+import { Keys } from "../src/records.js";
 import { IndexedDbStorage } from "../src/storage/indexeddb.js";
+import { MemoryStorage } from "../src/storage/memory.js";
+import { WebClient } from "../src/web/client.js";
 import type { WebHost } from "../src/web/host.js";
 import type { Reader } from "./support/reader.js";
 import { until } from "./support/until.js";
@@ -21,7 +24,7 @@ const never = new Promise<never>(() => undefined);
 
 let world: World;
 let browser: Browser;
-const running: { client: Client; kill(): void }[] = [];
+const running: { client: WebClient; kill(): void }[] = [];
 beforeEach(async () => {
   world = await World.make();
   browser = new Browser({ times: 1 });
@@ -32,13 +35,13 @@ afterEach(async () => {
 }, 20_000);
 
 /** A tab with the real client, on the real server. */
-async function open(host: Partial<WebHost> = {}): Promise<{ client: Client; tab: OpenTab; kill(): void }> {
+async function open(host: Partial<WebHost> = {}): Promise<{ client: WebClient; tab: OpenTab; kill(): void }> {
   const sockets: WebSocket[] = [];
-  let client: Client | undefined;
+  let client: WebClient | undefined;
   const tab = await browser.open(undefined, host, (own, isDead) => {
     const alive = <T>(work: () => Promise<T>) => (isDead() ? never : work().then((value) => (isDead() ? never : value)));
     const { storage, vault } = own;
-    client = new Client({
+    client = new WebClient({
       url: world.server.url, platform: "web",
       storage: {
         open: () => alive(() => storage.open()), get: (key) => alive(() => storage.get(key)), range: (...range) => alive(() => storage.range(...range)),
@@ -173,5 +176,21 @@ describe("leaving the club", () => {
     await nothingOf(ana);
     await until("the other tab is signed out", () => all[1]?.client.session.getSnapshot().status === "signed_out");
     expect(all[0]?.client.session.getSnapshot()).toEqual({ status: "signed_out", reason: "logged_out" });
+  });
+});
+
+describe("the store of a tab that was closed", () => {
+  test("loses what is noted once, and nothing that comes later, where that could not be told", async () => {
+    const storage = new MemoryStorage();
+    const member = "a".repeat(24);
+    const keys = new Keys(member);
+    const noted = [`${member}.1`];
+    await storage.write({ put: new Map([[keys.outgoing(1), "before"]]) });
+    await expect(eraseIn(storage, noted, () => Promise.reject(new Error("the tab died")))).rejects.toThrow("died");
+    await storage.write({ put: new Map([[keys.outgoing(2), "later"]]) });
+    await eraseIn(storage, noted, () => Promise.resolve());
+    expect(await storage.range(...keys.all)).toEqual([[keys.outgoing(2), "later"]]);
+    await eraseIn(storage, [`${member}.2`], () => Promise.resolve());
+    expect(await storage.range("0", "~")).toEqual([]);
   });
 });

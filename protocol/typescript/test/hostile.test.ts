@@ -1,6 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 
 import { Backoff } from "../src/backoff.js";
+import { Members } from "../src/members.js";
+import { People } from "../src/people.js";
 import type { ServerFrame } from "../src/protocol.js";
 import { pass, until } from "./support/until.js";
 import { credentials, shows, talk, World } from "./support/world.js";
@@ -75,7 +77,7 @@ describe("a server that says what it must not", () => {
     const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
     const { device } = await world.signedIn(ana, "a");
     device.change = (frame) => (frame.type === "presence.snapshot" ? { ...frame, members: frame.members.map((each) => ({ ...each, last_seen: "garbage" })) } : frame);
-    const presence = device.client.presence(ben.person.id);
+    const presence = new People(device.client).presence(ben.person.id);
     presence.subscribe(() => undefined);
     await until("it is known", () => presence.getSnapshot().status !== "unknown");
     expect(presence.getSnapshot().lastSeen).toBeUndefined();
@@ -90,17 +92,17 @@ describe("a server that says what it must not", () => {
     };
     device.asked.length = 0;
     for (const id of ["", "me", "me/export", "x".repeat(300), "../admin"]) {
-      device.client.presence(id).subscribe(() => undefined);
-      device.client.member(id).subscribe(() => undefined);
+      new People(device.client).presence(id).subscribe(() => undefined);
+      new People(device.client).member(id).subscribe(() => undefined);
       expect(() => device.client.target(id)).toThrow("This is no key of a conversation.");
       expect(() => device.client.target(`c_${id}`)).toThrow();
     }
-    const presence = device.client.presence(ben.person.id);
+    const presence = new People(device.client).presence(ben.person.id);
     presence.subscribe(() => undefined);
     await until("Ben's is known", () => presence.getSnapshot().status !== "unknown");
     expect(watched).toEqual([[ben.person.id]]);
     expect(device.asked).toEqual([]);
-    await device.client.api.member("me/export").catch(() => undefined);
+    await new Members(device.client.api).member("me/export").catch(() => undefined);
     expect(device.asked.at(-1)?.path).toBe("/api/members/me%2Fexport");
   });
 
@@ -112,7 +114,7 @@ describe("a server that says what it must not", () => {
       if (frame.type === "presence.watch") watched += 1;
     };
     device.change = (frame) => (frame.type === "presence.snapshot" ? { type: "error", id: frame.id, code: "validation_failed", message: "no" } : frame);
-    device.client.presence(ben.person.id).subscribe(() => undefined);
+    new People(device.client).presence(ben.person.id).subscribe(() => undefined);
     await until("it was asked", () => watched > 0);
     await pass(2_500);
     expect(watched).toBe(1);

@@ -19,15 +19,17 @@ afterEach(() => world.end(), 20_000);
 /** What a screen of a conversation shows, and how it sends. */
 function screen(client: Client, target: Target | string) {
   let send: (content: string) => Promise<string> = () => Promise.reject(new Error("not rendered"));
+  let type: (active: boolean) => void = () => undefined;
   const Screen = () => {
     const { messages, ready } = useMessages(target);
     const { key, unread } = useConversationInfo(target);
-    const { typing } = useTyping(target);
+    const { typing, setTyping } = useTyping(target);
+    type = setTyping;
     send = useSend(target).send;
     return createElement("p", null, JSON.stringify({ contents: messages.map(({ content }) => content), ready, key, unread, typing }));
   };
   const html = renderToString(createElement(MembersBookProvider, { client }, createElement(Screen)));
-  return { shown: JSON.parse(html.replace(/<\/?p>/g, "").replaceAll("&quot;", '"')) as object, send };
+  return { shown: JSON.parse(html.replace(/<\/?p>/g, "").replaceAll("&quot;", '"')) as object, send, type };
 }
 
 test("the hooks of a conversation show nothing while nobody is signed in, and refuse to send", async () => {
@@ -51,4 +53,19 @@ test("the hooks of a conversation show nothing while nobody is signed in, and re
   expect(screen(client, target).shown).toEqual({ ...nothing, contents: ["hello"], ready: true });
   await client.logout();
   expect(screen(client, key).shown).toEqual(nothing);
+});
+
+test("typing is said and shown by the hook", async () => {
+  const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+  const [a, b] = [await world.signedIn(ana, "a"), await world.signedIn(ben, "b")];
+  const [there, back] = [{ member: ben.person.id }, { member: ana.person.id }];
+  await a.device.client.conversation(there).send("hello");
+  const typing = () => screen(b.device.client, back).shown;
+  await until("the message is there", () => b.device.client.conversations.getSnapshot().conversations.length === 1);
+  expect(typing()).toMatchObject({ typing: [] });
+  const { type } = screen(a.device.client, `m_${ben.person.id}`);
+  type(true);
+  await until("it is shown", () => JSON.stringify(typing()).includes(`"typing":["${ana.person.id}"]`), { explain: typing });
+  type(false);
+  await until("it ends", () => JSON.stringify(typing()).includes('"typing":[]'), { ms: 4_000, explain: typing });
 });

@@ -2,8 +2,10 @@ import { randomUUID } from "node:crypto";
 
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 
+import { Account } from "../src/account.js";
 import { Administration } from "../src/admin.js";
 import { MembersBookError } from "../src/errors.js";
+import { Invitations } from "../src/invitations.js";
 import { until } from "./support/until.js";
 import { World } from "./support/world.js";
 
@@ -45,7 +47,7 @@ describe("who comes in", () => {
   test("somebody without an invitation waits, an administrator is told and lets them in", async () => {
     const { root, admin } = await administrator();
     const client = await (await world.device("of Ana")).launch();
-    expect(await client.api.club()).toEqual({ registration: "approval", invitations: "members", setup_needed: false, sends_mail: false });
+    expect(await new Account(client.api).club()).toEqual({ registration: "approval", invitations: "members", setup_needed: false, sends_mail: false });
     const email = address("ana");
     expect(await client.register({ name: "Ana", email, password: PASSWORD })).toEqual({ status: "pending" });
     expect(client.session.getSnapshot().status).toBe("signed_out");
@@ -61,21 +63,21 @@ describe("who comes in", () => {
 
   test("an invitation brings somebody in at once, and nobody after it was revoked", async () => {
     const { root, admin } = await administrator();
-    const { code, invitation, link } = await root.api.invite({ tier: "Infinity", uses: 2, note: "for Ben" });
+    const { code, invitation, link } = await new Invitations(root.api).make({ tier: "Infinity", uses: 2, note: "for Ben" });
     expect(link).toBe(`/app/register?invitation=${code}`);
     const client = await (await world.device("of Ben")).launch();
-    expect(await client.api.checkInvitation(code.toLowerCase())).toMatchObject({ invited_by: "Root", tier: "Infinity" });
+    expect(await new Invitations(client.api).check(code.toLowerCase())).toMatchObject({ invited_by: "Root", tier: "Infinity" });
     const registered = await client.register({ name: "Ben", email: address("ben"), password: PASSWORD, invitation: code });
     expect(registered).toMatchObject({ status: "signed_in", member: { name: "Ben", tier: "Infinity" } });
     expect((await admin.invitations()).invitations[0]).toMatchObject({ used: 1, created_by_name: "Root", members: [{ name: "Ben" }] });
-    await root.api.revokeInvitation(invitation._id);
-    expect((await refusal(client.api.checkInvitation(code))).code).toBe("invitation_invalid");
-    expect((await root.api.invitations()).invitations[0]).toMatchObject({ is_open: false, note: "for Ben" });
+    await new Invitations(root.api).revoke(invitation._id);
+    expect((await refusal(new Invitations(client.api).check(code))).code).toBe("invitation_invalid");
+    expect((await new Invitations(root.api).list()).invitations[0]).toMatchObject({ is_open: false, note: "for Ben" });
   });
 
   test("who is suspended is signed out, told until when, and may come back", async () => {
     const { root, admin } = await administrator();
-    const { code } = await root.api.invite();
+    const { code } = await new Invitations(root.api).make();
     const device = await world.device("of Eva");
     const client = await device.launch();
     const email = address("eva");

@@ -2,6 +2,7 @@ import { randomUUID } from "node:crypto";
 
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 
+import { Account } from "../src/account.js";
 import { Administration } from "../src/admin.js";
 import { MembersBookError } from "../src/errors.js";
 import { totp } from "./support/totp.js";
@@ -43,14 +44,14 @@ async function refusal(work: Promise<unknown>): Promise<MembersBookError> {
 test("a member turns it on, logs in with a code and with a recovery code, and turns it off", async () => {
   const { client, email } = await member("Ana");
   const { api } = client;
-  expect(await api.secondFactor()).toEqual({ enabled: false, enabled_at: null, recovery_codes_left: 0, required: false });
-  expect((await refusal(api.beginSecondFactor("no horse"))).details.fields).toMatchObject([{ field: "password" }]);
-  const { secret, uri, qr, enrolment } = await api.beginSecondFactor(password);
+  expect(await new Account(api).secondFactor()).toEqual({ enabled: false, enabled_at: null, recovery_codes_left: 0, required: false });
+  expect((await refusal(new Account(api).beginSecondFactor("no horse"))).details.fields).toMatchObject([{ field: "password" }]);
+  const { secret, uri, qr, enrolment } = await new Account(api).beginSecondFactor(password);
   expect([uri.startsWith("otpauth://totp/"), qr.startsWith("data:image/png;base64,")]).toEqual([true, true]);
-  expect((await refusal(api.confirmSecondFactor(enrolment, "no code"))).details.fields).toMatchObject([{ field: "code" }]);
-  const { recovery_codes: codes } = await api.confirmSecondFactor(enrolment, totp(secret));
+  expect((await refusal(new Account(api).confirmSecondFactor(enrolment, "no code"))).details.fields).toMatchObject([{ field: "code" }]);
+  const { recovery_codes: codes } = await new Account(api).confirmSecondFactor(enrolment, totp(secret));
   expect(codes).toHaveLength(10);
-  expect((await refusal(api.beginSecondFactor(password))).code).toBe("second_factor_enabled");
+  expect((await refusal(new Account(api).beginSecondFactor(password))).code).toBe("second_factor_enabled");
 
   const other = await (await world.device("of Ana, too")).launch();
   const asked = await refusal(other.login({ email, password }));
@@ -62,29 +63,29 @@ test("a member turns it on, logs in with a code and with a recovery code, and tu
   expect((await other.login({ email, password, second_factor: codes[0]?.toLowerCase().replaceAll("-", " ") ?? "" })).name).toBe("Ana");
   await other.logout();
   expect((await refusal(other.login({ email, password, second_factor: codes[0] ?? "" }))).code).toBe("second_factor_invalid");
-  expect((await api.secondFactor()).recovery_codes_left).toBe(9);
+  expect((await new Account(api).secondFactor()).recovery_codes_left).toBe(9);
 
-  const { recovery_codes: fresh } = await api.replaceRecoveryCodes(codes[1] ?? "");
-  expect((await refusal(api.disableSecondFactor({ code: codes[2] ?? "", password }))).details.fields).toMatchObject([{ field: "code" }]);
-  await api.disableSecondFactor({ code: fresh[0] ?? "", password });
+  const { recovery_codes: fresh } = await new Account(api).replaceRecoveryCodes(codes[1] ?? "");
+  expect((await refusal(new Account(api).disableSecondFactor({ code: codes[2] ?? "", password }))).details.fields).toMatchObject([{ field: "code" }]);
+  await new Account(api).disableSecondFactor({ code: fresh[0] ?? "", password });
   expect((await other.login({ email, password })).name).toBe("Ana");
 });
 
 test("an administrator without the one that the club demands administers nothing, and resets that of a member who has lost it", async () => {
   const ben = await member("Ben");
-  const begun = await ben.client.api.beginSecondFactor(password);
-  await ben.client.api.confirmSecondFactor(begun.enrolment, totp(begun.secret));
+  const begun = await new Account(ben.client.api).beginSecondFactor(password);
+  await new Account(ben.client.api).confirmSecondFactor(begun.enrolment, totp(begun.secret));
 
   const root = await member("Root");
   world.server.admin("promote", "--email", root.email);
   const admin = new Administration(root.client.api);
   const missing = await refusal(admin.members());
   expect([missing.code, missing.verdict]).toEqual(["second_factor_missing", "fix"]);
-  expect(await root.client.api.secondFactor()).toMatchObject({ enabled: false, required: true });
-  const { secret, enrolment } = await root.client.api.beginSecondFactor(password);
-  await root.client.api.confirmSecondFactor(enrolment, totp(secret));
-  expect((await refusal(admin.stepUp({ password }))).details.fields).toMatchObject([{ field: "code" }]);
-  await admin.stepUp({ code: totp(secret, 1) });
+  expect(await new Account(root.client.api).secondFactor()).toMatchObject({ enabled: false, required: true });
+  const { secret, enrolment } = await new Account(root.client.api).beginSecondFactor(password);
+  await new Account(root.client.api).confirmSecondFactor(enrolment, totp(secret));
+  expect((await refusal(new Account(root.client.api).stepUp({ password }))).details.fields).toMatchObject([{ field: "code" }]);
+  await new Account(root.client.api).stepUp({ code: totp(secret, 1) });
 
   const listed = (await admin.members()).members.find(({ _id }) => _id === ben.id);
   expect(listed?.second_factor).toBe(true);

@@ -111,3 +111,20 @@ it("closes only what it has opened, and says what is wrong", async () => {
   const broken = new ExpoSqliteStorage(() => Promise.reject(new Error("no such folder")));
   await expect(broken.open()).rejects.toThrow("no such folder");
 });
+
+it("can be opened again where it could not be, and leaves no database open", async () => {
+  const opened: FileDatabase[] = [];
+  const storage = new ExpoSqliteStorage(async () => {
+    const made = new FileDatabase(join(folder, "locked.db"));
+    if (opened.push(made) === 1) made.before = (sql) => {
+      if (sql.includes("PRAGMA")) throw new Error("database is locked");
+    };
+    return made;
+  });
+  await expect(storage.open()).rejects.toMatchObject({ code: "storage" });
+  await storage.open();
+  await storage.write(put({ a: "1" }));
+  expect(await all(storage)).toEqual({ a: "1" });
+  await storage.close();
+  expect(opened.map(({ open }) => open)).toEqual([false, false]);
+});

@@ -46,22 +46,27 @@ conformance("IndexedDB", {
   },
 });
 
-/** The connection that a storage has. */
-function connection(storage: IndexedDbStorage): IDBDatabase {
-  const { db } = storage as unknown as { db: IDBDatabase };
-  return db;
-}
-
 it("opens again when the browser has cut the connection", async () => {
-  const storage = fresh();
+  const opened: IDBOpenDBRequest[] = [];
+  const factory = {
+    open: (name: string, version?: number) => {
+      const request = indexedDB.open(name, version);
+      opened.push(request);
+      return request;
+    },
+    deleteDatabase: (name: string) => indexedDB.deleteDatabase(name),
+  };
+  /** The connection that the storage has. */
+  const connection = () => opened.at(-1)?.result as IDBDatabase;
+  const storage = new IndexedDbStorage(`test-${count++}`, { factory });
   await storage.open();
   await storage.write(put({ a: "1" }));
-  forceCloseDatabase(connection(storage) as unknown as Parameters<typeof forceCloseDatabase>[0]);
+  forceCloseDatabase(connection() as unknown as Parameters<typeof forceCloseDatabase>[0]);
   expect(await storage.get("a")).toBe("1");
   // The event has not come: the transaction cannot begin.
-  connection(storage).close();
+  connection().close();
   await storage.write(put({ b: "2" }));
-  connection(storage).close();
+  connection().close();
   const writes = [storage.write(put({ c: "3" })), storage.write(put({ c: "4", d: null })), storage.range("a", "z")] as const;
   expect(await writes[2]).toEqual([["a", "1"], ["b", "2"], ["c", "4"]]);
   await storage.close();

@@ -6,9 +6,10 @@ import { MembersBookError } from "../src/errors.js";
 import type { AuthResponse } from "../src/protocol.js";
 import { Session } from "../src/session.js";
 import { MemoryVault } from "../src/storage/memory.js";
+import type { Vault } from "../src/storage.js";
 import type { SignedOutReason } from "../src/types.js";
 
-const { clock } = platformEnvironment();
+const { clock, uuid } = platformEnvironment();
 const MEMBER = "6b033ff858dd68a2edc96e77";
 
 function answer(number: number): AuthResponse {
@@ -16,30 +17,35 @@ function answer(number: number): AuthResponse {
   return { member: { _id: MEMBER }, access_token: `A${number}`, refresh_token: `R${number}`, expires_at } as AuthResponse;
 }
 
-/** A server that gives each refresh token the same successor until that is used. `lose`: so many answers are lost on their way. */
-function server(lose = 0): { api: Api; used: string[] } {
+/** A server that gives each refresh token the same successor for the same attempt until that is used. `lose`: so many answers are lost on their way. */
+function server(lose = 0): { api: Api; used: string[]; attempts: Map<string, string> } {
   const used: string[] = [];
+  const attempts = new Map<string, string>();
   let left = lose;
-  const refresh = (token: string): Promise<AuthResponse> => {
-    if (used.includes(`R${Number(token.slice(1)) + 1}`)) return Promise.reject(new MembersBookError("refresh_token_reused", "used before"));
+  const refresh = (token: string, attempt: string): Promise<AuthResponse> => {
+    const is_reused = (attempts.get(token) ?? attempt) !== attempt || used.includes(`R${Number(token.slice(1)) + 1}`);
+    attempts.set(token, attempt);
+    if (is_reused) return Promise.reject(new MembersBookError("refresh_token_reused", "used before"));
     used.push(token);
     if (left-- > 0) return Promise.reject(new MembersBookError("network", "lost"));
     return Promise.resolve(answer(Number(token.slice(1)) + 1));
   };
-  return { api: { refresh } as unknown as Api, used };
+  return { api: { refresh } as unknown as Api, used, attempts };
 }
 
-function tab(vault: MemoryVault, api: Api): { session: Session; over: SignedOutReason[] } {
+const none = async () => undefined;
+
+function tab(vault: Vault, api: Api): { session: Session; over: SignedOutReason[] } {
   const over: SignedOutReason[] = [];
-  return { session: new Session(vault, clock, () => api, (reason) => over.push(reason)), over };
+  return { session: new Session(vault, clock, uuid, () => api, (reason) => over.push(reason)), over };
 }
 
 test("a session that is over in one tab is over in the others for the same reason: nothing of the member is wiped", async () => {
   const vault = new MemoryVault();
   const { api } = server();
   const [first, second] = [tab(vault, api), tab(vault, api)];
-  await first.session.begin(answer(1));
-  await second.session.load();
+  await first.session.begin(answer(1), none, none);
+  await second.session.load(none);
   first.session.over("session_over");
   await vault.exclusive(() => Promise.resolve());
   await second.session.check();
@@ -50,9 +56,9 @@ test("who logs out of one tab is logged out of the others", async () => {
   const vault = new MemoryVault();
   const { api } = server();
   const [first, second] = [tab(vault, api), tab(vault, api)];
-  await first.session.begin(answer(1));
-  await second.session.load();
-  await first.session.end(MEMBER);
+  await first.session.begin(answer(1), none, none);
+  await second.session.load(none);
+  await first.session.end(MEMBER, none);
   await second.session.check();
   expect(second.over).toEqual(["logged_out"]);
 });
@@ -61,7 +67,7 @@ test("a token that could not be stored is used all the same, and the one before 
   const vault = new MemoryVault();
   const { api, used } = server();
   const { session, over } = tab(vault, api);
-  await session.begin(answer(1));
+  await session.begin(answer(1), none, none);
   const set = vault.set.bind(vault);
   vault.set = () => Promise.reject(new Error("no room"));
   expect(await session.renew("A1")).toBe("A2");
@@ -75,9 +81,9 @@ test("a renewal does not undo what another tab has ended", async () => {
   const vault = new MemoryVault();
   const { api, used } = server();
   const [first, second] = [tab(vault, api), tab(vault, api)];
-  await first.session.begin(answer(1));
-  await second.session.load();
-  await first.session.end(MEMBER);
+  await first.session.begin(answer(1), none, none);
+  await second.session.load(none);
+  await first.session.end(MEMBER, none);
   await expect(second.session.renew("A1")).rejects.toThrow("Nobody is signed in");
   expect([await vault.get(), used, second.over]).toEqual([undefined, [], ["logged_out"]]);
 });
@@ -86,8 +92,8 @@ test("a refresh whose answer is lost is asked for again with the same token, by 
   const vault = new MemoryVault();
   const { api, used } = server(2);
   const [first, second] = [tab(vault, api), tab(vault, api)];
-  await first.session.begin(answer(1));
-  await second.session.load();
+  await first.session.begin(answer(1), none, none);
+  await second.session.load(none);
   await expect(first.session.renew("A1")).rejects.toMatchObject({ code: "network" });
   await expect(second.session.renew("A1")).rejects.toMatchObject({ code: "network" });
   expect(await first.session.renew("A1")).toBe("A2");
@@ -100,8 +106,8 @@ test("two tabs that do not see each other's locks and refresh at once have the s
   vault.exclusive = (work) => work();
   const { api } = server();
   const [first, second] = [tab(vault, api), tab(vault, api)];
-  await first.session.begin(answer(1));
-  await second.session.load();
+  await first.session.begin(answer(1), none, none);
+  await second.session.load(none);
   expect(await Promise.all([first.session.renew("A1"), second.session.renew("A1")])).toEqual(["A2", "A2"]);
   expect([first.over, second.over]).toEqual([[], []]);
   expect(await vault.get()).toContain("R2");
@@ -111,6 +117,94 @@ test("a session that cannot be kept does not begin", async () => {
   const vault = new MemoryVault();
   vault.set = () => Promise.reject(new Error("no room"));
   const { session } = tab(vault, server().api);
-  await expect(session.begin(answer(1))).rejects.toMatchObject({ code: "storage" });
-  expect(session.member).toBeUndefined();
+  await expect(session.begin(answer(1), none, none)).rejects.toMatchObject({ code: "storage" });
+  expect(session.current).toBeUndefined();
+});
+
+test("a token that could not be stored is stored later, as soon as that is possible", async () => {
+  const vault = new MemoryVault();
+  const { api } = server();
+  const timers: (() => void)[] = [];
+  const hurried = { ...clock, setTimeout: (call: () => void, ms: number) => (ms > 1_000 ? timers.push(call) : clock.setTimeout(call, 0)) };
+  const session = new Session(vault, hurried, uuid, () => api, () => undefined);
+  await session.begin(answer(1), none, none);
+  const set = vault.set.bind(vault);
+  vault.set = () => Promise.reject(new Error("no room"));
+  expect(await session.renew("A1")).toBe("A2");
+  vault.set = set;
+  for (const call of timers.splice(0)) call();
+  await vault.exclusive(() => Promise.resolve());
+  expect(await vault.get()).toContain("R2");
+});
+
+test("a token that could not be stored is not used while another tab has the one before it", async () => {
+  const vault: Vault = new MemoryVault();
+  vault.shared = () => Promise.resolve(true);
+  const { api, used } = server();
+  const [first, second] = [tab(vault, api), tab(vault, api)];
+  await first.session.begin(answer(1), none, none);
+  await second.session.load(none);
+  const set = vault.set.bind(vault);
+  vault.set = async (value) => {
+    if (value?.includes("R2")) throw new Error("no room");
+    await set(value);
+  };
+  await expect(first.session.renew("A1")).rejects.toMatchObject({ code: "storage", verdict: "retry" });
+  vault.set = set;
+  expect([await second.session.renew("A1"), await first.session.renew("A1")]).toEqual(["A2", "A2"]);
+  expect([used, first.over, second.over]).toEqual([["R1", "R1"], [], []]);
+});
+
+test("an exchange has a name that is kept before anybody is asked: after a restart and in another tab it is the same one, and the next token has another", async () => {
+  const vault = new MemoryVault();
+  const { api, used, attempts } = server(2);
+  const kept: (string | undefined)[] = [];
+  const asking = { refresh: async (token: string, attempt: string) => (kept.push(await vault.get()), api.refresh(token, attempt)) } as unknown as Api;
+  const first = tab(vault, asking);
+  await first.session.begin(answer(1), none, none);
+  const second = tab(vault, asking);
+  await second.session.load(none);
+  await expect(first.session.renew("A1")).rejects.toMatchObject({ code: "network" });
+  await expect(second.session.renew("A1")).rejects.toMatchObject({ code: "network" });
+  const third = tab(vault, asking);
+  await third.session.load(none);
+  expect(await third.session.renew("A1")).toBe("A2");
+  expect(await third.session.renew("A2")).toBe("A3");
+  expect(used).toEqual(["R1", "R1", "R1", "R2"]);
+  const [of1, of2] = [attempts.get("R1") ?? "", attempts.get("R2") ?? ""];
+  expect([of1, of2]).toEqual([expect.stringMatching(/^[A-Za-z0-9_-]{16,64}$/), expect.stringMatching(/^[A-Za-z0-9_-]{16,64}$/)]);
+  expect(of1).not.toBe(of2);
+  for (const text of kept.slice(0, 3)) expect(text).toContain(of1);
+  expect(kept[3]).toContain(of2);
+  expect(await vault.get()).not.toContain("attempt");
+});
+
+test("nobody is asked while the name cannot be kept and another tab may ask, too", async () => {
+  const vault: Vault = new MemoryVault();
+  vault.shared = () => Promise.resolve(true);
+  const { api, used } = server();
+  const { session, over } = tab(vault, api);
+  await session.begin(answer(1), none, none);
+  const { get, set } = { get: vault.get.bind(vault), set: vault.set.bind(vault) };
+  vault.set = () => Promise.reject(new Error("no room"));
+  await expect(session.renew("A1")).rejects.toMatchObject({ code: "storage", verdict: "retry" });
+  vault.set = set;
+  vault.get = () => Promise.reject(new Error("locked"));
+  await expect(session.renew("A1")).rejects.toMatchObject({ code: "storage", verdict: "retry" });
+  vault.get = get;
+  expect([used, over]).toEqual([[], []]);
+  expect(await session.renew("A1")).toBe("A2");
+});
+
+test("a name that could not be kept is the same as long as the client runs", async () => {
+  const vault = new MemoryVault();
+  const { api, used, attempts } = server(1);
+  const { session, over } = tab(vault, api);
+  await session.begin(answer(1), none, none);
+  const set = vault.set.bind(vault);
+  vault.set = () => Promise.reject(new Error("no room"));
+  await expect(session.renew("A1")).rejects.toMatchObject({ code: "network" });
+  vault.set = set;
+  expect(await session.renew("A1")).toBe("A2");
+  expect([used, over, attempts.size]).toEqual([["R1", "R1"], [], 1]);
 });

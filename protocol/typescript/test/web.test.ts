@@ -101,6 +101,17 @@ describe("slots", () => {
 });
 
 describe("the vault", () => {
+  for (const [what, host] of [["locks", {}], ["no locks", { locks: undefined }]] as const) {
+    it(`is shared as long as another tab lives, with ${what}`, async () => {
+      const browser = new Browser();
+      const [a, b] = [await browser.open(undefined, host), await browser.open(undefined, host)];
+      expect(await a.vault.shared?.()).toBe(true);
+      await b.storage.close();
+      // Without locks a tab is known to be gone only after minutes.
+      if (what === "locks") await until(async () => (await a.vault.shared?.()) === false);
+    });
+  }
+
   for (const locks of [true, false]) {
     it(`is used by one tab at a time, ${locks ? "by locks" : "by a lease"}`, async () => {
       const browser = new Browser({ locks });

@@ -164,8 +164,8 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
         let hash = std::array::from_fn(|at| session.as_bytes()[at % 12]);
         let token = NewToken { hash, expires_at: at };
         let (device, address) = (SessionDevice::default(), None);
-        let (password_hash, tell_of) = (String::new(), None);
-        let new = NewSession { id: session, member, token, device, address, at, ends_at: at, password_hash, tell_of };
+        let (credentials, tell_of) = (0, None);
+        let new = NewSession { id: session, member, token, device, address, at, ends_at: at, credentials, tell_of };
         base.store.sessions.start(new).await.unwrap();
         let (user_type, lacks_second_factor) = (UserType::Member, false);
         Authorized { member, session, user_type, lacks_second_factor, proved_at: at, expires_at: at }

@@ -5,7 +5,7 @@ use protocol::{
     ErrorCode, MemberId,
     rest::{
         ActiveChange, AddressAllowed, AddressRequest, AdminMember, AdminMemberPage, AdminMembersQuery, AuditPage,
-        Disconnected, PageQuery, RoleChange, ServerStats, SessionList, SuspensionChange, TierChange,
+        AuditQuery, Disconnected, PageQuery, RoleChange, ServerStats, SessionList, SuspensionChange, TierChange,
     },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -360,12 +360,14 @@ async fn stats(
 }
 
 /// Who did what to whom, when and from where; the newest entries first.
+///
+/// With several conditions a page may have fewer entries than asked for, or none, although there are more: go on while there is a `next`.
 #[utoipa::path(
     get,
     path = "/api/admin/audit",
     tag = "admin",
     operation_id = "admin_list_audit",
-    params(PageQuery),
+    params(AuditQuery, PageQuery),
     responses(
         (status = 200, description = "A page of the log.", body = AuditPage),
     )
@@ -373,7 +375,8 @@ async fn stats(
 async fn audit(
     State(state): State<AppState>,
     SignedInAdmin(admin): SignedInAdmin,
+    Params(query): Params<AuditQuery>,
     Params(page): Params<PageQuery>,
 ) -> Result<Json<AuditPage>, Failure> {
-    state.administration.audit(admin, &page).await.map(Json)
+    state.administration.audit(admin, query, &page).await.map(Json)
 }

@@ -88,7 +88,8 @@ async fn log_in(
 /// Exchanges a refresh token for new tokens.
 ///
 /// The answer has the token that follows. The one before it stays good until the new one, or the access token of the answer, is first
-/// used: until then the request may be repeated, and has the same refresh token. After that, using the old one revokes the whole session.
+/// used: until then the request may be repeated with the same `attempt`, and has the same refresh token. After that, and with another
+/// `attempt`, using the old one revokes the whole session.
 #[utoipa::path(
     post,
     path = "/api/auth/refresh",
@@ -106,7 +107,8 @@ async fn refresh(
     Peer(peer): Peer,
     Body(request): Body<RefreshRequest>,
 ) -> Result<Json<AuthResponse>, Failure> {
-    state.accounts.refresh(&request.refresh_token, peer).await.map(Json)
+    let RefreshRequest { refresh_token, attempt } = &request;
+    state.accounts.refresh(refresh_token, attempt.as_deref(), peer).await.map(Json)
 }
 
 /// Ends this session, or with `{"all": true}` every session of the member.

@@ -21,7 +21,7 @@ use crate::{
     failure::Failure,
     http::{
         AppState,
-        extract::{Body, IfMatch, Params, PathId, Peer, SignedIn},
+        extract::{Body, IfMatch, Params, PathId, Peer, SignedIn, SignedInProved},
         versioned::Versioned,
     },
 };
@@ -119,7 +119,7 @@ async fn change_own(
     state.profiles.change(&who, from, who.member, patch, expected).await.map(Into::into)
 }
 
-/// Leaves the club for ever.
+/// Leaves the club for ever, for who has proved within 15 minutes who they are.
 ///
 /// The profile is gone, the sessions end, and live connections are closed with 4403. Messages stay with those who they
 /// were written to, as those of a former member.
@@ -130,13 +130,14 @@ async fn change_own(
     operation_id = "erase_own_record",
     responses(
         (status = 204, description = "The member has left."),
+        (status = 403, description = "step_up_required"),
         (status = 404, description = "member_not_found"),
         (status = 409, description = "last_admin"),
     )
 )]
 async fn erase(
     State(state): State<AppState>,
-    SignedIn(who): SignedIn,
+    SignedInProved(who): SignedInProved,
     Peer(from): Peer,
 ) -> Result<StatusCode, Failure> {
     state.profiles.erase(&who, from).await?;

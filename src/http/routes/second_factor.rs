@@ -3,7 +3,7 @@
 use axum::{Json, extract::State, http::StatusCode};
 use protocol::rest::{
     RecoveryCodes, RecoveryCodesRequest, SecondFactor, SecondFactorConfirmation, SecondFactorDisabling,
-    SecondFactorEnrolment, SecondFactorRequest, StepUpRequest,
+    SecondFactorEnabled, SecondFactorEnrolment, SecondFactorRequest, StepUpRequest,
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -66,7 +66,8 @@ async fn begin(
 
 /// Turns the second factor on, with a code of the app.
 ///
-/// The recovery codes are shown this once.
+/// The recovery codes are shown this once. Every other session of the member ends, and proofs of devices are good no more: this device gets
+/// another one.
 #[utoipa::path(
     post,
     path = "/api/members/me/second-factor/confirm",
@@ -74,7 +75,7 @@ async fn begin(
     operation_id = "confirm_second_factor",
     request_body = SecondFactorConfirmation,
     responses(
-        (status = 200, description = "It is on.", body = RecoveryCodes),
+        (status = 200, description = "It is on.", body = SecondFactorEnabled),
         (status = 404, description = "member_not_found"),
         (status = 409, description = "second_factor_enabled"),
     )
@@ -84,7 +85,7 @@ async fn confirm(
     SignedIn(who): SignedIn,
     Peer(from): Peer,
     Body(request): Body<SecondFactorConfirmation>,
-) -> Result<Json<RecoveryCodes>, Failure> {
+) -> Result<Json<SecondFactorEnabled>, Failure> {
     state.second_factors.confirm(&who, from, request).await.map(Json)
 }
 

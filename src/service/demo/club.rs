@@ -117,7 +117,7 @@ impl<'a> Club<'a> {
             presence_to: Some(if shares { Audience::Members } else { Audience::Partners }),
             ..ProfileEdit::default()
         };
-        let themselves = Actor { member: Some(id), address: None };
+        let themselves = Actor::without_session(id, None);
         self.change(id, Change::Profile { edit, expected: None }, themselves, at).await?;
         self.change(id, Change::Tier(person.tier), Actor::default(), at).await?;
         Ok(id)
@@ -128,7 +128,9 @@ impl<'a> Club<'a> {
         match changed {
             Changed::Done { .. } => Ok(()),
             // Nothing of that can be: they have just joined, and nothing is taken from them.
-            Changed::NotFound | Changed::Stale | Changed::LastAdmin | Changed::GivenUp => Err(missing().into()),
+            Changed::NotFound | Changed::Stale | Changed::LastAdmin | Changed::GivenUp | Changed::Overtaken(_) => {
+                Err(missing().into())
+            }
         }
     }
 }

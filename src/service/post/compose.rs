@@ -25,17 +25,17 @@ impl Post {
     /// What a mail says, and to whom.
     pub(super) async fn compose(&self, taken: &TakenMail, mail: &Mail) -> Result<Composed, Failure> {
         match mail {
-            Mail::ForgotPassword { email } => {
+            Mail::ForgotPassword { email, asked } => {
                 if let Some(member) = self.who_has(email).await? {
-                    self.send_link(Caller::System, member.profile.id, Purpose::ResetPassword).await?;
+                    self.send_link(Caller::System, member.profile.id, Purpose::ResetPassword, *asked).await?;
                 }
                 Ok(Composed::Nothing("resolved"))
             }
-            Mail::AddressTaken { email } => {
+            Mail::AddressTaken { email, asked } => {
                 let member = self.who_has(email).await?;
                 // Nobody has signed in there yet: a link that sets the password makes it theirs who reads this.
                 if let Some(member) = member.as_ref().filter(|member| member.profile.must_verify) {
-                    self.send_link(Caller::System, member.profile.id, Purpose::ResetPassword).await?;
+                    self.send_link(Caller::System, member.profile.id, Purpose::ResetPassword, *asked).await?;
                     return Ok(Composed::Nothing("resolved"));
                 }
                 // One that is tried again has been let pass.
@@ -117,9 +117,12 @@ impl Post {
         let profile = member.profile;
         // Without one of their own they lead to where a password is asked for.
         let link = if fields.link.is_empty() { format!("{}/app/", self.base()) } else { fields.link };
-        let name = profile.email_verified_at.map(|_| profile.name);
+        // What strangers have typed does not go to an address that may be anybody's.
+        let is_verified = profile.email_verified_at.is_some();
+        let name = is_verified.then_some(profile.name);
+        let device = if is_verified { fields.device } else { String::new() };
         let language = profile.language.unwrap_or(self.language);
-        let letter: Letter = template.render(language, &Fields { name, link, ..fields });
+        let letter: Letter = template.render(language, &Fields { name, link, device, ..fields });
         let id = format!("{}.{:016x}", taken.kind.as_str(), taken.revision);
         Composed::Parcel(Box::new(Parcel { to: profile.email, letter, id }))
     }

@@ -24,7 +24,9 @@ pub const LINK_AGAIN: Duration = Duration::from_secs(10 * 60);
 pub const LINK_SENDINGS: u32 = 2;
 /// Mails with a link to a member who has not shown that the address is theirs, in [`UNVERIFIED_LINKS_WITHIN`]: whoever registers somebody
 /// else's address must not fill their inbox.
-pub const UNVERIFIED_LINKS_MAX: u32 = 3;
+pub const UNVERIFIED_LINKS_MAX: u32 = 12;
+/// As many of them as are asked for from one network: a stranger does not use up what the one has whose address it is.
+pub const UNVERIFIED_LINKS_FROM: u32 = 3;
 /// See [`UNVERIFIED_LINKS_MAX`]. What is known of a link is forgotten after that.
 pub const UNVERIFIED_LINKS_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -34,6 +36,24 @@ pub type LinkHash = [u8; 32];
 /// What a token is derived from.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TokenId(pub [u8; 16]);
+
+/// The network that a link is asked for from, as far as that is known, as a number that says nothing about it to whoever has no key.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct AskedFrom(pub u64);
+
+impl AskedFrom {
+    /// Reads what [`fmt::Display`] has written, one after the other.
+    pub(in crate::store) fn all_of(text: &str) -> Vec<Self> {
+        let of = |digits: &[u8]| u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok().map(Self);
+        text.as_bytes().chunks(16).filter_map(of).collect()
+    }
+}
+
+impl fmt::Display for AskedFrom {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{:016x}", self.0)
+    }
+}
 
 impl fmt::Display for TokenId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -114,6 +134,7 @@ pub fn handed_out(member: MemberId, hash: LinkHash, at: Timestamp) -> LinkRow {
         is_over: false,
         token: None,
         sent: 0,
+        asked: Vec::new(),
     }
 }
 
@@ -128,6 +149,8 @@ pub struct NewLink {
     pub token: TokenId,
     /// How its token is recognised.
     pub hash: LinkHash,
+    /// From where it is asked for.
+    pub asked: AskedFrom,
     /// Now.
     pub at: Timestamp,
 }
@@ -141,15 +164,17 @@ impl NewLink {
 
     /// As it is stored when it was sent once. One that is over is good for nothing.
     pub(in crate::store) fn row(&self, is_over: bool) -> LinkRow {
-        let Self { member, purpose, token, hash, at } = *self;
+        let Self { member, purpose, token, hash, asked, at } = *self;
         let (made_at, expires_at, token) = (at, at.after(LINK_LIFETIME), Some(token));
-        LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent: 1 }
+        LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent: 1, asked: vec![asked] }
     }
 
     /// What comes of asking for it, of a member with these links of the time that is not forgotten.
     pub(in crate::store) fn issue(&self, must_verify: bool, theirs: &[LinkRow]) -> Issue {
         let sent: u32 = theirs.iter().map(|link| link.sent).sum();
-        if must_verify && sent >= UNVERIFIED_LINKS_MAX {
+        let asked = theirs.iter().flat_map(|link| &link.asked).filter(|asked| **asked == self.asked).count();
+        let is_from_here = |most: u32| u32::try_from(asked).is_ok_and(|asked| asked < most);
+        if must_verify && (sent >= UNVERIFIED_LINKS_MAX || !is_from_here(UNVERIFIED_LINKS_FROM)) {
             return Issue::Nothing;
         }
         let same = || theirs.iter().filter(|link| link.purpose == self.purpose);

@@ -65,12 +65,14 @@ fn session(document: &Document) -> Option<Row> {
         created_at,
         revoked_at: at("revoked_at"),
         device: sessions::device(document),
-        address: sessions::address(document),
+        address: sessions::address(document, "address"),
+        last_address: sessions::address(document, "last_address"),
         last_used_at: at("last_used_at"),
         ends_at: at("ends_at"),
         generation: document.get_i64("generation").map_or(0, unsigned),
         newest: sessions::token_hash(document, "newest"),
         confirmed_at: sessions::confirmed_at(document, created_at),
+        attempt: sessions::token_hash(document, "attempt"),
         proved_at: at("proved_at"),
     }))
 }
@@ -287,10 +289,12 @@ fn document_of(row: Row, conversations: &HashMap<ObjectId, ConversationDoc>) -> 
                 "revoked_at": row.revoked_at.map(date),
                 "device": sessions::device_document(row.device),
                 "address": row.address.map(|address| address.to_string()),
+                "last_address": row.last_address.map(|address| address.to_string()),
                 "ends_at": row.ends_at.map(date),
                 "generation": signed(row.generation),
                 "newest": row.newest.map(|newest| binary(&newest)),
                 "confirmed_at": row.confirmed_at.map(date),
+                "attempt": row.attempt.map(|attempt| binary(&attempt)),
             };
             // The larger of a time and nothing is nothing, where that is written down.
             session.extend(row.last_used_at.map(|at| ("last_used_at".to_owned(), date(at).into())));

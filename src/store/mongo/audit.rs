@@ -18,7 +18,9 @@ use super::{
 };
 use crate::store::{
     AuditStore, StoreError,
-    audit::{AuditPlace, AuditRecord},
+    audit::{
+        AuditFilter, AuditFound, AuditIndex, AuditMoment, AuditPlace, AuditRecord, FORGOTTEN_AT_ONCE, forgotten_up_to,
+    },
     turns::{Caller, Turn},
 };
 
@@ -80,8 +82,45 @@ pub(super) fn record(document: &Document) -> Option<(AuditPlace, AuditRecord)> {
     Some((AuditPlace(unsigned(document.get_i64("_id").ok()?)), record))
 }
 
+/// Entries of a filter before a moment, the newest first, along an index in that order.
+async fn page(db: &Db, filter: &AuditFilter, before: Option<AuditMoment>, limit: usize) -> Result<AuditFound, Fault> {
+    let is_in = match filter.index() {
+        AuditIndex::Actor(actor) => doc! { "actor_id": member_oid(actor) },
+        AuditIndex::Target(target) => doc! { "target_id": member_oid(target) },
+        AuditIndex::Action(action) => doc! { "action": action.as_str() },
+        AuditIndex::All => doc! {},
+    };
+    let bound = filter.bound(before);
+    let mut read = Vec::new();
+    // The rest of the moment, and what was before it: each is one walk along the index.
+    if let Some((at, place)) = bound.filter(|(at, place)| place.0 > 0 && filter.since.is_none_or(|since| since <= *at))
+    {
+        let mut same = is_in.clone();
+        same.extend(doc! { "at": date(at), "_id": { "$lt": AuditPlace::bound(Some(place)) } });
+        read = newest(db, same, filter.examined(limit)).await?;
+    }
+    let left = filter.examined(limit).saturating_sub(read.len());
+    if left > 0 {
+        let mut earlier = doc! {};
+        earlier.extend(bound.map(|(at, _)| ("$lt".to_owned(), date(at).into())));
+        earlier.extend(filter.since.map(|since| ("$gte".to_owned(), date(since).into())));
+        let mut within = is_in;
+        if !earlier.is_empty() {
+            within.insert("at", earlier);
+        }
+        read.extend(newest(db, within, left).await?);
+    }
+    Ok(filter.page(read, limit))
+}
+
+async fn newest(db: &Db, filter: Document, limit: usize) -> Result<Vec<(AuditPlace, AuditRecord)>, Fault> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let newest_first = FindOptions::builder().sort(doc! { "at": -1, "_id": -1 }).limit(limit).build();
+    read(&db.all("audit", filter, newest_first).await?)
+}
+
 /// Entries of a filter before a place, the newest first.
-async fn page(
+async fn before_place(
     db: &Db,
     mut filter: Document,
     before: Option<AuditPlace>,
@@ -114,20 +153,33 @@ async fn of_member(
 ) -> Result<Vec<(AuditPlace, AuditRecord)>, Fault> {
     let mut found = BTreeMap::new();
     for field in ["actor_id", "target_id"] {
-        found.extend(page(db, doc! { field: member_oid(member) }, before, limit).await?);
+        found.extend(before_place(db, doc! { field: member_oid(member) }, before, limit).await?);
     }
     Ok(found.into_iter().rev().take(limit).collect())
 }
 
-/// Removes the addresses that a member has acted from, and those of failed logins at their account, which may be theirs.
-pub(super) async fn forget_addresses(db: &Db, session: &mut ClientSession, member: MemberId) -> Result<(), Fault> {
-    let acted = doc! { "actor_id": member_oid(member) };
-    let failed = doc! { "target_id": member_oid(member), "action": AuditAction::LoginFailed.as_str() };
-    for theirs in [acted, failed] {
+async fn forget_addresses(db: &Db, member: MemberId, after: AuditPlace) -> Result<Option<AuditPlace>, Fault> {
+    let after = AuditPlace::bound(Some(after));
+    let places = async |field: &str| -> Result<Vec<u64>, Fault> {
+        let next = FindOptions::builder()
+            .sort(doc! { "_id": 1 })
+            .limit(i64::try_from(FORGOTTEN_AT_ONCE).unwrap_or(i64::MAX))
+            .projection(doc! { "_id": 1 })
+            .build();
+        let theirs = doc! { field: member_oid(member), "_id": { "$gt": after } };
+        let found: Vec<Document> = db.all("audit", theirs, next).await?;
+        Ok(found.iter().filter_map(|found| found.get_i64("_id").ok()).map(unsigned).collect())
+    };
+    let next = forgotten_up_to(&places("actor_id").await?, &places("target_id").await?);
+    let part = doc! { "$gt": after, "$lte": AuditPlace::bound(next) };
+    let acted = doc! { "actor_id": member_oid(member), "_id": part.clone() };
+    let failed = doc! { "target_id": member_oid(member), "_id": part, "action": AuditAction::LoginFailed.as_str() };
+    for mut theirs in [acted, failed] {
+        theirs.insert("address", doc! { "$ne": null });
         let forget = doc! { "$set": { "address": null } };
-        db.collection::<Document>("audit").update_many(theirs, forget).session(&mut *session).await?;
+        db.collection::<Document>("audit").update_many(theirs, forget).await?;
     }
-    Ok(())
+    Ok(next)
 }
 
 #[async_trait]
@@ -141,7 +193,16 @@ impl AuditStore for Mongo {
         before: Option<AuditPlace>,
         limit: usize,
     ) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError> {
-        self.read(Turn::SYSTEM, async move |_, db| page(&db, doc! {}, before, limit).await).await
+        self.read(Turn::SYSTEM, async move |_, db| before_place(&db, doc! {}, before, limit).await).await
+    }
+
+    async fn page(
+        &self,
+        filter: AuditFilter,
+        before: Option<AuditMoment>,
+        limit: usize,
+    ) -> Result<AuditFound, StoreError> {
+        self.read(Turn::SYSTEM, async move |_, db| page(&db, &filter, before, limit).await).await
     }
 
     async fn after(&self, after: AuditPlace, limit: usize) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError> {
@@ -155,5 +216,9 @@ impl AuditStore for Mongo {
         limit: usize,
     ) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError> {
         self.read(Turn::light(member), async move |_, db| of_member(&db, member, before, limit).await).await
+    }
+
+    async fn forget_addresses(&self, member: MemberId, after: AuditPlace) -> Result<Option<AuditPlace>, StoreError> {
+        self.write(Caller::System, async move |_, db| forget_addresses(&db, member, after).await).await
     }
 }

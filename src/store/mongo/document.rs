@@ -82,7 +82,7 @@ pub(super) struct MemberDoc {
     must_verify: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     second_factor: Option<FactorDoc>,
-    /// How often the password was replaced, or the second factor reset.
+    /// How often the password was replaced, and the second factor turned on or reset.
     #[serde(default, skip_serializing_if = "is_none_yet")]
     credentials: i64,
 }

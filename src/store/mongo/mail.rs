@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use mongodb::{
     ClientSession,
-    bson::{Document, doc},
+    bson::{Bson, Document, doc},
     options::{FindOneOptions, ReturnDocument},
 };
 use protocol::{MemberId, Timestamp};
@@ -23,8 +23,9 @@ use crate::store::{
     audit::AuditRecord,
     changes::Change,
     mail::{
-        Expired, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME, NewLink,
-        Purpose, TakenMail, TokenId, WAITING_MAX, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of,
+        AskedFrom, Expired, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME,
+        NewLink, Purpose, TakenMail, TokenId, WAITING_MAX, WaitingMail, ends_links, forgotten_at, keys_of_address,
+        notice_of,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
@@ -150,7 +151,8 @@ async fn issue_in(db: &Db, session: &mut ClientSession, link: &NewLink) -> Resul
             write(db, &link.mail(), at, Some(session)).await.map(|()| true)
         }
         Issue::Again(hash, token) => {
-            let (own, once_more) = (doc! { "_id": binary(&hash) }, doc! { "$inc": { "sent": 1_i64 } });
+            let own = doc! { "_id": binary(&hash) };
+            let once_more = doc! { "$inc": { "sent": 1_i64 }, "$push": { "asked": link.asked.to_string() } };
             links.update_one(own, once_more).session(&mut *session).await?;
             write(db, &purpose.mail(member, token), at, Some(session)).await.map(|()| true)
         }
@@ -234,8 +236,11 @@ pub(super) async fn forget(db: &Db, session: &mut ClientSession, member: MemberI
     db.collection::<Document>("links").delete_many(own.clone()).session(&mut *session).await?;
     let mail = db.collection::<Document>("mail");
     mail.delete_many(own).session(&mut *session).await?;
-    let keys = keys_of_address(email).to_vec();
-    mail.delete_many(doc! { "_id": { "$in": keys } }).session(session).await?;
+    for key in keys_of_address(email) {
+        // The zero is what comes after a slash.
+        let about = doc! { "$gte": &key, "$lt": format!("{key}0") };
+        mail.delete_many(doc! { "_id": about }).session(&mut *session).await?;
+    }
     Ok(())
 }
 
@@ -275,11 +280,15 @@ pub(super) fn link_record(document: &Document) -> Option<LinkRow> {
             .and_then(|token| token.as_slice().try_into().ok())
             .map(TokenId),
         sent: document.get_i64("sent").map_or(1, |sent| u32::try_from(sent).unwrap_or(u32::MAX)),
+        asked: document.get_array("asked").map_or_else(
+            |_| Vec::new(),
+            |asked| asked.iter().filter_map(Bson::as_str).flat_map(AskedFrom::all_of).collect(),
+        ),
     })
 }
 
 pub(super) fn link_document(row: &LinkRow) -> Document {
-    let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent } = row;
+    let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked } = row;
     doc! {
         "_id": binary(hash),
         "member_id": member_oid(*member),
@@ -289,6 +298,7 @@ pub(super) fn link_document(row: &LinkRow) -> Document {
         "is_over": is_over,
         "token": token.map(|token| binary(&token.0)),
         "sent": i64::from(*sent),
+        "asked": asked.iter().map(ToString::to_string).collect::<Vec<_>>(),
     }
 }
 

@@ -209,10 +209,14 @@ async fn count_waiting(db: &Db) -> Result<u64, Fault> {
     Ok(members.count_documents(waiting()).max_time(db.max_time).await?)
 }
 
-async fn admins(db: &Db, limit: usize) -> Result<Vec<MemberId>, Fault> {
+async fn admins(db: &Db, limit: usize, with_factor: bool) -> Result<Vec<MemberId>, Fault> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
     let options = FindOptions::builder().projection(doc! { "_id": 1 }).limit(limit).build();
-    let found: Vec<Document> = db.all("members", doc! { "user_type": "admin", "is_active": true }, options).await?;
+    let mut admins = doc! { "user_type": "admin", "is_active": true };
+    if with_factor {
+        admins.insert("second_factor", doc! { "$exists": true });
+    }
+    let found: Vec<Document> = db.all("members", admins, options).await?;
     Ok(found.iter().filter_map(|found| Some(MemberId::from_bytes(found.get_object_id("_id").ok()?.bytes()))).collect())
 }
 
@@ -318,16 +322,27 @@ async fn change_in(
         meet(db, session, id).await?;
         return Ok(Changed::Done { after: Box::new(before.clone()), before: Box::new(before), ended: Vec::new() });
     };
+    if let Some(asking) = by.session
+        && let Some(overtaken) = by.overtaken(id, sessions::view_in(db, session, asking).await?.as_ref(), at)
+    {
+        return Ok(Changed::Overtaken(overtaken));
+    }
+    if let Some(asking) = by.member.filter(|_| by.session.is_some() && by.is_other_than(id)) {
+        // Whoever puts them out, or takes their role, and this one must meet.
+        meet(db, session, asking).await?;
+    }
     let last_seen = last_seen.filter(|_| !after.is_erased).map(time);
     let document = MemberDoc::of(after.clone(), last_seen);
     members.replace_one(doc! { "_id": member_oid(id) }, document).session(&mut *session).await?;
     if after.is_erased {
         recommendations::forget(db, session, id).await?;
-        audit::forget_addresses(db, session, id).await?;
         let (theirs, forgotten) = sessions::forgetting(id);
         db.collection::<Document>("sessions").update_many(theirs, forgotten).session(&mut *session).await?;
     }
     let ended = sessions::revoke_by_change(db, session, id, (change.revokes(), at)).await?;
+    if let Some((valid, proved)) = change.proves().map(|proving| sessions::proof(id, proving, at)) {
+        db.collection::<Document>("sessions").update_one(valid, proved).session(&mut *session).await?;
+    }
     if let Some(entry) = change.audit(&before, &after, by, at) {
         audit::append(db, &entry, Some(&mut *session)).await?;
     }
@@ -495,8 +510,8 @@ impl MemberStore for Mongo {
         self.read(Turn::of(by), async move |_, db| count_waiting(&db).await).await
     }
 
-    async fn admins(&self, limit: usize) -> Result<Vec<MemberId>, StoreError> {
-        self.read(Turn::SYSTEM, async move |_, db| admins(&db, limit).await).await
+    async fn admins(&self, limit: usize, with_factor: bool) -> Result<Vec<MemberId>, StoreError> {
+        self.read(Turn::SYSTEM, async move |_, db| admins(&db, limit, with_factor).await).await
     }
 
     async fn insert_first_admin(

@@ -77,7 +77,11 @@ pub const INDEXES: &[Index] = &[
     later(10, "links", &["member_id", "made_at"]),
     later(10, "links", &["made_at"]),
     later(13, "members", &["must_verify", "name_key", "_id"]),
-    later(14, "mail", &["kind", "due"]),
+    later(14, "audit", &["at", "_id"]),
+    later(14, "audit", &["actor_id", "at", "_id"]),
+    later(14, "audit", &["target_id", "at", "_id"]),
+    later(14, "audit", &["action", "at", "_id"]),
+    later(16, "mail", &["kind", "due"]),
 ];
 
 /// Their names, in their order. A released one is never changed: a change is a new one.
@@ -95,6 +99,8 @@ const ALL: &[&str] = &[
     "second factor",
     "addresses",
     "unverified",
+    "audit",
+    "exchanges",
     "mail order",
 ];
 
@@ -112,13 +118,16 @@ pub(super) async fn run(db: &Db) -> Result<StoreId, StoreError> {
             0 => core(db).await.map_err(StoreError::from)?,
             // Built beside the writes; until they are there a start waits.
             // That of sessions makes none: it keeps versions away that replace tokens of a session without saying so in it. Nor does that of
-            // the second factor: it keeps versions away that would write a member without it.
-            1..=10 | 13 => make_indexes(db, number + 1).await.map_err(StoreError::from)?,
+            // the second factor: it keeps versions away that would write a member without it. That of the audit log does the same for the number of
+            // credentials.
+            1..=10 | 13 | 15 => make_indexes(db, number + 1).await.map_err(StoreError::from)?,
             11 => create(db, &["secrets", "barred_addresses"]).await.map_err(StoreError::from)?,
             12 => {
                 make_indexes(db, number + 1).await.map_err(StoreError::from)?;
                 hide_unverified(db).await.map_err(StoreError::from)?;
             }
+            // Keeps versions away that replace tokens of a session without saying in it by which attempt.
+            14 => {}
             _ => return Err(StoreError::Inconsistent(format!("the migration {name} has no code"))),
         }
         let number = i32::try_from(number + 1).unwrap_or(i32::MAX);

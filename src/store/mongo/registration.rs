@@ -94,7 +94,7 @@ async fn register_in(db: &Db, session: &mut ClientSession, new: Registration) ->
             let Some(invitation) = invitations::take(db, session, invitation, at).await? else {
                 return Ok(Err(NotRegistered::InvitationInvalid));
             };
-            let by = Actor { member: (!is_taken).then_some(id), address: Some(from) };
+            let by = Actor { member: (!is_taken).then_some(id), session: None, address: Some(from) };
             audit::append(db, &use_of(&invitation, id, by, at), Some(&mut *session)).await?;
             record.invited(&invitation)
         }
@@ -103,7 +103,7 @@ async fn register_in(db: &Db, session: &mut ClientSession, new: Registration) ->
         members.insert_one(MemberDoc::of(record.clone(), None)).session(&mut *session).await?;
     }
     if let Some(link) = &link {
-        let first = if is_taken { Mail::AddressTaken { email } } else { link.mail() };
+        let first = if is_taken { Mail::AddressTaken { email, asked: link.asked } } else { link.mail() };
         // Where the address is taken it is nobody's: what is known of this attempt.
         mail::write_link(db, session, link, is_taken).await?;
         mail::write(db, &first, at, Some(session)).await?;

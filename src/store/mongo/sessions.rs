@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use mongodb::{
     ClientSession,
-    bson::{Binary, Document, doc, oid::ObjectId, spec::BinarySubtype},
+    bson::{Binary, Bson, Document, bson, doc, oid::ObjectId, spec::BinarySubtype},
     options::{FindOneOptions, FindOptions},
 };
 use protocol::{MemberId, SessionId, Timestamp};
@@ -30,8 +30,8 @@ use crate::store::{
     changes::Revoked,
     mail::Mail,
     sessions::{
-        Exchange, NewSession, NewToken, PLATFORMS, Rotation, SESSIONS_OF_MEMBER, SESSIONS_REMOVED, SessionDevice,
-        SessionRecord, SessionView, TokenHash, TokenOwner, platform_word,
+        AttemptHash, Exchange, NewSession, NewToken, PLATFORMS, Rotation, SESSIONS_OF_MEMBER, SESSIONS_REMOVED,
+        SessionDevice, SessionRecord, SessionView, TokenHash, TokenOwner, platform_word,
     },
     turns::{Caller, Turn},
 };
@@ -58,7 +58,7 @@ async fn store_token(db: &Db, session: ObjectId, token: NewToken) -> Result<(), 
 
 async fn start(db: &Db, session: NewSession) -> Result<Option<Vec<SessionId>>, Fault> {
     let notice = session.notice();
-    let NewSession { id, member, token, device, address, at, ends_at, password_hash, .. } = session;
+    let NewSession { id, member, token, device, address, at, ends_at, credentials, .. } = session;
     let (member, id) = (member_oid(member), session_oid(id));
     let session = doc! {
         "_id": id,
@@ -79,14 +79,26 @@ async fn start(db: &Db, session: NewSession) -> Result<Option<Vec<SessionId>>, F
         _ => {}
     }
     store_token(db, id, token).await?;
-    // Last: whoever deactivates the member or changes the password writes the same document, and either finds the session or is found
+    // Last: whoever deactivates the member or replaces the credentials writes the same document, and either finds the session or is found
     // here.
-    if !log_in(db, member, &password_hash, at, notice).await? {
-        db.collection::<Document>("refresh_tokens").delete_many(doc! { "session_id": id }).await?;
-        db.collection::<Document>("sessions").delete_one(doc! { "_id": id }).await?;
-        return Ok(None);
+    match log_in(db, member, credentials, at, notice).await {
+        Ok(true) => remove_oldest(db, member, id).await.map(Some),
+        Ok(false) => withdraw(db, id).await.map(|()| None),
+        Err(error) => {
+            // Nobody gets its tokens. What cannot be removed now is purged with them.
+            if let Err(error) = withdraw(db, id).await.map_err(StoreError::from) {
+                tracing::debug!(%error, "a session that was not started is left until it is purged");
+            }
+            Err(error)
+        }
     }
-    remove_oldest(db, member, id).await.map(Some)
+}
+
+/// Removes a session that was not started.
+async fn withdraw(db: &Db, session: ObjectId) -> Result<(), Fault> {
+    db.collection::<Document>("refresh_tokens").delete_many(doc! { "session_id": session }).await?;
+    db.collection::<Document>("sessions").delete_one(doc! { "_id": session }).await?;
+    Ok(())
 }
 
 pub(super) fn device_document(SessionDevice { name, platform }: SessionDevice) -> Document {
@@ -103,9 +115,9 @@ pub(super) fn device(session: &Document) -> SessionDevice {
     }
 }
 
-/// Where a session was started from.
-pub(super) fn address(session: &Document) -> Option<IpAddr> {
-    session.get_str("address").ok()?.parse().ok()
+/// Where a session was started from, or its token replaced from last.
+pub(super) fn address(session: &Document, field: &str) -> Option<IpAddr> {
+    session.get_str(field).ok()?.parse().ok()
 }
 
 /// The hash in a field.
@@ -122,24 +134,23 @@ pub(super) fn confirmed_at(session: &Document, created_at: Timestamp) -> Option<
 }
 
 /// Records a login at its member, and in one transaction writes the mail that tells of it, unless it is their first. False: they may
-/// not sign in, or have another password.
+/// not sign in, or have other credentials.
 async fn log_in(
     db: &Db,
     member: ObjectId,
-    password_hash: &str,
+    credentials: u64,
     at: Timestamp,
     notice: Option<Mail>,
 ) -> Result<bool, Fault> {
     let Some(notice) = notice else {
-        return Ok(record_login(db, member, password_hash, at, None).await?.is_some());
+        return Ok(record_login(db, member, credentials, at, None).await?.is_some());
     };
-    let password_hash = password_hash.to_owned();
     let own = db.clone();
     let never = CancellationToken::new();
     let logged_in = members::transaction(db, &never, move |session| {
-        let (db, notice, password_hash) = (own.clone(), notice.clone(), password_hash.clone());
+        let (db, notice) = (own.clone(), notice.clone());
         async move {
-            let login = record_login(&db, member, &password_hash, at, Some(&mut *session)).await?;
+            let login = record_login(&db, member, credentials, at, Some(&mut *session)).await?;
             if login == Some(Login::Further) {
                 mail::tell(&db, session, &notice, at).await?;
             }
@@ -159,12 +170,17 @@ enum Login {
     Further,
 }
 
-/// Records a login at its member, who may sign in and has this password; a suspension that is over leaves nothing. Nothing: they may
-/// not, or have another one.
+/// The filter for a number of credentials. That of nearly everybody is not written.
+fn same_credentials(credentials: u64) -> Bson {
+    if credentials == 0 { bson!({ "$in": [0_i64, null] }) } else { Bson::Int64(signed(credentials)) }
+}
+
+/// Records a login at its member, who may sign in and has these credentials; a suspension that is over leaves nothing. Nothing: they may
+/// not, or have others.
 async fn record_login(
     db: &Db,
     member: ObjectId,
-    password_hash: &str,
+    credentials: u64,
     at: Timestamp,
     mut session: Option<&mut ClientSession>,
 ) -> Result<Option<Login>, Fault> {
@@ -174,7 +190,7 @@ async fn record_login(
         (doc! { "suspended_until": { "$lte": date(at) } }, doc! { "suspended_until": null, "suspension_reason": null }),
     ] {
         let (mut active, mut login) = (
-            doc! { "_id": member, "is_active": true, "password_hash": password_hash },
+            doc! { "_id": member, "is_active": true, "credentials": same_credentials(credentials) },
             doc! { "last_login": date(at) },
         );
         active.extend(until);
@@ -225,6 +241,7 @@ struct Stored {
     generation: u64,
     newest: Option<TokenHash>,
     confirmed_at: Option<Timestamp>,
+    attempt: Option<AttemptHash>,
     proved_at: Timestamp,
 }
 
@@ -241,9 +258,14 @@ async fn confirm(db: &Db, session: SessionId, generation: u64, at: Timestamp) ->
     Ok(())
 }
 
-async fn prove(db: &Db, member: MemberId, session: SessionId, at: Timestamp) -> Result<(), Fault> {
+/// Who is at the device of a session has proved who they are: which document changes, and how.
+pub(super) fn proof(member: MemberId, session: SessionId, at: Timestamp) -> (Document, Document) {
     let valid = doc! { "_id": session_oid(session), "member_id": member_oid(member), "revoked_at": null };
-    let proved = doc! { "$max": { "proved_at": date(at) } };
+    (valid, doc! { "$max": { "proved_at": date(at) } })
+}
+
+async fn prove(db: &Db, member: MemberId, session: SessionId, at: Timestamp) -> Result<(), Fault> {
+    let (valid, proved) = proof(member, session, at);
     db.collection::<Document>("sessions").update_one(valid, proved).await?;
     Ok(())
 }
@@ -268,6 +290,7 @@ fn stored(found: &Document) -> Result<Stored, Fault> {
         generation: found.get_i64("generation").map_or(0, unsigned),
         newest: token_hash(found, "newest"),
         confirmed_at: confirmed_at(found, created_at),
+        attempt: token_hash(found, "attempt"),
         proved_at: at("proved_at").unwrap_or(created_at),
     })
 }
@@ -302,6 +325,21 @@ async fn view(db: &Db, session: SessionId) -> Result<Option<SessionView>, Fault>
     let Some(stored) = find_session(db, session_oid(session)).await? else { return Ok(None) };
     let fields = FindOneOptions::builder().projection(member_fields()).build();
     let found: Option<Document> = db.one("members", doc! { "_id": member_oid(stored.member) }, fields).await?;
+    found.map(|found| view_of(&stored, &found)).transpose()
+}
+
+/// The same, as a transaction sees it.
+pub(super) async fn view_in(
+    db: &Db,
+    session: &mut ClientSession,
+    wanted: SessionId,
+) -> Result<Option<SessionView>, Fault> {
+    let sessions = db.collection::<Document>("sessions");
+    let found = sessions.find_one(doc! { "_id": session_oid(wanted) }).session(&mut *session).await?;
+    let Some(stored) = found.as_ref().map(stored).transpose()? else { return Ok(None) };
+    let member = doc! { "_id": member_oid(stored.member) };
+    let members = db.collection::<Document>("members");
+    let found = members.find_one(member).projection(member_fields()).session(session).await?;
     found.map(|found| view_of(&stored, &found)).transpose()
 }
 
@@ -355,7 +393,8 @@ async fn of_member(db: &Db, member: MemberId) -> Result<Vec<SessionRecord>, Faul
             created_at,
             revoked_at: at("revoked_at"),
             device: device(session),
-            address: address(session),
+            address: address(session, "address"),
+            last_address: address(session, "last_address"),
             last_used_at: at("last_used_at").unwrap_or(created_at),
             ends_at: at("ends_at"),
             renewable_until: renewable.get(&id_of(session)).copied(),
@@ -407,7 +446,7 @@ pub(super) async fn revoke_by_change(
 
 /// What forgets what sessions of a member say about devices and places: which, and how.
 pub(super) fn forgetting(member: MemberId) -> (Document, Document) {
-    (doc! { "member_id": member_oid(member) }, doc! { "$unset": { "device": "", "address": "" } })
+    (doc! { "member_id": member_oid(member) }, doc! { "$unset": { "device": "", "address": "", "last_address": "" } })
 }
 
 /// What revokes every session of a member: which, and how.
@@ -447,8 +486,8 @@ impl SessionStore for Mongo {
         self.write(Caller::Member(session.member), async move |_, db| start(&db, session).await).await
     }
 
-    async fn owner(&self, by: Caller, token: TokenHash, at: Timestamp) -> Result<Option<TokenOwner>, StoreError> {
-        self.read(Turn::of(by), async move |_, db| exchange::owner(&db, token, at).await).await
+    async fn owner(&self, by: Caller, exchange: Exchange) -> Result<Option<TokenOwner>, StoreError> {
+        self.read(Turn::of(by), async move |_, db| exchange::owner(&db, &exchange).await).await
     }
 
     async fn rotate(&self, member: MemberId, exchange: Exchange) -> Result<Rotation, StoreError> {

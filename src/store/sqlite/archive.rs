@@ -71,12 +71,14 @@ fn session(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
         created_at: time(row, "created_at")?,
         revoked_at: optional_time(row, "revoked_at")?,
         device: sessions::device(row)?,
-        address: sessions::address(row)?,
+        address: sessions::address(row, "address")?,
+        last_address: sessions::address(row, "last_address")?,
         last_used_at: optional_time(row, "last_used_at")?,
         ends_at: optional_time(row, "ends_at")?,
         generation: row.get("generation")?,
         newest: row.get("newest")?,
         confirmed_at: optional_time(row, "confirmed_at")?,
+        attempt: row.get("attempt")?,
         proved_at: optional_time(row, "proved_at")?,
     }))
 }
@@ -266,9 +268,9 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
         Row::Member(row) => return members::restore(tx, &row.record, row.last_seen),
         Row::Invitation(record) => return invitations::insert(tx.connection, &record),
         Row::Session(row) => execute(
-            "INSERT INTO sessions (id, member, created_at, revoked_at, device_name, device_platform, address, last_used_at,
-                 ends_at, generation, newest, confirmed_at, proved_at)
-             SELECT ?, key, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM members WHERE id = ? ON CONFLICT DO NOTHING",
+            "INSERT INTO sessions (id, member, created_at, revoked_at, device_name, device_platform, address, last_address,
+                 last_used_at, ends_at, generation, newest, confirmed_at, attempt, proved_at)
+             SELECT ?, key, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM members WHERE id = ? ON CONFLICT DO NOTHING",
             params![
                 row.id.as_bytes(),
                 row.created_at.as_millis(),
@@ -276,11 +278,13 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
                 row.device.name,
                 row.device.platform.map(platform_word),
                 row.address.map(|address| address.to_string()),
+                row.last_address.map(|address| address.to_string()),
                 row.last_used_at.map(Timestamp::as_millis),
                 row.ends_at.map(Timestamp::as_millis),
                 row.generation,
                 row.newest,
                 row.confirmed_at.map(Timestamp::as_millis),
+                row.attempt,
                 row.proved_at.map(Timestamp::as_millis),
                 row.member.as_bytes(),
             ],

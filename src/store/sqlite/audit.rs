@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use async_trait::async_trait;
-use protocol::{MemberId, rest::AuditAction};
-use rusqlite::{Connection, Row, params};
+use protocol::{MemberId, Timestamp, rest::AuditAction};
+use rusqlite::{Connection, Row, params, types::Value};
 
 use super::{
     Sqlite,
@@ -12,7 +12,9 @@ use super::{
 };
 use crate::store::{
     AuditStore, StoreError,
-    audit::{AuditPlace, AuditRecord},
+    audit::{
+        AuditFilter, AuditFound, AuditIndex, AuditMoment, AuditPlace, AuditRecord, FORGOTTEN_AT_ONCE, forgotten_up_to,
+    },
     turns::Turn,
 };
 
@@ -90,13 +92,52 @@ fn entries(
     query.query_map(params![before, limit], record)?.collect()
 }
 
-/// Removes the addresses that a member has acted from, and those of failed logins at their account, which may be theirs.
-pub(super) fn forget_addresses(connection: &Connection, member: MemberId) -> rusqlite::Result<()> {
-    for theirs in ["actor = ?", "target = ? AND action = 'login_failed'"] {
-        let sql = format!("UPDATE audit SET address = NULL WHERE {theirs} AND address IS NOT NULL");
-        connection.prepare_cached(&sql)?.execute([member.as_bytes()])?;
+/// Entries of a filter before a moment, the newest first, along an index in that order.
+fn page(
+    connection: &Connection,
+    filter: &AuditFilter,
+    before: Option<AuditMoment>,
+    limit: usize,
+) -> rusqlite::Result<AuditFound> {
+    let (index, is_in, value): (_, _, Value) = match filter.index() {
+        AuditIndex::Actor(actor) => ("audit_by_actor_at", "actor = ?1", actor.as_bytes().to_vec().into()),
+        AuditIndex::Target(target) => ("audit_by_target_at", "target = ?1", target.as_bytes().to_vec().into()),
+        AuditIndex::Action(action) => ("audit_by_action_at", "action = ?1", action.as_str().to_owned().into()),
+        AuditIndex::All => ("audit_by_at", "?1 IS NULL", Value::Null),
+    };
+    let mut query = connection.prepare_cached(&format!(
+        "SELECT * FROM audit INDEXED BY {index}
+         WHERE {is_in} AND at >= ?2 AND at <= ?3 AND (at < ?3 OR place < ?4) ORDER BY at DESC, place DESC LIMIT ?5",
+    ))?;
+    let since = filter.since.map_or(i64::MIN, Timestamp::as_millis);
+    let (at, place) = filter.bound(before).map_or((i64::MAX, None), |(at, place)| (at.as_millis(), Some(place)));
+    let values = params![value, since, at, AuditPlace::bound(place), filter.examined(limit)];
+    let read = query.query_map(values, record)?.collect::<rusqlite::Result<_>>()?;
+    Ok(filter.page(read, limit))
+}
+
+fn forget_addresses(
+    connection: &Connection,
+    member: MemberId,
+    after: AuditPlace,
+) -> rusqlite::Result<Option<AuditPlace>> {
+    let after = AuditPlace::bound(Some(after));
+    let places = |field: &str| -> rusqlite::Result<Vec<u64>> {
+        let sql = format!(
+            "SELECT place FROM audit INDEXED BY audit_by_{field} WHERE {field} = ? AND place > ? ORDER BY place LIMIT ?"
+        );
+        let mut query = connection.prepare_cached(&sql)?;
+        query.query_map(params![member.as_bytes(), after, FORGOTTEN_AT_ONCE], |row| row.get(0))?.collect()
+    };
+    let next = forgotten_up_to(&places("actor")?, &places("target")?);
+    for (field, which) in [("actor", ""), ("target", "AND action = 'login_failed'")] {
+        let sql = format!(
+            "UPDATE audit INDEXED BY audit_by_{field} SET address = NULL
+             WHERE {field} = ? AND place > ? AND place <= ? AND address IS NOT NULL {which}"
+        );
+        connection.prepare_cached(&sql)?.execute(params![member.as_bytes(), after, AuditPlace::bound(next)])?;
     }
-    Ok(())
+    Ok(next)
 }
 
 #[async_trait]
@@ -111,6 +152,15 @@ impl AuditStore for Sqlite {
         limit: usize,
     ) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError> {
         self.read(Turn::SYSTEM, move |connection| entries(connection, None, before, limit)).await
+    }
+
+    async fn page(
+        &self,
+        filter: AuditFilter,
+        before: Option<AuditMoment>,
+        limit: usize,
+    ) -> Result<AuditFound, StoreError> {
+        self.read(Turn::SYSTEM, move |connection| page(connection, &filter, before, limit)).await
     }
 
     async fn after(&self, after: AuditPlace, limit: usize) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError> {
@@ -128,5 +178,9 @@ impl AuditStore for Sqlite {
         limit: usize,
     ) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError> {
         self.read(Turn::heavy(member), move |connection| entries(connection, Some(member), before, limit)).await
+    }
+
+    async fn forget_addresses(&self, member: MemberId, after: AuditPlace) -> Result<Option<AuditPlace>, StoreError> {
+        self.write(move |tx| forget_addresses(tx.connection, member, after)).await
     }
 }

@@ -16,7 +16,7 @@ use crate::store::{
 };
 
 /// Of a kind that this server knows.
-const KNOWN: &str = "substr(key, 1, instr(key, '/') - 1) IN ('delete_photo', 'check_upload')";
+const KNOWN: &str = "substr(key, 1, instr(key, '/') - 1) IN ('delete_photo', 'check_upload', 'forget_addresses')";
 
 fn job(row: &Row<'_>) -> rusqlite::Result<Job> {
     let body: String = row.get("body")?;

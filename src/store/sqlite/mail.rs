@@ -16,8 +16,9 @@ use crate::store::{
     audit::AuditRecord,
     changes::Change,
     mail::{
-        Expired, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME, NewLink,
-        Purpose, TakenMail, TokenId, WAITING_MAX, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of,
+        AskedFrom, Expired, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME,
+        NewLink, Purpose, TakenMail, TokenId, WAITING_MAX, WaitingMail, ends_links, forgotten_at, keys_of_address,
+        notice_of,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
@@ -127,7 +128,8 @@ fn issue(connection: &Connection, link: &NewLink) -> rusqlite::Result<Option<boo
         return Ok(None);
     }
     let Some(hash) = again else { return write_link(connection, link, false).map(|()| Some(true)) };
-    connection.prepare_cached("UPDATE links SET sent = sent + 1 WHERE hash = ?")?.execute([hash])?;
+    let mut again = connection.prepare_cached("UPDATE links SET sent = sent + 1, asked = asked || ? WHERE hash = ?")?;
+    again.execute(params![link.asked.to_string(), hash])?;
     Ok(Some(true))
 }
 
@@ -194,7 +196,8 @@ pub(super) fn follow(
 pub(super) fn forget(connection: &Connection, member: MemberId, email: &str) -> rusqlite::Result<()> {
     connection.prepare_cached("DELETE FROM links WHERE member = ?")?.execute([member.as_bytes()])?;
     connection.prepare_cached("DELETE FROM mail WHERE member = ?")?.execute([member.as_bytes()])?;
-    let mut delete = connection.prepare_cached("DELETE FROM mail WHERE key = ?")?;
+    // The zero is what comes after a slash.
+    let mut delete = connection.prepare_cached("DELETE FROM mail WHERE key >= ?1 AND key < ?1 || '0'")?;
     for key in keys_of_address(email) {
         delete.execute([key])?;
     }
@@ -228,19 +231,21 @@ pub(super) fn link_record(row: &Row<'_>) -> rusqlite::Result<LinkRow> {
         is_over: row.get("is_over")?,
         token: row.get::<_, Option<[u8; 16]>>("token")?.map(TokenId),
         sent: row.get("sent")?,
+        asked: AskedFrom::all_of(row.get_ref("asked")?.as_str()?),
     })
 }
 
 /// Stores a link of another store, unless it is there.
 pub(super) fn restore_link(connection: &Connection, row: &LinkRow) -> rusqlite::Result<()> {
-    let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent } = row;
+    let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked } = row;
+    let asked: String = asked.iter().map(ToString::to_string).collect();
     let mut insert = connection.prepare_cached(
-        "INSERT INTO links (hash, member, purpose, made_at, expires_at, is_over, token, sent)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO links (hash, member, purpose, made_at, expires_at, is_over, token, sent, asked)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
     )?;
     let (made_at, expires_at, token) = (made_at.as_millis(), expires_at.as_millis(), token.map(|token| token.0));
     let (member, purpose) = (member.as_bytes(), purpose.as_str());
-    insert.execute(params![hash, member, purpose, made_at, expires_at, is_over, token, sent]).map(drop)
+    insert.execute(params![hash, member, purpose, made_at, expires_at, is_over, token, sent, asked]).map(drop)
 }
 
 fn take(connection: &Connection, now: Timestamp, until: Timestamp) -> rusqlite::Result<Option<TakenMail>> {

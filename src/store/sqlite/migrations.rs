@@ -31,7 +31,9 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0019_unverified.sql")),
         M::up(include_str!("migrations/0020_links.sql")),
         M::up(include_str!("migrations/0021_credentials.sql")),
-        M::up(include_str!("migrations/0022_mail_order.sql")),
+        M::up(include_str!("migrations/0022_accounts.sql")),
+        M::up(include_str!("migrations/0023_exchanges.sql")),
+        M::up(include_str!("migrations/0024_mail_order.sql")),
     ]
 }
 

@@ -51,14 +51,14 @@ pub(super) fn register(
             let Some(invitation) = invitations::take(tx.connection, invitation, at)? else {
                 return Ok(Some(Err(NotRegistered::InvitationInvalid)));
             };
-            let by = Actor { member: (!is_taken).then_some(id), address: Some(from) };
+            let by = Actor { member: (!is_taken).then_some(id), session: None, address: Some(from) };
             audit::append(tx.connection, &use_of(&invitation, id, by, at))?;
             record.invited(&invitation)
         }
     };
     if is_taken {
         if let Some(link) = &link {
-            mail::add(tx.connection, &Mail::AddressTaken { email }, at)?;
+            mail::add(tx.connection, &Mail::AddressTaken { email, asked: link.asked }, at)?;
             // Nobody's: what is known of this attempt.
             mail::write_link(tx.connection, link, true)?;
         }

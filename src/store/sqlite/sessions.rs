@@ -30,7 +30,7 @@ fn store_token(connection: &Connection, session: i64, token: NewToken) -> rusqli
 }
 
 fn start(tx: &Tx<'_>, session: &NewSession) -> rusqlite::Result<Option<Vec<SessionId>>> {
-    let NewSession { id, member, token, device, address, at, ends_at, password_hash, .. } = session;
+    let NewSession { id, member, token, device, address, at, ends_at, credentials, .. } = session;
     let notice = match session.notice() {
         Some(notice) if has_logged_in(tx.connection, *member)? => Some(notice),
         _ => None,
@@ -40,11 +40,11 @@ fn start(tx: &Tx<'_>, session: &NewSession) -> rusqlite::Result<Option<Vec<Sessi
         // A suspension that is over leaves nothing.
         .prepare_cached(
             "UPDATE members SET last_login = ?1, suspended_until = NULL, suspension_reason = NULL
-             WHERE id = ?2 AND is_active = 1 AND ifnull(suspended_until, 0) <= ?1 AND password_hash = ?3 RETURNING key",
+             WHERE id = ?2 AND is_active = 1 AND ifnull(suspended_until, 0) <= ?1 AND credentials = ?3 RETURNING key",
         )?
-        .query_row(params![at.as_millis(), member.as_bytes(), password_hash], |row| row.get(0))
+        .query_row(params![at.as_millis(), member.as_bytes(), credentials], |row| row.get(0))
         .optional()?;
-    // Deactivated, or gone, or with another password, since the password was looked at.
+    // Deactivated, or gone, or with other credentials, since these were looked at.
     let Some(member) = active else { return Ok(None) };
     // Its first token has arrived, as far as that matters: there is none before it.
     let mut insert = tx.connection.prepare_cached(
@@ -111,14 +111,19 @@ struct StoredToken {
 fn find_token(connection: &Connection, hash: TokenHash) -> rusqlite::Result<Option<StoredToken>> {
     let mut query = connection.prepare_cached(
         "SELECT t.expires_at, t.used_at, s.key, s.id, s.revoked_at, s.member, s.created_at, s.ends_at, s.generation,
-             s.newest, s.confirmed_at
+             s.newest, s.confirmed_at, s.attempt
          FROM refresh_tokens t JOIN sessions s ON s.key = t.session WHERE t.hash = ?",
     )?;
     let token = query.query_row([hash], |row| {
         let used = optional_time(row, "used_at")?.is_some();
         Ok(StoredToken {
             expires_at: time(row, "expires_at")?,
-            facts: TokenFacts { used, newest: row.get("newest")?, confirmed_at: optional_time(row, "confirmed_at")? },
+            facts: TokenFacts {
+                used,
+                newest: row.get("newest")?,
+                confirmed_at: optional_time(row, "confirmed_at")?,
+                attempt: row.get("attempt")?,
+            },
             session_key: row.get("key")?,
             session: SessionId::from_bytes(row.get("id")?),
             revoked_at: optional_time(row, "revoked_at")?,
@@ -172,10 +177,17 @@ fn rotate(tx: &Tx<'_>, exchange: &Exchange) -> rusqlite::Result<Rotation> {
         .execute(params![at.as_millis(), used])?;
     store_token(tx.connection, token.session_key, next)?;
     let mut replace = tx.connection.prepare_cached(
-        "UPDATE sessions SET newest = ?, generation = generation + 1, confirmed_at = NULL, ends_at = ?,
-             last_used_at = max(coalesce(last_used_at, 0), ?) WHERE key = ?",
+        "UPDATE sessions SET newest = ?, attempt = ?, generation = generation + 1, confirmed_at = NULL, ends_at = ?,
+             last_used_at = max(coalesce(last_used_at, 0), ?), last_address = ? WHERE key = ?",
     )?;
-    replace.execute(params![next.hash, ends_at.as_millis(), at.as_millis(), token.session_key])?;
+    replace.execute(params![
+        next.hash,
+        exchange.attempt,
+        ends_at.as_millis(),
+        at.as_millis(),
+        exchange.address.map(|address| address.to_string()),
+        token.session_key
+    ])?;
     forget_used(tx.connection, &token)?;
     Ok(renewal(next, token.generation + 1, false))
 }
@@ -188,7 +200,13 @@ fn confirm(connection: &Connection, session: SessionId, generation: u64, at: Tim
     update.execute(params![at.as_millis(), session.as_bytes(), generation]).map(drop)
 }
 
-fn prove(connection: &Connection, member: MemberId, session: SessionId, at: Timestamp) -> rusqlite::Result<()> {
+/// Who is at the device of a session has proved who they are.
+pub(super) fn prove(
+    connection: &Connection,
+    member: MemberId,
+    session: SessionId,
+    at: Timestamp,
+) -> rusqlite::Result<()> {
     let mut update = connection.prepare_cached(
         "UPDATE sessions SET proved_at = max(ifnull(proved_at, created_at), ?)
          WHERE id = ? AND member = (SELECT key FROM members WHERE id = ?) AND revoked_at IS NULL",
@@ -221,7 +239,8 @@ fn forget_used(connection: &Connection, token: &StoredToken) -> rusqlite::Result
     of_member.execute(params![token.member_key, USED_TOKENS_OF_MEMBER]).map(drop)
 }
 
-fn view(connection: &Connection, session: SessionId) -> rusqlite::Result<Option<SessionView>> {
+/// A session and the state of its member.
+pub(super) fn view(connection: &Connection, session: SessionId) -> rusqlite::Result<Option<SessionView>> {
     let mut query = connection.prepare_cached(
         "SELECT m.id, m.user_type, m.is_active, m.suspended_until, s.revoked_at, s.generation, s.confirmed_at,
              ifnull(s.proved_at, s.created_at) AS proved_at, m.second_factor_at IS NOT NULL AS has_second_factor
@@ -252,7 +271,7 @@ fn revoke(connection: &Connection, session: SessionId, at: Timestamp) -> rusqlit
 /// Forgets what sessions of a member say about devices and places: the member is gone.
 pub(super) fn forget_devices(connection: &Connection, member: i64) -> rusqlite::Result<()> {
     let mut update = connection.prepare_cached(
-        "UPDATE sessions SET device_name = NULL, device_platform = NULL, address = NULL WHERE member = ?",
+        "UPDATE sessions SET device_name = NULL, device_platform = NULL, address = NULL, last_address = NULL WHERE member = ?",
     )?;
     update.execute([member]).map(drop)
 }
@@ -278,15 +297,14 @@ pub(super) fn revoke_by_change(
     update.query_map(values, |row| row.get(0).map(SessionId::from_bytes))?.collect()
 }
 
-fn owner(connection: &Connection, token: TokenHash, at: Timestamp) -> rusqlite::Result<Option<TokenOwner>> {
-    let mut query = connection.prepare_cached(
-        "SELECT m.id, t.used_at IS NOT NULL AND s.confirmed_at IS NOT NULL FROM refresh_tokens t CROSS JOIN sessions s ON s.key = t.session
-         CROSS JOIN members m ON m.key = s.member WHERE t.hash = ? AND t.expires_at > ? AND s.revoked_at IS NULL",
-    )?;
-    let owner = query.query_row(params![token, at.as_millis()], |row| {
-        Ok(TokenOwner { member: MemberId::from_bytes(row.get(0)?), spent: row.get(1)? })
-    });
-    owner.optional()
+fn owner(connection: &Connection, exchange: &Exchange) -> rusqlite::Result<Option<TokenOwner>> {
+    let found = find_token(connection, exchange.used)?;
+    let Some(token) = found.filter(|found| found.revoked_at.is_none() && found.expires_at > exchange.at) else {
+        return Ok(None);
+    };
+    let mut query = connection.prepare_cached("SELECT id FROM members WHERE key = ?")?;
+    let member = query.query_row([token.member_key], |row| row.get(0).map(MemberId::from_bytes))?;
+    Ok(Some(TokenOwner { member, spent: presented(exchange, token.facts) == Presented::Spent }))
 }
 
 fn purge(connection: &Connection, at: Timestamp) -> rusqlite::Result<usize> {
@@ -310,17 +328,17 @@ pub(super) fn device(row: &Row<'_>) -> rusqlite::Result<SessionDevice> {
     Ok(SessionDevice { name: row.get("device_name")?, platform })
 }
 
-/// Where a session was started from.
-pub(super) fn address(row: &Row<'_>) -> rusqlite::Result<Option<IpAddr>> {
-    let address: Option<String> = row.get("address")?;
+/// Where a session was started from, or its token replaced from last.
+pub(super) fn address(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<IpAddr>> {
+    let address: Option<String> = row.get(column)?;
     let address = address.map(|address| address.parse()).transpose();
     address.map_err(|_| inconsistent("an address of a session"))
 }
 
 fn of_member(connection: &Connection, member: MemberId) -> rusqlite::Result<Vec<SessionRecord>> {
     let mut query = connection.prepare_cached(
-        "SELECT id, created_at, revoked_at, device_name, device_platform, address, last_used_at, ends_at,
-             (SELECT max(t.expires_at) FROM refresh_tokens t WHERE t.session = s.key AND t.used_at IS NULL) AS renewable
+        "SELECT id, created_at, revoked_at, device_name, device_platform, address, last_address, last_used_at,
+             ends_at, (SELECT max(t.expires_at) FROM refresh_tokens t WHERE t.session = s.key AND t.used_at IS NULL) AS renewable
          FROM sessions s WHERE member = (SELECT key FROM members WHERE id = ?) ORDER BY key",
     )?;
     let rows = query.query_map([member.as_bytes()], |row| {
@@ -330,7 +348,8 @@ fn of_member(connection: &Connection, member: MemberId) -> rusqlite::Result<Vec<
             created_at,
             revoked_at: optional_time(row, "revoked_at")?,
             device: device(row)?,
-            address: address(row)?,
+            address: address(row, "address")?,
+            last_address: address(row, "last_address")?,
             last_used_at: optional_time(row, "last_used_at")?.unwrap_or(created_at),
             ends_at: optional_time(row, "ends_at")?,
             renewable_until: optional_time(row, "renewable")?,
@@ -345,8 +364,8 @@ impl SessionStore for Sqlite {
         self.write(move |tx| start(tx, &session)).await
     }
 
-    async fn owner(&self, by: Caller, token: TokenHash, at: Timestamp) -> Result<Option<TokenOwner>, StoreError> {
-        self.read(Turn::of(by), move |connection| owner(connection, token, at)).await
+    async fn owner(&self, by: Caller, exchange: Exchange) -> Result<Option<TokenOwner>, StoreError> {
+        self.read(Turn::of(by), move |connection| owner(connection, &exchange)).await
     }
 
     async fn rotate(&self, _: MemberId, exchange: Exchange) -> Result<Rotation, StoreError> {

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::store::sessions::{Exchange, Rotation};
 
 /// A kill of the process does not show a missing fsync, a loss of power does.
 #[test]
@@ -77,6 +78,47 @@ async fn a_command_beside_a_server_does_not_change_the_schema_under_it() {
     open(&path, false).unwrap().backend.close().await;
     let _server = lock(&path).unwrap();
     open(&path, false).unwrap().backend.close().await;
+}
+
+/// What was exchanged before exchanges had names is given again to who has none, and its successor is exchanged by one.
+#[tokio::test]
+async fn a_session_of_an_older_file_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test.db");
+    let mut connection = Connection::open(&path).unwrap();
+    migrations::run_to(&mut connection, 21).unwrap();
+    connection
+        .execute_batch(
+            "INSERT INTO members (id, name, email, email_key, password_hash, tier, user_type, created_at, updated_at, is_active)
+             VALUES (zeroblob(12), 'Ana', 'a', 'a', '', 'Infinity', 'member', 1, 1, 1);
+             INSERT INTO sessions (id, member, created_at, generation, newest) VALUES (zeroblob(12), 1, 1, 1, unhex(replace(hex(zeroblob(32)), '00', '02')));
+             INSERT INTO refresh_tokens (hash, session, expires_at, used_at)
+             VALUES (unhex(replace(hex(zeroblob(32)), '00', '01')), 1, 1000, 1), (unhex(replace(hex(zeroblob(32)), '00', '02')), 1, 1000, NULL);",
+        )
+        .unwrap();
+    drop(connection);
+    let store = open(&path, true).unwrap();
+    let member = protocol::MemberId::from_bytes([0; 12]);
+    let rotate = async |used: u8, attempt: Option<u8>| {
+        let exchange = Exchange {
+            used: [used; 32],
+            successor: [used + 1; 32],
+            former: Vec::new(),
+            attempt: attempt.map(|name| [name; 32]),
+            address: None,
+            at: protocol::Timestamp::from_millis(10),
+            token_lifetime: Duration::from_secs(1),
+            session_lifetime: Duration::from_secs(1),
+        };
+        match store.sessions.rotate(member, exchange).await.unwrap() {
+            Rotation::Rotated(renewal) => Some(renewal.again),
+            _ => None,
+        }
+    };
+    assert_eq!(rotate(1, None).await, Some(true));
+    assert_eq!((rotate(2, Some(7)).await, rotate(2, Some(7)).await), (Some(false), Some(true)));
+    assert_eq!(rotate(2, None).await, None);
+    store.backend.close().await;
 }
 
 /// Found by a kill between an erasure and the scrub that follows it: the log had the profile until an orderly stop.

@@ -1,17 +1,18 @@
 import { useState } from "react";
 import { View } from "react-native";
 import { useRouter } from "expo-router";
-import { useClient, useSession } from "@members-book/client/react";
+import { useSession } from "@members-book/client/react";
 
 import { useLinkToken } from "@/lib/link";
 import { fieldError, useAction } from "@/lib/query";
+import { useAccount } from "@/lib/rest";
 import { AuthFrame } from "@/shell/AuthFrame";
 import { space } from "@/theme";
 import { Button, Field, Notice } from "@/ui";
 
 /** Where the link of a mail leads that sets a new password. */
 export default function Reset() {
-  const client = useClient();
+  const account = useAccount();
   const router = useRouter();
   const { status } = useSession();
   const token = useLinkToken();
@@ -22,7 +23,7 @@ export default function Reset() {
   const submit = () => {
     if (token === undefined || password === "") return;
     void run(async () => {
-      await client.api.resetPassword(token, password);
+      await account.resetPassword(token, password);
       setDone(true);
     });
   };

@@ -5,6 +5,7 @@ import { useClient, useSession } from "@members-book/client/react";
 
 import { useLinkToken } from "@/lib/link";
 import { fieldError, useAction } from "@/lib/query";
+import { useAccount } from "@/lib/rest";
 import { AuthFrame } from "@/shell/AuthFrame";
 import { space } from "@/theme";
 import { Button, Field, Notice } from "@/ui";
@@ -12,6 +13,7 @@ import { Button, Field, Notice } from "@/ui";
 /** Where the link of a mail leads that confirms the address. Confirmed by a button, because programs that look through mail open links too. */
 export default function Verify() {
   const client = useClient();
+  const account = useAccount();
   const router = useRouter();
   const { status } = useSession();
   const token = useLinkToken();
@@ -40,7 +42,7 @@ export default function Verify() {
   const confirm = () => {
     if (asked && password === "") return;
     void run(async () => {
-      await client.api.verifyEmail(token, asked ? password : undefined);
+      await account.verifyEmail(token, asked ? password : undefined);
       if (status === "signed_in") await client.refreshMember().catch(() => undefined);
       setDone(true);
     });

@@ -43,7 +43,13 @@ export class ExpoSqliteStorage implements Storage {
       if (this.db) return;
       try {
         const db = typeof this.source === "function" ? await this.source() : this.source;
-        await db.execAsync(OPEN);
+        try {
+          await db.execAsync(OPEN);
+        } catch (error) {
+          // It is opened anew, perhaps.
+          if (typeof this.source === "function") await db.closeAsync().catch(() => undefined);
+          throw error;
+        }
         this.db = db;
       } catch (error) {
         throw failed("The database could not be opened.", error);

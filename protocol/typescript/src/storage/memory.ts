@@ -7,8 +7,8 @@ import type { Changes, Erasure, RangeOptions, Storage, Vault } from "../storage.
  */
 export class MemoryStorage implements Storage {
   private readonly values = new Map<string, string>();
-  /** The keys, ascending. */
-  private keys: string[] = [];
+  /** The keys, ascending, as they were asked for; until the next write. */
+  private sorted: string[] | undefined;
 
   async open(): Promise<void> {}
 
@@ -17,54 +17,23 @@ export class MemoryStorage implements Storage {
   }
 
   async range(from: string, to: string, options: RangeOptions = {}): Promise<[string, string][]> {
-    const [first, end] = this.between(from, to);
-    const limit = Math.max(0, Math.min(options.limit ?? Infinity, end - first));
-    const keys = options.reverse ? this.keys.slice(end - limit, end).reverse() : this.keys.slice(first, first + limit);
-    return keys.map((key) => [key, this.values.get(key) ?? ""]);
+    this.sorted ??= [...this.values.keys()].sort();
+    const keys = this.sorted.filter((key) => key >= from && key < to);
+    if (options.reverse) keys.reverse();
+    return keys.slice(0, Math.max(0, options.limit ?? keys.length)).map((key) => [key, this.values.get(key) ?? ""]);
   }
 
   async write(changes: Changes): Promise<void> {
     const { clear, put } = copied(changes);
-    for (const [from, to] of clear) {
-      const [first, end] = this.between(from, to);
-      for (const key of this.keys.splice(first, end - first)) this.values.delete(key);
-    }
-    const added: string[] = [];
+    for (const [from, to] of clear) for (const key of this.values.keys()) if (key >= from && key < to) this.values.delete(key);
     for (const [key, value] of put) {
-      if (value === null) {
-        if (this.values.delete(key)) this.keys.splice(this.place(key), 1);
-      } else {
-        if (!this.values.has(key)) added.push(key);
-        this.values.set(key, value);
-      }
+      if (value === null) this.values.delete(key);
+      else this.values.set(key, value);
     }
-    if (added.length > 100) this.keys = [...this.keys, ...added].sort(ascending);
-    else for (const key of added) this.keys.splice(this.place(key), 0, key);
+    this.sorted = undefined;
   }
 
   async close(): Promise<void> {}
-
-  /** The places of the first key that is not below `from`, and of the first that is not below `to`. */
-  private between(from: string, to: string): [number, number] {
-    const first = this.place(from);
-    return [first, Math.max(first, this.place(to))];
-  }
-
-  /** The place of the first key that is not below this one. */
-  private place(key: string): number {
-    let low = 0;
-    let high = this.keys.length;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if ((this.keys[middle] ?? "") < key) low = middle + 1;
-      else high = middle;
-    }
-    return low;
-  }
-}
-
-function ascending(a: string, b: string): number {
-  return a < b ? -1 : a > b ? 1 : 0;
 }
 
 /** A vault that ends with the process. Several clients may share one object. */

@@ -1,7 +1,7 @@
 import type { Clock } from "../environment.js";
+import { eraseIn } from "../erasures.js";
 import { migrate } from "../migrate.js";
 import type { MemberId } from "../protocol.js";
-import { rangesOf } from "../records.js";
 import { Queue } from "../storage/queue.js";
 import type { Erasure, Storage } from "../storage.js";
 import type { Debug, TabClient } from "./host.js";
@@ -132,8 +132,7 @@ export class Rescue {
     const { noted } = this.tab;
     const gone = await noted.erasing(slot);
     if (gone.length > 0) {
-      await storage.write({ clear: gone.flatMap(rangesOf) });
-      await noted.erased(gone, slot);
+      await eraseIn(storage, gone, () => noted.erased(gone, slot));
       this.debug("tab: erased what had to go", { slot });
     }
     if (member === undefined) return;

@@ -10,6 +10,8 @@ import { attempt, pause } from "./host.js";
 export interface Slots {
   /** The slot of this tab. */
   readonly own: string;
+  /** Whether a tab has the slot, as far as is known. */
+  held(slot: string): Promise<boolean>;
   /** Waits until no tab has the slot. False if it is told to stop before. */
   free(slot: string, signal: AbortSignal): Promise<boolean>;
   /** Does something with a slot that no tab has, and that no tab gets meanwhile. False if a tab has it. */
@@ -62,6 +64,12 @@ export class LockSlots implements Slots {
       if (slots) return slots;
     }
     return undefined;
+  }
+
+  async held(slot: string): Promise<boolean> {
+    const release = await hold(this.locks, this.lock(slot), { ifAvailable: true });
+    release?.();
+    return release === undefined;
   }
 
   async free(slot: string, signal: AbortSignal): Promise<boolean> {
@@ -125,6 +133,11 @@ export class StampSlots implements Slots {
     on("window", "pageshow", seen);
     slots.end.signal.addEventListener("abort", remember, { once: true });
     return slots;
+  }
+
+  async held(slot: string): Promise<boolean> {
+    const stamp = await this.shared.get(`slot:${slot}`);
+    return stamp !== undefined && !this.isStale(stamp);
   }
 
   async free(slot: string, signal: AbortSignal): Promise<boolean> {

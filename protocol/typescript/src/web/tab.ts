@@ -64,7 +64,7 @@ export async function openTab(name: string, host: WebHost, clock: Clock, random:
     await shared.open();
     const byLock = await lockSlots(host, prefix, clock, debug);
     const mutex: Mutex = byLock ? lockMutex(byLock.locks, `${prefix}:vault`) : leaseMutex(shared, clock, `${random()}`, random);
-    const kept = new WebVault(shared, mutex, () => tell(channel, { vault: true }), () => slots?.own);
+    const kept = new WebVault(shared, mutex, () => tell(channel, { vault: true }), () => slots?.own, async (slot) => slots?.held(slot) ?? false);
     vault = kept;
     noted = kept;
     slots = byLock ? byLock.slots : StampSlots.take(shared, prefix, host, clock, random);

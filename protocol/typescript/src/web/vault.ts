@@ -17,34 +17,41 @@ export type Mutex = <T>(work: () => Promise<T>) => Promise<T>;
 /** The tokens of all tabs, in the database that they share. */
 export class WebVault implements Vault {
   constructor(
-    private readonly shared: IndexedDbStorage,
+    private readonly database: IndexedDbStorage,
     readonly exclusive: Mutex,
     /** The tokens were changed by this tab: the others have to look. */
     private readonly changed: () => void,
     /** The slot of this tab. */
     private readonly own: () => string | undefined = () => undefined,
+    /** Whether a tab has a slot. */
+    private readonly held: (slot: string) => Promise<boolean> = () => Promise.resolve(false),
   ) {}
 
+  async shared(): Promise<boolean> {
+    for (const slot of await knownSlots(this.database)) if (slot !== this.own() && (await this.held(slot))) return true;
+    return false;
+  }
+
   get(): Promise<string | undefined> {
-    return this.shared.get(TOKENS);
+    return this.database.get(TOKENS);
   }
 
   /** What has to go is noted for every slot that has a store: a tab that takes one later begins with nothing, or with what is noted. */
   async set(value: string | null, erase?: Erasure): Promise<void> {
     const put = new Map([[TOKENS, value]]);
-    if (erase !== undefined) for (const slot of await knownSlots(this.shared)) put.set(`${ERASE}${slot}:${erase}`, "");
-    await this.shared.write({ put });
+    if (erase !== undefined) for (const slot of await knownSlots(this.database)) put.set(`${ERASE}${slot}:${erase}`, "");
+    await this.database.write({ put });
     this.changed();
   }
 
   async erasing(slot = this.own()): Promise<Erasure[]> {
     if (slot === undefined) return [];
     const prefix = `${ERASE}${slot}:`;
-    return (await this.shared.range(prefix, `${prefix}~`)).map(([key]) => key.slice(prefix.length));
+    return (await this.database.range(prefix, `${prefix}~`)).map(([key]) => key.slice(prefix.length));
   }
 
   async erased(gone: readonly Erasure[], slot = this.own()): Promise<void> {
-    await this.shared.write({ put: new Map(gone.map((each) => [`${ERASE}${slot}:${each}`, null])) });
+    await this.database.write({ put: new Map(gone.map((each) => [`${ERASE}${slot}:${each}`, null])) });
   }
 }
 

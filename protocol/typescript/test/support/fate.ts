@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 
+import { People } from "../../src/people.js";
 import { SCHEMA_KEY } from "../../src/records.js";
 import type { Observer } from "./checker.js";
 import type { Pending } from "./disk.js";
@@ -68,7 +69,7 @@ async function run(crowd: Crowd, talker: Talker): Promise<void> {
     if (act < 0.6) {
       for (let burst = chance.likely(0.1) ? 8 : 1; burst > 0; burst -= 1) void observer.send(handle, other, `w-${device.name}-${(talker.count += 1)}`);
     } else if (act < 0.8) handle.markRead();
-    else if (act < 0.9) handle.typing(chance.likely(0.7));
+    else if (act < 0.9) new People(client).typing(handle, chance.likely(0.7));
     else if (act < 0.95) void handle.loadOlder().catch(() => undefined);
     else client.wake();
   }

@@ -24,14 +24,20 @@ use crate::store::{
 /// How often it is looked again at a session in which another exchange of the same token was faster. The second look finds what it did.
 const LOOKS: usize = 4;
 
-pub(super) async fn owner(db: &Db, token: TokenHash, at: Timestamp) -> Result<Option<TokenOwner>, Fault> {
-    let good = doc! { "_id": hash(token), "expires_at": { "$gt": date(at) } };
-    let tokens = db.collection::<Document>("refresh_tokens");
-    let Some(token) = tokens.find_one(good).max_time(db.max_time).await? else { return Ok(None) };
-    let used = token.get_datetime("used_at").is_ok();
-    let session = token.get_object_id("session_id").map_err(|error| Fault::Data(error.to_string()))?;
-    let found = find_session(db, session).await?.filter(|found| found.revoked_at.is_none());
-    Ok(found.map(|Stored { member, confirmed_at, .. }| TokenOwner { member, spent: used && confirmed_at.is_some() }))
+pub(super) async fn owner(db: &Db, exchange: &Exchange) -> Result<Option<TokenOwner>, Fault> {
+    let found = find_token(db, exchange.used).await?;
+    let Some(token) = found.filter(|found| found.expires_at > exchange.at) else { return Ok(None) };
+    let found = find_session(db, token.session).await?.filter(|found| found.revoked_at.is_none());
+    Ok(found.map(|stored| TokenOwner {
+        member: stored.member,
+        spent: presented(exchange, facts(&token, &stored)) == Presented::Spent,
+    }))
+}
+
+/// What [`presented`] decides from.
+fn facts(token: &StoredToken, stored: &Stored) -> TokenFacts {
+    let Stored { newest, confirmed_at, attempt, .. } = *stored;
+    TokenFacts { used: token.used, newest, confirmed_at, attempt }
 }
 
 /// A refresh token as stored.
@@ -67,8 +73,8 @@ async fn try_rotate(db: &Db, exchange: &Exchange) -> Result<Option<Rotation>, Fa
     let Exchange { used: token_hash, at, .. } = *exchange;
     let Some(token) = find_token(db, token_hash).await? else { return Ok(Some(Rotation::Invalid)) };
     let Some(stored) = find_session(db, token.session).await? else { return Ok(Some(Rotation::Invalid)) };
-    let Stored { newest, confirmed_at, generation, .. } = stored;
-    let presented = presented(exchange, TokenFacts { used: token.used, newest, confirmed_at });
+    let Stored { newest, generation, .. } = stored;
+    let presented = presented(exchange, facts(&token, &stored));
     // By this very attempt, whose answer was late.
     let revoked_just_now = presented == Presented::Spent && stored.revoked_at == Some(at);
     let ends_at = end(stored.created_at, stored.ends_at, exchange.session_lifetime);
@@ -131,7 +137,13 @@ async fn replace(
     store_token(db, token.session, next).await?;
     let current = doc! { "_id": token.session, "revoked_at": null, "newest": newest.map(hash) };
     let replaced = doc! {
-        "$set": { "newest": hash(next.hash), "confirmed_at": null, "ends_at": date(ends_at) },
+        "$set": {
+            "newest": hash(next.hash),
+            "attempt": exchange.attempt.map(hash),
+            "confirmed_at": null,
+            "ends_at": date(ends_at),
+            "last_address": exchange.address.map(|address| address.to_string()),
+        },
         "$inc": { "generation": 1_i64 },
         "$max": { "last_used_at": date(exchange.at) },
     };

@@ -1,9 +1,9 @@
 import { useState } from "react";
 import { View } from "react-native";
 import { useRouter } from "expo-router";
-import { useClient } from "@members-book/client/react";
 
 import { fieldError, useAction } from "@/lib/query";
+import { useAccount } from "@/lib/rest";
 import { useSendsMail } from "@/lib/setup";
 import { AuthFrame } from "@/shell/AuthFrame";
 import { space } from "@/theme";
@@ -11,18 +11,18 @@ import { Button, Field, Notice, Text } from "@/ui";
 
 /** Asks for a link that sets a new password. Whether anybody has the address is not told. */
 export default function Forgot() {
-  const client = useClient();
+  const account = useAccount();
   const router = useRouter();
   const sendsMail = useSendsMail();
   const [email, setEmail] = useState("");
   const [sent, setSent] = useState<string>();
-  const { busy, failure, run } = useAction();
+  const { busy, failure, run } = useAction(false);
   const back = () => router.replace("/sign-in");
   const submit = () => {
     const address = email.trim();
     if (address === "") return;
     void run(async () => {
-      await client.api.forgotPassword(address);
+      await account.forgotPassword(address);
       setSent(address);
     });
   };

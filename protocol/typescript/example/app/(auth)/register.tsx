@@ -31,9 +31,10 @@ export default function Register() {
   return <Account setup={club.setup_needed} policy={club.registration} onWaits={() => setWaits(true)} onSent={setSent} />;
 }
 
-function ToSignIn({ label }: { label: string }) {
+/** `anyway`: although the club has no administrator yet. */
+function ToSignIn({ label, anyway = false }: { label: string; anyway?: boolean }) {
   const router = useRouter();
-  return <Button label={label} kind="plain" onPress={() => router.replace("/sign-in")} />;
+  return <Button label={label} kind="plain" onPress={() => router.replace(anyway ? { pathname: "/sign-in", params: { anyway: "1" } } : "/sign-in")} />;
 }
 
 function Closed() {
@@ -81,7 +82,7 @@ function Account({ setup, policy, onWaits, onSent }: AccountProps) {
   const [name, setName] = useState("");
   const [email, setEmail] = useState("");
   const [password, setPassword] = useState("");
-  const { busy, failure, run } = useAction();
+  const { busy, failure, run } = useAction(false);
   const checked = useInvitation(setup ? "" : invitation);
   const needed = setup ? code.trim() !== "" : policy !== "invite" || isWhole(invitation);
   const complete = name.trim() !== "" && email.trim() !== "" && password !== "" && needed;
@@ -100,12 +101,12 @@ function Account({ setup, policy, onWaits, onSent }: AccountProps) {
   const welcome = checked.good && `${checked.good.invited_by} has invited you. You come in as ${checked.good.tier}.`;
   const enter = useEnter(complete, submit);
   return (
-    <AuthFrame title={setup ? "Make the club" : "Join the club"} text={setup ? "This server is new. You become its first administrator." : TEXTS[policy]}>
+    <AuthFrame title={setup ? "Make the club" : "Join the club"} text={setup ? "This club has no administrator yet: with the setup code you become the first one." : TEXTS[policy]}>
       {failure && failure.fields.length === 0 ? <Notice tone="danger" text={failure.message} /> : null}
       <View style={{ gap: space.l }} role="form" aria-label={setup ? "Make the club" : "Make an account"}>
         {setup ? (
           <Field
-            label="Setup code" hint="The server printed it when it was started." value={code} onChangeText={setCode} autoCapitalize="none" autoCorrect={false} autoComplete="off"
+            label="Setup code" hint="The server prints it where it is started." value={code} onChangeText={setCode} autoCapitalize="none" autoCorrect={false} autoComplete="off"
             {...enter(0)} error={fieldError(failure, "code")}
           />
         ) : null}
@@ -122,7 +123,7 @@ function Account({ setup, policy, onWaits, onSent }: AccountProps) {
           error={fieldError(failure, "password")}
         />
         <Button label={setup ? "Make the club" : policy === "approval" && invitation.trim() === "" ? "Ask to join" : "Make an account"} busy={busy} disabled={!complete} onPress={submit} />
-        {setup ? null : <ToSignIn label="Have an account? Sign in" />}
+        <ToSignIn label="Have an account? Sign in" anyway={setup} />
       </View>
       <ServerField />
     </AuthFrame>

@@ -1,6 +1,6 @@
 import { useState } from "react";
 import { View } from "react-native";
-import { Redirect, useRouter } from "expo-router";
+import { Redirect, useLocalSearchParams, useRouter } from "expo-router";
 import { useClient, useSession } from "@members-book/client/react";
 import type { SignedOutReason } from "@members-book/client";
 
@@ -35,11 +35,13 @@ export default function SignIn() {
   const router = useRouter();
   const session = useSession();
   const club = useClub();
+  /** Somebody has an account, although the club has no administrator yet. */
+  const { anyway } = useLocalSearchParams<{ anyway?: string }>();
   const [email, setEmail] = useState("");
   const [password, setPassword] = useState("");
   /** The password was right, and a code of the second factor is wanted. */
   const [asked, setAsked] = useState(false);
-  const { busy, failure, run, clear } = useAction();
+  const { busy, failure, run, clear } = useAction(false);
 
   const reason = session.status === "signed_out" && session.reason ? REASONS[session.reason] : undefined;
   const complete = email.trim() !== "" && password !== "";
@@ -58,10 +60,11 @@ export default function SignIn() {
     setAsked(false);
   };
   const enter = useEnter(complete, submit);
-  if (club?.setup_needed) return <Redirect href="/register" />;
+  if (club?.setup_needed && !anyway) return <Redirect href="/register" />;
   if (asked) return <SecondStep busy={busy} failure={failure} onCode={login} onBack={back} />;
   return (
     <AuthFrame title="Sign in" text="To the club, with your e-mail and password.">
+      {club?.setup_needed ? <Notice tone="warn" text="This club has no administrator yet. Who has the setup code, which the server prints where it is started, can become the first one." /> : null}
       {reason ? <Notice tone="warn" text={reason} /> : null}
       {failure && failure.fields.length === 0 ? <Notice tone="danger" text={wordsFor(failure, club?.sends_mail ?? false)} /> : null}
       <View style={{ gap: space.l }} role="form" aria-label="Sign in">
@@ -75,7 +78,8 @@ export default function SignIn() {
         />
         <Button label="Sign in" busy={busy} disabled={!complete} onPress={submit} />
         <Button label="Forgot your password?" kind="plain" onPress={() => router.push("/forgot")} />
-        {club?.registration === "closed" ? null : <Button label="Make an account" name="Make an account, if you are new here" kind="secondary" onPress={() => router.replace("/register")} />}
+        {club?.setup_needed ? <Button label="Enter the setup code" kind="secondary" onPress={() => router.replace("/register")} />
+          : club?.registration === "closed" ? null : <Button label="Make an account" name="Make an account, if you are new here" kind="secondary" onPress={() => router.replace("/register")} />}
       </View>
       <ServerField />
     </AuthFrame>

@@ -2,6 +2,7 @@ import { View } from "react-native";
 import { Slot, Stack, usePathname } from "expo-router";
 
 import { isWeb } from "@/lib/platform";
+import { UnkeptProvider } from "@/account/unkept";
 import { VerifyBanner } from "@/account/VerifyBanner";
 import { ConnectionBanner } from "@/shell/Banner";
 import { useFreshRecord, useTitle } from "@/shell/keeping";
@@ -27,7 +28,7 @@ export default function ClubLayout() {
         <VerifyBanner />
         <View style={{ flex: 1, minHeight: 0 }} role="main">
           {/* On the web the browser has the history, and only what is seen is in the page. */}
-          {isWeb ? <Slot /> : <Stack screenOptions={{ headerShown: false }} />}
+          <UnkeptProvider>{isWeb ? <Slot /> : <Stack screenOptions={{ headerShown: false }} />}</UnkeptProvider>
         </View>
       </View>
       {wide || deep ? null : <Navigation side={false} />}

@@ -5,6 +5,7 @@ import type { Audience, SharedWith } from "@members-book/client";
 
 import { useMe } from "@/lib/people";
 import { fieldError, useAction } from "@/lib/query";
+import { useMembers } from "@/lib/rest";
 import { applied, draftOf, formOf, keepDraft, patchOf } from "@/members/form";
 import { PhotoEditor } from "@/members/PhotoEditor";
 import { Suggestions } from "@/members/Suggestions";
@@ -21,6 +22,7 @@ const SHARING = [["email", "E-mail"], ["phone", "Phone"], ["company", "Company"]
 /** One's own profile. */
 export default function Me() {
   const client = useClient();
+  const members = useMembers();
   const me = useMe();
   const { toast } = useToast();
   const [base, setBase] = useState(me);
@@ -42,7 +44,7 @@ export default function Me() {
     setForm(formOf(me));
   };
   const save = () => void run(async () => {
-    const { value } = await client.api.updateMe(patch);
+    const { value } = await members.updateMe(patch);
     setBase(value);
     setForm(formOf(value));
     await client.refreshMember();

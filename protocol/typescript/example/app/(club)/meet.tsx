@@ -1,62 +1,94 @@
 import { View } from "react-native";
 import { useRouter } from "expo-router";
 import { useClient } from "@members-book/client/react";
-import type { Recommendation } from "@members-book/client";
+import type { Recommendation, RecommendationId } from "@members-book/client";
 
 import { useAction, useQuery } from "@/lib/query";
+import { useMembers } from "@/lib/rest";
+import { useAlone } from "@/members/alone";
 import { DEFAULT_TIER, TierBadge } from "@/members/Tier";
 import { makeStyles, space, useTheme } from "@/theme";
 import { Avatar, Button, Empty, Failed, Icon, Loading, Notice, ScrollScreen, Section, Text } from "@/ui";
 
+/** What is recommended to complete in one's own profile: one field each. */
+type Completion = Extract<Recommendation, { recommendation_type: "complete_profile" }>;
+/** Somebody whom to meet. */
+type Introduction = Extract<Recommendation, { recommendation_type: "connect" }>;
+
+const isCompletion = (one: Recommendation): one is Completion => one.recommendation_type === "complete_profile";
+const isIntroduction = (one: Recommendation): one is Introduction => one.recommendation_type === "connect";
+
 /** Whom to meet and why, and what to complete in one's profile. */
 export default function Meet() {
-  const { api } = useClient();
-  const router = useRouter();
-  const { data, failure, loading, reload, setData } = useQuery("recommendations", () => api.recommendations());
-  const drop = (id: string) => setData((old) => old && { ...old, recommendations: old.recommendations.filter((one) => one._id !== id) });
+  const members = useMembers();
+  const { data, failure, loading, reload, setData } = useQuery("recommendations", () => members.recommendations());
+  const drop = (ids: readonly RecommendationId[]) => setData((old) => old && { ...old, recommendations: old.recommendations.filter((one) => !ids.includes(one._id)) });
+  const completions = data?.recommendations.filter(isCompletion) ?? [];
+  const introductions = data?.recommendations.filter(isIntroduction) ?? [];
   return (
     <ScrollScreen title="People to meet">
-      {data && data.recommendations.length > 0 ? data.recommendations.map((one) => <Card key={one._id} recommendation={one} onDone={() => drop(one._id)} />)
+      {introductions.map((one) => <Card key={one._id} recommendation={one} onDone={() => drop([one._id])} />)}
+      {data && introductions.length === 0 ? <Nobody complete={completions.length === 0} /> : null}
+      {completions.length > 0 ? <Complete completions={completions} onDone={drop} />
+        : data ? null
         : failure ? <Failed failure={failure} onRetry={reload} />
         : loading ? <Loading />
-        : (
-          <Empty
-            icon="spark" title="Nothing new at the moment" text="The more your profile says, the better what is suggested here. Look again when new members have joined."
-            action={{ label: "Complete my profile", onPress: () => router.navigate("/me") }}
-          />
-        )}
+        : null}
     </ScrollScreen>
   );
 }
 
-function Card({ recommendation, onDone }: { recommendation: Recommendation; onDone: () => void }) {
+/** Why nobody is suggested. `complete`: nothing is recommended for the own profile either. */
+function Nobody({ complete }: { complete: boolean }) {
+  const router = useRouter();
+  const alone = useAlone();
+  if (alone === undefined) return <Loading />;
+  const [title, text] = alone
+    ? ["Nobody is here yet", "You are the only member. Once others have joined, those are suggested here who fit what your profile says."]
+    : ["Nothing new at the moment", "The more your profile says, the better what is suggested here. Look again when new members have joined."];
+  return <Empty icon="spark" title={title} text={text} {...(complete ? { action: { label: "Complete my profile", onPress: () => router.navigate("/me") } } : {})} />;
+}
+
+/** All that is missing in the own profile. What is filled in is recommended no more: nothing has to be said of it here. */
+function Complete({ completions, onDone }: { completions: readonly Completion[]; onDone: (ids: readonly RecommendationId[]) => void }) {
   const styles = useStyles();
   const { colors } = useTheme();
-  const client = useClient();
+  const members = useMembers();
   const router = useRouter();
   const { busy, failure, run } = useAction();
-  const dismiss = () => void run(() => client.api.dismissRecommendation(recommendation._id)).then((well) => well && onDone());
-  const follow = (go: () => void) => void run(() => client.api.applyRecommendation(recommendation._id)).then((well) => {
+  const ids = completions.map(({ _id }) => _id);
+  const dismiss = () => void run(() => Promise.all(ids.map((id) => members.dismissRecommendation(id)))).then((well) => well && onDone(ids));
+  return (
+    <Section>
+      <View style={styles.head}>
+        <View style={styles.circle}><Icon name="pencil" color={colors.onSoft} /></View>
+        <Text kind="heading" level={2} style={styles.grow}>Complete your profile</Text>
+      </View>
+      <View style={styles.reasons}>
+        {completions.map(({ _id, recommendation_data: { text } }) => <Text key={_id} tone="muted">{text}</Text>)}
+      </View>
+      {failure ? <Notice tone="danger" text={failure.message} /> : null}
+      <View style={styles.buttons}>
+        <Button label="Not now" kind="plain" busy={busy} onPress={dismiss} />
+        <Button label="Change my profile" kind="secondary" disabled={busy} onPress={() => router.navigate("/me")} />
+      </View>
+    </Section>
+  );
+}
+
+function Card({ recommendation, onDone }: { recommendation: Introduction; onDone: () => void }) {
+  const styles = useStyles();
+  const client = useClient();
+  const members = useMembers();
+  const router = useRouter();
+  const { busy, failure, run } = useAction();
+  const dismiss = () => void run(() => members.dismissRecommendation(recommendation._id)).then((well) => well && onDone());
+  const follow = (go: () => void) => void run(() => members.applyRecommendation(recommendation._id)).then((well) => {
     if (!well) return;
     onDone();
     go();
   });
 
-  if (recommendation.recommendation_type === "complete_profile") {
-    return (
-      <Section>
-        <View style={styles.head}>
-          <View style={styles.circle}><Icon name="pencil" color={colors.onSoft} /></View>
-          <Text style={styles.grow}>{recommendation.recommendation_data.text}</Text>
-        </View>
-        {failure ? <Notice tone="danger" text={failure.message} /> : null}
-        <View style={styles.buttons}>
-          <Button label="Not now" kind="plain" disabled={busy} onPress={dismiss} />
-          <Button label="Change my profile" kind="secondary" busy={busy} onPress={() => follow(() => router.navigate("/me"))} />
-        </View>
-      </Section>
-    );
-  }
   const { member, member_id, reasons } = recommendation.recommendation_data;
   // Always there in this list; not in the answers to apply and dismiss.
   if (!member) return null;

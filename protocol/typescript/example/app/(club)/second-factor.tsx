@@ -1,26 +1,26 @@
 import { useState } from "react";
 import { View } from "react-native";
-import { useClient } from "@members-book/client/react";
 import type { SecondFactor } from "@members-book/client";
 
 import { CodeField } from "@/account/CodeField";
 import { Enrolment } from "@/account/Enrolment";
 import { RecoveryCodes } from "@/account/RecoveryCodes";
 import { left } from "@/account/SecondFactorSection";
+import { useUnkeptCodes } from "@/account/unkept";
 import { useMe } from "@/lib/people";
 import { fieldError, useAction, useQuery } from "@/lib/query";
+import { useAccount } from "@/lib/rest";
 import { dateTime } from "@/lib/time";
 import { space } from "@/theme";
 import { Button, Failed, Field, Loading, Notice, ScrollScreen, Section, useToast } from "@/ui";
 
 /** The second factor: turning it on and off, and its recovery codes. */
 export default function SecondFactorScreen() {
-  const { api } = useClient();
+  const account = useAccount();
   const me = useMe();
   const { toast } = useToast();
-  const { data, failure, reload } = useQuery("second factor", () => api.secondFactor());
-  /** Recovery codes that are not kept yet. */
-  const [codes, setCodes] = useState<readonly string[]>();
+  const { data, failure, reload } = useQuery("second factor", () => account.secondFactor());
+  const { codes, setCodes } = useUnkeptCodes();
   const shown = (next: readonly string[]) => {
     setCodes(next);
     reload();
@@ -56,11 +56,11 @@ function On({ state, onCodes, onOff }: { state: SecondFactor; onCodes: (codes: r
 }
 
 function NewCodes({ onCodes }: { onCodes: (codes: readonly string[]) => void }) {
-  const { api } = useClient();
+  const account = useAccount();
   const [code, setCode] = useState("");
   const { busy, failure, run } = useAction();
   const submit = () => {
-    if (code.trim() !== "") void run(async () => onCodes((await api.replaceRecoveryCodes(code)).recovery_codes));
+    if (code.trim() !== "") void run(async () => onCodes((await account.replaceRecoveryCodes(code)).recovery_codes));
   };
   return (
     <Section title="New recovery codes" text="When few are left, or somebody may have seen them. Those of before are good no more.">
@@ -74,7 +74,7 @@ function NewCodes({ onCodes }: { onCodes: (codes: readonly string[]) => void }) 
 }
 
 function Off({ required, onOff }: { required: boolean; onOff: () => void }) {
-  const { api } = useClient();
+  const account = useAccount();
   const [code, setCode] = useState("");
   const [password, setPassword] = useState("");
   const { busy, failure, run } = useAction();
@@ -82,7 +82,7 @@ function Off({ required, onOff }: { required: boolean; onOff: () => void }) {
   const submit = () => {
     if (!complete) return;
     void run(async () => {
-      await api.disableSecondFactor({ code, password });
+      await account.disableSecondFactor({ code, password });
       onOff();
     });
   };

@@ -9,8 +9,9 @@ import { SecondFactorSection } from "@/account/SecondFactorSection";
 import { saveText } from "@/lib/files";
 import { useMe } from "@/lib/people";
 import { useAction } from "@/lib/query";
+import { useAccount } from "@/lib/rest";
 import { Devices } from "@/settings/Devices";
-import { useClub } from "@/lib/setup";
+import { mayInvite, useClub } from "@/lib/setup";
 import { space, useThemeState } from "@/theme";
 import type { Appearance } from "@/theme";
 import { Button, Choice, Notice, ScrollScreen, Section, useConfirm, useToast } from "@/ui";
@@ -21,14 +22,15 @@ const APPEARANCES: readonly { value: Appearance; label: string }[] = [
 
 export default function Settings() {
   const client = useClient();
+  const account = useAccount();
   const me = useMe();
   const router = useRouter();
   const club = useClub();
   const confirm = useConfirm();
   const { toast } = useToast();
   const { appearance, setAppearance } = useThemeState();
-  const leaving = useAction();
-  const data = useAction();
+  const leaving = useAction(false);
+  const data = useAction(false);
 
   const logOut = async (all: boolean) => {
     const unsent = client.unsent();
@@ -38,7 +40,7 @@ export default function Settings() {
     await leaving.run(() => client.logout(all ? { all } : {}));
   };
   const exportData = () => void data.run(async () => {
-    await saveText("members-book-export.json", JSON.stringify(await client.api.export(), null, 2));
+    await saveText("members-book-export.json", JSON.stringify(await account.export(), null, 2));
     toast("Your data was exported");
   });
   return (
@@ -57,7 +59,7 @@ export default function Settings() {
       <SecondFactorSection />
       <Devices />
       <MailSection />
-      {club?.registration !== "closed" && (me.user_type === "admin" || club?.invitations === "members") ? (
+      {mayInvite(club, me) ? (
         <Section title="Invitations" text="Bring somebody into the club.">
           <Button label="Invite" kind="secondary" icon="mail" onPress={() => router.push("/invite")} style={{ alignSelf: "flex-start" }} />
         </Section>

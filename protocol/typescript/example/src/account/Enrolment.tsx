@@ -1,14 +1,17 @@
 import { useState } from "react";
 import { Image, Linking, View } from "react-native";
-import { useClient } from "@members-book/client/react";
 import type { SecondFactorEnrolment } from "@members-book/client";
 
 import { copy } from "@/lib/copy";
 import { isWeb } from "@/lib/platform";
 import { fieldError, useAction } from "@/lib/query";
+import { useAccount } from "@/lib/rest";
 import { makeStyles, radius, space } from "@/theme";
 import { Button, Field, Notice, Section, Text, useToast } from "@/ui";
 import { AppCodeField } from "./CodeField";
+
+/** There are no recovery codes yet: the words of the server, which name them, do not fit. */
+const WRONG = "This code is not right. Wait for the next one of the app; if that is not right either, is the clock of the phone right?";
 
 /** Turns the second factor on: the password, then the authenticator app, then a code of it. `onCodes`: it is on, and these are the recovery codes. */
 export function Enrolment({ onCodes }: { onCodes: (codes: readonly string[]) => void }) {
@@ -17,11 +20,11 @@ export function Enrolment({ onCodes }: { onCodes: (codes: readonly string[]) => 
 }
 
 function Begin({ onBegun }: { onBegun: (enrolment: SecondFactorEnrolment) => void }) {
-  const { api } = useClient();
+  const account = useAccount();
   const [password, setPassword] = useState("");
-  const { busy, failure, run } = useAction();
+  const { busy, failure, run } = useAction(false);
   const submit = () => {
-    if (password !== "") void run(async () => onBegun(await api.beginSecondFactor(password)));
+    if (password !== "") void run(async () => onBegun(await account.beginSecondFactor(password)));
   };
   return (
     <Section title="Turn it on" text="You need an authenticator app: Google Authenticator, Microsoft Authenticator, Aegis, or a password manager that makes codes.">
@@ -45,13 +48,13 @@ interface ConfirmProps {
 
 function Confirm({ enrolment: { enrolment, qr, secret, uri }, onCodes, onAgain }: ConfirmProps) {
   const styles = useStyles();
-  const { api } = useClient();
+  const account = useAccount();
   const { toast } = useToast();
   const [code, setCode] = useState("");
   const { busy, failure, run } = useAction();
   const over = fieldError(failure, "enrolment") !== undefined;
   const submit = () => {
-    if (code.trim() !== "") void run(async () => onCodes((await api.confirmSecondFactor(enrolment, code)).recovery_codes));
+    if (code.trim() !== "") void run(async () => onCodes((await account.confirmSecondFactor(enrolment, code)).recovery_codes));
   };
   if (over) {
     return (
@@ -72,7 +75,7 @@ function Confirm({ enrolment: { enrolment, qr, secret, uri }, onCodes, onAgain }
       <Button label="Copy the key" kind="secondary" onPress={() => void copied()} style={styles.start} />
       {failure && failure.fields.length === 0 ? <Notice tone="danger" text={failure.message} /> : null}
       <View style={{ gap: space.l }} role="form" aria-label="Confirm the second factor">
-        <AppCodeField value={code} onChange={setCode} onSubmit={submit} error={fieldError(failure, "code")} />
+        <AppCodeField value={code} onChange={setCode} onSubmit={submit} error={fieldError(failure, "code") && WRONG} />
         <Button label="Turn it on" busy={busy} disabled={code.trim() === ""} onPress={submit} style={styles.start} />
       </View>
     </Section>

@@ -4,6 +4,7 @@ import type { Language } from "@members-book/client";
 
 import { useMe } from "@/lib/people";
 import { useAction } from "@/lib/query";
+import { useAccount } from "@/lib/rest";
 import { space } from "@/theme";
 import { Choice, Notice, Section, Text } from "@/ui";
 
@@ -14,10 +15,11 @@ const LANGUAGES: readonly { value: Language | "club"; label: string }[] = [
 /** In which language mails come, and whether the address is confirmed. */
 export function MailSection() {
   const client = useClient();
+  const account = useAccount();
   const me = useMe();
   const { busy, failure, run } = useAction();
   const choose = (value: Language | "club") => void run(async () => {
-    await client.api.setLanguage(value === "club" ? null : value);
+    await account.setLanguage(value === "club" ? null : value);
     await client.refreshMember();
   });
   return (

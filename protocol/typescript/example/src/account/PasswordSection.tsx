@@ -1,20 +1,20 @@
 import { useState } from "react";
 import { View } from "react-native";
-import { useClient } from "@members-book/client/react";
 
 import { fieldError, useAction } from "@/lib/query";
+import { useAccount } from "@/lib/rest";
 import { space } from "@/theme";
 import { Button, Field, Notice, Section, useToast } from "@/ui";
 
 /** Changes the password. Every other device is signed out by it. */
 export function PasswordSection() {
-  const client = useClient();
+  const account = useAccount();
   const { toast } = useToast();
   const [current, setCurrent] = useState("");
   const [next, setNext] = useState("");
   const { busy, failure, run } = useAction();
   const submit = () => void run(async () => {
-    await client.api.changePassword({ current_password: current, new_password: next });
+    await account.changePassword({ current_password: current, new_password: next });
     setCurrent("");
     setNext("");
     toast("The password is changed. Your other devices are signed out.");

@@ -18,7 +18,7 @@ export function RecoveryCodes({ codes, email, onKept }: { codes: readonly string
   const styles = useStyles();
   const { toast } = useToast();
   const [kept, setKept] = useState(false);
-  const { failure, run } = useAction();
+  const { failure, run } = useAction(false);
   const text = written(codes, email);
   const copied = async () => toast((await copy(text)) ? "Copied" : "This browser does not let the page copy: mark the codes, and copy them.");
   return (

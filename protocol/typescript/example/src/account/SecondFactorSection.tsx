@@ -1,7 +1,7 @@
 import { useRouter } from "expo-router";
-import { useClient } from "@members-book/client/react";
 
 import { useQuery } from "@/lib/query";
+import { useAccount } from "@/lib/rest";
 import { Button, Failed, Loading, Notice, Section, Text } from "@/ui";
 
 /** From so few on one is told that there are few left. */
@@ -10,8 +10,8 @@ const FEW = 3;
 /** How it stands with the second factor, and the way to change that. */
 export function SecondFactorSection() {
   const router = useRouter();
-  const { api } = useClient();
-  const { data, failure, reload } = useQuery("second factor", () => api.secondFactor());
+  const account = useAccount();
+  const { data, failure, reload } = useQuery("second factor", () => account.secondFactor());
   return (
     <Section title="Second factor" text="With it, whoever knows your password cannot sign in: a code of an app on your phone is asked for, too.">
       {data === undefined ? failure ? <Failed failure={failure} onRetry={reload} /> : <Loading label="Loading the second factor" /> : (

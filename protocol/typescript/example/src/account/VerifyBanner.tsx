@@ -1,9 +1,9 @@
 import { useState } from "react";
 import { View } from "react-native";
-import { useClient } from "@members-book/client/react";
 
 import { useMe } from "@/lib/people";
 import { useAction } from "@/lib/query";
+import { useAccount } from "@/lib/rest";
 import { useSendsMail } from "@/lib/setup";
 import { makeStyles, space, useTheme } from "@/theme";
 import { Button, Icon, Text, useToast } from "@/ui";
@@ -25,12 +25,12 @@ export function VerifyBanner() {
 function Unverified({ email, onClose }: { email: string; onClose: () => void }) {
   const styles = useStyles();
   const { colors } = useTheme();
-  const client = useClient();
+  const account = useAccount();
   const { toast } = useToast();
   const sendsMail = useSendsMail();
-  const { busy, failure, run } = useAction();
+  const { busy, failure, run } = useAction(false);
   const send = () => void run(async () => {
-    await client.api.sendVerification();
+    await account.sendVerification();
     onClose();
     toast(`A mail with a link is on its way to ${email}.`);
   });

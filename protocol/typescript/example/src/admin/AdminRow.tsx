@@ -2,19 +2,28 @@ import { useState } from "react";
 import { Pressable, View } from "react-native";
 import type { AdminMember, MemberStatus, Tier } from "@members-book/client";
 
+import { Proof, PROOF_TITLE, useProof } from "@/account/Proof";
 import { useMe } from "@/lib/people";
 import { useAction } from "@/lib/query";
 import { dateTime } from "@/lib/time";
-import { TierBadge, TIERS } from "@/members/Tier";
+import { TierBadge, TierNote, TIERS } from "@/members/Tier";
 import { makeStyles, radius, space } from "@/theme";
 import { Ask, Avatar, Button, Choice, Notice, Sheet, Text, useToast } from "@/ui";
 import type { Question } from "@/ui";
-import { Proof, PROOF_TITLE, useProof } from "./Proof";
 import { Suspension } from "./Suspension";
 import { useAdmin } from "./useAdmin";
 
 const STATES: Record<MemberStatus, string> = { active: "active", suspended: "suspended", deactivated: "not active", pending: "waits to be let in", unverified: "has not verified the address" };
+const DEACTIVATE = "To deactivate somebody has no end, unlike a suspension: they are out, in no directory, and cannot sign in until an administrator activates them again. What they wrote stays.";
+const ACTIVATE = "They cannot sign in, and are in no directory, until they are activated again.";
 const TIER_OPTIONS = TIERS.map((tier) => ({ value: tier, label: tier }));
+
+/** As a change has left somebody: who may not be signed in is connected with nothing, whatever was counted while it was made. */
+function after(member: AdminMember): AdminMember {
+  if (member.status === "active") return member;
+  const { connections_partial: _, ...rest } = member;
+  return { ...rest, connections: 0 };
+}
 
 function connectionsText({ connections, connections_partial }: AdminMember): string {
   if (connections === 0 && !connections_partial) return "not connected";
@@ -54,8 +63,8 @@ function AdminSheet({ member, open, onClose, onChanged }: { member: AdminMember;
   const { proved, wanted } = useProof();
   const { _id, name, is_active, user_type } = member;
   const isAdmin = user_type === "admin";
-  const change = (work: () => Promise<AdminMember>, said: string) => void run(async () => {
-    onChanged(await proved(work));
+  const change = (work: () => Promise<AdminMember>, said: string) => run(async () => {
+    onChanged(after(await proved(work)));
     toast(said);
   });
   const setRole = () => {
@@ -63,14 +72,14 @@ function AdminSheet({ member, open, onClose, onChanged }: { member: AdminMember;
     const text = isAdmin ? `${name} stays a member, and can administer the club no longer.` : `${name} sees everything and can change everybody, also you.`;
     setAsked({
       title: isAdmin ? `Remove ${name} as administrator?` : `Make ${name} an administrator?`, text, confirm: isAdmin ? "Remove as administrator" : "Make an administrator", danger: _id === me._id,
-      then: () => change(() => admin.setRole(_id, next), "Role changed"),
+      then: () => void change(() => admin.setRole(_id, next), "Role changed"),
     });
   };
   const setActive = () => {
-    if (!is_active) return change(() => admin.setActive(_id, true), "Activated");
+    if (!is_active) return void change(() => admin.setActive(_id, true), "Activated");
     setAsked({
       title: `Deactivate ${name}?`, text: "They are signed out everywhere at once, and cannot sign in until they are activated again.", confirm: "Deactivate", danger: true,
-      then: () => change(() => admin.setActive(_id, false), "Deactivated"),
+      then: () => void change(() => admin.setActive(_id, false), "Deactivated"),
     });
   };
   const disconnect = () => void run(async () => {
@@ -89,7 +98,7 @@ function AdminSheet({ member, open, onClose, onChanged }: { member: AdminMember;
   const resetFactor = () => setAsked({
     title: `Reset the second factor of ${name}?`, confirm: "Reset", danger: true,
     text: "For who has lost the authenticator app and the recovery codes. They are signed out everywhere, and their password alone lets them in again. Be sure that it is they who ask, and not somebody who knows their password.",
-    then: () => change(() => admin.resetSecondFactor(_id), "The second factor is off"),
+    then: () => void change(async () => ({ ...(await admin.resetSecondFactor(_id)), connections: 0 }), "The second factor is off"),
   });
   if (wanted) return <Sheet open={open} title={PROOF_TITLE} onClose={() => wanted.answer(false)}><Proof wanted={wanted} /></Sheet>;
   if (asked) {
@@ -108,16 +117,20 @@ function AdminSheet({ member, open, onClose, onChanged }: { member: AdminMember;
         <Text kind="small" tone="muted">{member.second_factor ? "Has a second factor" : "No second factor"}</Text>
       </View>
       {failure ? <Notice tone="danger" text={failure.message} /> : null}
-      <Choice<Tier> label="Tier" showLabel options={TIER_OPTIONS} value={member.tier} disabled={busy} onChange={(tier) => change(() => admin.setTier(_id, tier), "Tier changed")} />
+      <Choice<Tier> label="Tier" showLabel options={TIER_OPTIONS} value={member.tier} disabled={busy} onChange={(tier) => void change(() => admin.setTier(_id, tier), "Tier changed")} />
+      <TierNote tier={member.tier} />
       <Suspension member={member} busy={busy} change={change} />
       <View style={styles.buttons}>
         <Button label={isAdmin ? "Remove as administrator" : "Make an administrator"} icon="shield" kind="secondary" disabled={busy} onPress={setRole} />
-        <Button label={is_active ? "Deactivate" : "Activate"} kind={is_active ? "danger" : "primary"} disabled={busy} onPress={setActive} />
         <Button label={`Disconnect (${connectionsText(member)})`} icon="plug" kind="secondary" disabled={busy || member.connections === 0} onPress={disconnect} />
         <Button label="Sign out everywhere" icon="logout" kind="secondary" disabled={busy || !is_active} onPress={endSessions} />
         {member.second_factor ? <Button label="Reset the second factor" icon="shield" kind="secondary" disabled={busy} onPress={resetFactor} /> : null}
-        <Button label="Close" kind="plain" onPress={onClose} />
       </View>
+      <View style={styles.apart}>
+        <Text kind="small" tone="muted">{is_active ? DEACTIVATE : ACTIVATE}</Text>
+        <Button label={is_active ? "Deactivate" : "Activate"} kind={is_active ? "danger" : "primary"} disabled={busy} onPress={setActive} />
+      </View>
+      <Button label="Close" kind="plain" onPress={onClose} />
     </Sheet>
   );
 }
@@ -127,4 +140,5 @@ const useStyles = makeStyles(({ colors }) => ({
   words: { flex: 1, minWidth: 0 },
   facts: { gap: space.xs },
   buttons: { gap: space.s },
+  apart: { gap: space.s, paddingTop: space.l, borderTopWidth: 1, borderTopColor: colors.border },
 }));

@@ -1,12 +1,15 @@
 import { useCallback, useEffect, useMemo, useRef, useState } from "react";
 import { KeyboardAvoidingView, Platform, Pressable, View } from "react-native";
 import { Link, useRouter } from "expo-router";
-import { useClient, useConnection, useConversation, useMember, useMessages, useObservable, usePresence } from "@members-book/client/react";
+import { useConnection, useConversation, useMember, useMessages, useObservable } from "@members-book/client/react";
 import type { ConversationHandle, ConversationView, MemberId, MessageView } from "@members-book/client";
 
 import { useForeground } from "@/lib/foreground";
-import { partnerOf, presenceText } from "@/lib/people";
-import { isTrouble, useQuery } from "@/lib/query";
+import { partnerOf, usePresenceText } from "@/lib/people";
+import { webOnly } from "@/lib/platform";
+import { isTrouble, TROUBLE_KEPT, useQuery } from "@/lib/query";
+import { useMembers } from "@/lib/rest";
+import { useScreen } from "@/lib/screens";
 import { makeStyles, space, useWide } from "@/theme";
 import { Avatar, Empty, Header, IconButton, Loading, Notice, PresenceDot, Text, useToast } from "@/ui";
 import { Composer } from "./Composer";
@@ -25,25 +28,17 @@ export function ChatScreen({ conversationKey }: { conversationKey: string }) {
   const name = member?.name ?? "…";
   const gone = member?.is_active === false;
   const wide = useWide();
-  const router = useRouter();
   const [failed, setFailed] = useState<MessageView>();
   const [editing, setEditing] = useState<MessageView>();
   const list = useRef<ListHandle>(null);
   const toBottom = useCallback(() => list.current?.toBottom(), []);
-  const trouble = isTrouble(info.last?.problem?.code);
   const nowhere = useNowhere(info, member === undefined);
-  if (nowhere) {
-    return (
-      <View style={styles.screen} role="alert">
-        <Empty icon="search" title="Nobody is here" text="The address leads to no conversation of yours, and to no member of the club." action={{ label: "To the chats", onPress: () => router.replace("/chats") }} />
-      </View>
-    );
-  }
+  if (nowhere) return <Nowhere />;
   return (
     <KeyboardAvoidingView style={styles.screen} behavior={Platform.OS === "ios" ? "padding" : undefined}>
-      <Header back={wide ? undefined : "/chats"} title={partner ? <Partner id={partner} name={name} photo={member?.profile_image_url} typing={info.typing.length > 0} /> : name} />
+      <Header back={wide ? undefined : "/chats"} name={member?.name ?? "Chat"} title={partner ? <Partner id={partner} name={name} photo={member?.profile_image_url} typing={info.typing.length > 0} /> : name} />
       <Messages conversation={conversation} name={name} list={list} onFailed={setFailed} />
-      {trouble ? <View style={styles.gone}><Notice tone="warn" text="The club's server has a problem. What you write is kept, and sent when it is well again." /></View> : null}
+      <Trouble conversationKey={conversationKey} />
       {gone ? (
         <View style={styles.gone}><Notice tone="warn" text={`${name} is not active in the club. You can read what was written, but not write.`} /></View>
       ) : (
@@ -54,20 +49,39 @@ export function ChatScreen({ conversationKey }: { conversationKey: string }) {
   );
 }
 
+/** Says that the server is in trouble, as long as anything waits that it did not take for that. */
+function Trouble({ conversationKey }: { conversationKey: string }) {
+  const styles = useStyles();
+  const { messages } = useMessages(conversationKey);
+  if (!messages.some(({ problem }) => isTrouble(problem?.code))) return null;
+  return <View style={styles.gone}><Notice tone="warn" text={TROUBLE_KEPT} /></View>;
+}
+
+function Nowhere() {
+  const styles = useStyles();
+  const router = useRouter();
+  const head = useScreen("Nobody is here");
+  return (
+    <View style={styles.screen} role="alert" ref={head} {...webOnly({ tabIndex: -1 })}>
+      <Empty icon="search" title="Nobody is here" text="The address leads to no conversation of yours, and to no member of the club." action={{ label: "To the chats", onPress: () => router.replace("/chats") }} />
+    </View>
+  );
+}
+
 /** Whether the conversation is none: with nobody, or with somebody whom the club does not know. */
 function useNowhere({ id, others, lastAt }: ConversationView, unknown: boolean): boolean {
-  const { api } = useClient();
+  const members = useMembers();
   const { status } = useConnection();
   const partner = others[0] ?? "";
   const asked = unknown && partner !== "" && status === "online";
-  const { failure } = useQuery(asked ? partner : "", () => (asked ? api.member(partner) : Promise.resolve(undefined)));
+  const { failure } = useQuery(asked ? partner : "", () => (asked ? members.member(partner) : Promise.resolve(undefined)));
   if (partner === "") return status === "online" && lastAt === 0;
   return id === undefined && failure?.code === "member_not_found";
 }
 
 function Partner({ id, name, photo, typing }: { id: MemberId; name: string; photo: string | undefined; typing: boolean }) {
   const styles = useStyles();
-  const presence = presenceText(usePresence(id));
+  const presence = usePresenceText(id);
   return (
     <Link href={{ pathname: "/members/[id]", params: { id } }} asChild>
       <Pressable role="link" style={styles.partner}>
@@ -119,7 +133,8 @@ function Messages({ conversation, name, list, onFailed }: MessagesProps) {
   const state = useMessages(conversation.key);
   const { messages, ready, hasOlder, loadingOlder, loadOlder, problem, readUpTo } = state;
   const foreground = useForeground();
-  const [there, setThere] = useState(true);
+  /** Whether the newest message is on the screen; not known before the list has opened, perhaps where what is new begins. */
+  const [there, setThere] = useState<boolean>();
   const fresh = useFresh(messages, ready, readUpTo, foreground);
   // If everything that is here is new, it begins further up: there is no line yet.
   const freshKey = hasOlder && messages[0]?.key === fresh ? undefined : fresh;
@@ -131,16 +146,19 @@ function Messages({ conversation, name, list, onFailed }: MessagesProps) {
   }, [conversation, ready, there, foreground, newest]);
 
   // What came while the newest message is out of sight.
-  const [left, setLeft] = useState(0);
-  const missed = there ? 0 : countAfter(messages, left);
+  const [left, setLeft] = useState<number>();
+  const missed = there === false ? countAfter(messages, left ?? readUpTo) : 0;
   const onBottom = useCallback((now: boolean) => setThere(now), []);
   const seen = useRef(newest);
+  const unsay = useRef<() => void>(undefined);
   useEffect(() => {
     if (there) setLeft(newest);
     const last = messages[messages.length - 1];
-    if (ready && last && !last.own && newest > seen.current && seen.current > 0) announce(`${name}: ${last.content}`);
+    if (ready && last && !last.own && newest > seen.current && seen.current > 0) unsay.current = announce(`${name}: ${last.content}`);
     seen.current = newest;
   }, [announce, messages, name, newest, ready, there]);
+  // Who leaves, or signs out, leaves nothing of it in the page.
+  useEffect(() => () => unsay.current?.(), []);
 
   if (!ready) return <Loading label="Loading messages" />;
   if (messages.length === 0) return <Empty icon="chat" title="No messages yet" text={`Say hello to ${name}: write below.`} />;
@@ -156,7 +174,7 @@ function Messages({ conversation, name, list, onFailed }: MessagesProps) {
         ref={list} messages={messages} freshKey={freshKey} name={name} hasOlder={hasOlder && !problem} loadingOlder={loadingOlder}
         onOlder={loadOlder} onBottom={onBottom} onFailed={onFailed}
       />
-      {there ? null : (
+      {there !== false ? null : (
         <View style={styles.down}>
           <View style={styles.round}>
             <IconButton icon="down" label={missed > 0 ? `To the newest message, ${missed} new` : "To the newest message"} badge={missed > 0 ? String(missed) : undefined} onPress={() => list.current?.toBottom()} />

@@ -4,6 +4,7 @@ import type { NativeSyntheticEvent, TextInputKeyPressEventData } from "react-nat
 import { useSafeAreaInsets } from "react-native-safe-area-context";
 import { useTyping } from "@members-book/client/react";
 import type { ConversationHandle, MessageView } from "@members-book/client";
+import { CONTENT_MAX_CHARS } from "@members-book/client/protocol";
 
 import { drafts } from "@/lib/drafts";
 import { isWeb } from "@/lib/platform";
@@ -11,9 +12,8 @@ import { failureOf } from "@/lib/query";
 import { makeStyles, space, TARGET, type, useTheme } from "@/theme";
 import { Button, IconButton, Text } from "@/ui";
 
-/** What the server takes in one message. */
-const MOST = 4_000;
-const WARN_FROM = 3_600;
+/** How many characters are left when one is told so. */
+const WARN_LEFT = 400;
 const MAX_HEIGHT = 160;
 
 interface Props {
@@ -58,7 +58,8 @@ export function Composer({ conversation, name, editing, onEdited, onSent }: Prop
   }, [text]);
 
   const length = [...text].length;
-  const tooLong = length > MOST;
+  const left = CONTENT_MAX_CHARS - length;
+  const tooLong = left < 0;
   const ready = text.trim() !== "" && !tooLong;
 
   const change = useCallback((next: string) => {
@@ -79,14 +80,15 @@ export function Composer({ conversation, name, editing, onEdited, onSent }: Prop
         await conversation.edit(editing.key, content);
         onEdited();
       } else {
-        drafts.set(conversation.key, "");
+        // The draft stays until the message is kept in its place. What was typed meanwhile is another one.
+        const draft = drafts.get(conversation.key);
         await conversation.send(content);
+        if (drafts.get(conversation.key) === draft) drafts.set(conversation.key, "");
       }
       onSent();
     } catch (cause) {
       setProblem(failureOf(cause).message);
       setText((now) => now || content);
-      if (!editing) drafts.set(conversation.key, content);
     }
   };
 
@@ -108,9 +110,9 @@ export function Composer({ conversation, name, editing, onEdited, onSent }: Prop
         </View>
       ) : null}
       {problem === undefined ? null : <Text kind="small" tone="danger" role="alert">{problem}</Text>}
-      {length >= WARN_FROM ? (
+      {left <= WARN_LEFT ? (
         <Text kind="tiny" tone={tooLong ? "danger" : "muted"} aria-live="polite">
-          {tooLong ? `${length - MOST} characters too many: shorten it or send it in parts.` : `${MOST - length} characters left`}
+          {tooLong ? `${-left} characters too many: shorten it or send it in parts.` : `${left} characters left`}
         </Text>
       ) : null}
       <View style={styles.line}>

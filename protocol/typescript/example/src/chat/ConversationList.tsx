@@ -2,12 +2,14 @@ import { memo, useCallback, useMemo, useState } from "react";
 import { FlatList, Pressable, View } from "react-native";
 import type { ListRenderItemInfo } from "react-native";
 import { Link, useGlobalSearchParams, useRouter } from "expo-router";
-import { useClient, useConversations, useMember, usePresence } from "@members-book/client/react";
+import { useConversations, useMember } from "@members-book/client/react";
 import type { ConversationView, MessageView } from "@members-book/client";
 
-import { countText, partnerOf, presenceText } from "@/lib/people";
-import { listTime } from "@/lib/time";
+import { useNames } from "@/lib/names";
+import { countText, partnerOf, usePresenceText } from "@/lib/people";
 import { webOnly } from "@/lib/platform";
+import { useTicking } from "@/lib/ticking";
+import { listTime } from "@/lib/time";
 import { FirstSteps } from "@/members/FirstSteps";
 import { makeStyles, radius, space, useTheme } from "@/theme";
 import { Avatar, Empty, Field, Header, Icon, Loading, PresenceDot, Text, Unseen } from "@/ui";
@@ -18,19 +20,16 @@ const keyOf = (conversation: ConversationView) => conversation.key;
 export function ConversationList({ beside = false }: { beside?: boolean }) {
   const styles = useStyles();
   const router = useRouter();
-  const client = useClient();
   const { ready, conversations } = useConversations();
   const { key } = useGlobalSearchParams<{ key?: string }>();
   const [filter, setFilter] = useState("");
 
   const words = filter.trim().toLocaleLowerCase();
-  const shown = useMemo(() => {
-    if (words === "") return conversations;
-    return conversations.filter((conversation) => {
-      const partner = partnerOf(conversation);
-      return partner !== undefined && (client.member(partner).getSnapshot()?.name ?? "").toLocaleLowerCase().includes(words);
-    });
-  }, [conversations, client, words]);
+  const partners = useMemo(() => conversations.flatMap((conversation) => partnerOf(conversation) ?? []), [conversations]);
+  const names = useNames(partners, words !== "");
+  const nameOf = (conversation: ConversationView) => names.of(partnerOf(conversation) ?? "");
+  const shown = words === "" ? conversations : conversations.filter((conversation) => nameOf(conversation)?.toLocaleLowerCase().includes(words));
+  const nameless = words === "" ? 0 : conversations.filter((conversation) => nameOf(conversation) === undefined).length;
 
   const render = useCallback(({ item }: ListRenderItemInfo<ConversationView>) => <Row conversation={item} selected={item.key === key} />, [key]);
 
@@ -42,8 +41,8 @@ export function ConversationList({ beside = false }: { beside?: boolean }) {
       ) : null}
       {!ready ? <Loading label="Loading conversations" /> : conversations.length === 0 ? (
         beside ? <View style={styles.search}><Text tone="muted">No conversations yet</Text></View> : <FirstSteps />
-      ) : shown.length === 0 ? (
-        <Empty icon="search" title="Nobody found" text={`None of your conversations is with “${filter.trim()}”. Look in the directory for other members.`} action={{ label: "Open the directory", onPress: () => router.navigate("/members") }} />
+      ) : shown.length === 0 ? names.looking ? <Loading label="Looking through your conversations" /> : (
+        <Empty icon="search" title="Nobody found" text={`${noneText(filter.trim(), nameless)} Look in the directory for other members.`} action={{ label: "Open the directory", onPress: () => router.navigate("/members") }} />
       ) : (
         <FlatList data={shown as ConversationView[]} keyExtractor={keyOf} renderItem={render} aria-label="Conversations" style={styles.list} initialNumToRender={16} windowSize={11} keyboardShouldPersistTaps="handled" />
       )}
@@ -51,13 +50,20 @@ export function ConversationList({ beside = false }: { beside?: boolean }) {
   );
 }
 
+/** That nobody was found, and no more than is known: names come from the server. */
+function noneText(sought: string, nameless: number): string {
+  if (nameless === 0) return `None of your conversations is with “${sought}”.`;
+  return `“${sought}” was not found, but the names of ${nameless === 1 ? "one conversation" : `${nameless} conversations`} did not load.`;
+}
+
 const Row = memo(function Row({ conversation, selected }: { conversation: ConversationView; selected: boolean }) {
   const styles = useStyles();
   const partner = partnerOf(conversation) ?? "";
   const member = useMember(partner);
-  const presence = presenceText(usePresence(partner));
+  const presence = usePresenceText(partner);
   const name = member?.name ?? "…";
   const { last, unread, unreadMore, typing, lastAt } = conversation;
+  const when = useTicking(useCallback((now: number) => (lastAt > 0 ? listTime(lastAt, now) : ""), [lastAt]));
   const unreadText = countText(unread, unreadMore);
   const preview = typing.length > 0 ? "typing…" : last?.content.replace(/\s+/gu, " ") ?? "";
   return (
@@ -71,7 +77,7 @@ const Row = memo(function Row({ conversation, selected }: { conversation: Conver
           <View style={styles.line}>
             <Text kind="strong" numberOfLines={1} style={styles.grow}>{name}</Text>
             {presence ? <Unseen>, {presence}, </Unseen> : null}
-            <Text kind="tiny" tone={unread > 0 ? "primary" : "muted"}>{lastAt > 0 ? listTime(lastAt) : ""}</Text>
+            <Text kind="tiny" tone={unread > 0 ? "primary" : "muted"}>{when}</Text>
           </View>
           <View style={styles.line}>
             {last?.own && typing.length === 0 ? <><Mark message={last} /><Unseen>You: </Unseen></> : null}

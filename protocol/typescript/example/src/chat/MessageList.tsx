@@ -1,4 +1,4 @@
-import { forwardRef, useCallback, useImperativeHandle, useMemo, useRef } from "react";
+import { forwardRef, useCallback, useEffect, useImperativeHandle, useMemo, useRef } from "react";
 import { ActivityIndicator, FlatList } from "react-native";
 import type { ListRenderItemInfo, NativeScrollEvent, NativeSyntheticEvent } from "react-native";
 import type { MessageView } from "@members-book/client";
@@ -20,6 +20,9 @@ export const MessageList = forwardRef<ListHandle, ListProps>(function MessageLis
   const downwards = useMemo(() => messages.toReversed(), [messages]);
 
   useImperativeHandle(ref, () => ({ toBottom: () => list.current?.scrollToOffset({ offset: 0, animated: true }) }), []);
+
+  // It opens at its end.
+  useEffect(() => onBottom(true), [onBottom]);
 
   const render = useCallback(({ item, index }: ListRenderItemInfo<MessageView>) => (
     <MessageRow message={item} name={name} onFailed={onFailed} {...flagsOf(item, downwards[index + 1], item.key === freshKey)} />

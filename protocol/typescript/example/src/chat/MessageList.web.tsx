@@ -83,9 +83,9 @@ export const MessageList = forwardRef<ListHandle, ListProps>(function MessageLis
         const above = line.getBoundingClientRect().top - element.getBoundingClientRect().top;
         element.scrollTop += above - element.clientHeight / 4;
         atBottom.current = element.scrollHeight - element.scrollTop - element.clientHeight < NEAR;
-        onBottom(atBottom.current);
         look();
       }
+      onBottom(atBottom.current);
     }
     for (const [key, box] of boxes.current) if (box.dataset["drawn"] === "true") heights.current.set(key, box.offsetHeight);
     if (atBottom.current) element.scrollTop = element.scrollHeight;

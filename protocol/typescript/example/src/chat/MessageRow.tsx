@@ -1,9 +1,10 @@
-import { memo } from "react";
+import { memo, useCallback } from "react";
 import { Pressable, View } from "react-native";
 import type { MessageView, SendStatus } from "@members-book/client";
 
-import { dayName, timeOfDay } from "@/lib/time";
 import { webOnly } from "@/lib/platform";
+import { useTicking } from "@/lib/ticking";
+import { dayName, timeOfDay } from "@/lib/time";
 import { makeStyles, radius, space, useTheme } from "@/theme";
 import { Icon, Text, Unseen } from "@/ui";
 import type { IconName } from "@/ui";
@@ -45,7 +46,7 @@ export const MessageRow = memo(function MessageRow({ message, name, day, fresh, 
   );
   return (
     <View role="listitem" style={grouped ? styles.close : styles.row}>
-      {day ? <View style={styles.day}><Text kind="tiny" tone="muted" style={styles.dayText}>{dayName(at)}</Text></View> : null}
+      {day ? <Day at={at} /> : null}
       {fresh ? <View style={styles.fresh} {...webOnly({ dataSet: { fresh: "true" } })}><View style={styles.line} /><Text kind="tiny" tone="primary">New messages</Text><View style={styles.line} /></View> : null}
       <View style={own ? styles.right : styles.left}>
         <Unseen>{own ? "You: " : `${name}: `}</Unseen>
@@ -59,6 +60,13 @@ export const MessageRow = memo(function MessageRow({ message, name, day, fresh, 
     </View>
   );
 });
+
+/** The line between two days. Apart from the row, which is not drawn again when the day changes. */
+function Day({ at }: { at: number }) {
+  const styles = useStyles();
+  const name = useTicking(useCallback((now: number) => dayName(at, now), [at]));
+  return <View style={styles.day}><Text kind="tiny" tone="muted" style={styles.dayText}>{name}</Text></View>;
+}
 
 function Status({ status }: { status: SendStatus }) {
   const styles = useStyles();

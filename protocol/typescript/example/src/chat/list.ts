@@ -11,7 +11,7 @@ export interface ListProps {
   loadingOlder: boolean;
   /** The beginning of what is here comes near. */
   onOlder: () => void;
-  /** Whether the newest message is seen. Called at every change, and may be called more often. */
+  /** Whether the newest message is seen. Called as soon as that is known and at every change, and may be called more often. */
   onBottom: (there: boolean) => void;
   onFailed: (message: MessageView) => void;
 }

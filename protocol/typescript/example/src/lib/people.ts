@@ -1,6 +1,8 @@
+import { useCallback } from "react";
 import { useMember, usePresence, useSession } from "@members-book/client/react";
 import type { ConversationView, Member, MemberId, PresenceView } from "@members-book/client";
 
+import { useTicking } from "./ticking";
 import { lastSeen } from "./time";
 
 /** The record of who is signed in. Below the guard of the club's screens there is always one. */
@@ -19,14 +21,16 @@ export function useName(member: MemberId): string {
   return useMember(member)?.name ?? "…";
 }
 
-export function presenceText(presence: PresenceView): string | undefined {
+function presenceText(presence: PresenceView, now: number): string | undefined {
   if (presence.status === "online") return "online";
   if (presence.status === "away") return "away";
-  return presence.lastSeen === undefined ? undefined : lastSeen(presence.lastSeen);
+  return presence.lastSeen === undefined ? undefined : lastSeen(presence.lastSeen, now);
 }
 
+/** How a member is, in words that stay true as time goes by. */
 export function usePresenceText(member: MemberId): string | undefined {
-  return presenceText(usePresence(member));
+  const presence = usePresence(member);
+  return useTicking(useCallback((now: number) => presenceText(presence, now), [presence]));
 }
 
 export function countText(count: number, more: boolean): string {

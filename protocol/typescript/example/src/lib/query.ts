@@ -11,7 +11,11 @@ export interface Failure {
   readonly until?: string | undefined;
 }
 
-const TROUBLE = "The club's server has a problem. Your change was not saved; try again in a few minutes.";
+const TROUBLE = "The club's server has a problem. Try again in a few minutes.";
+/** The same of what is written. */
+export const TROUBLE_KEPT = "The club's server has a problem. What you write is kept, and sent when it is well again.";
+/** The same of what was to change something. */
+const NOT_SAVED = "The club's server has a problem. Your change was not saved; try again in a few minutes.";
 /** Where the words of the server are for its operator, or there are none. */
 const WORDS: Partial<Record<string, string>> = {
   network: "The server was not reached. Check your connection and try again.", unavailable: TROUBLE, overloaded: TROUBLE,
@@ -24,9 +28,10 @@ export function isTrouble(code: string | undefined): boolean {
   return code === "unavailable" || code === "overloaded";
 }
 
-export function failureOf(cause: unknown): Failure {
+/** In words that can be shown. `changes`: something was to be changed. */
+export function failureOf(cause: unknown, changes = false): Failure {
   if (cause instanceof MembersBookError) {
-    const message = WORDS[cause.code] ?? cause.message;
+    const message = changes && isTrouble(cause.code) ? NOT_SAVED : WORDS[cause.code] ?? cause.message;
     return { code: cause.code, message, fields: cause.details.fields ?? [], until: cause.details.until };
   }
   return { code: "unknown", message: cause instanceof Error ? cause.message : "Something went wrong. Try again.", fields: [] };
@@ -72,7 +77,8 @@ export function useQuery<T>(key: string, load: () => Promise<T>): Query<T> {
       return data === undefined ? old : { ...old, data };
     });
   }, []);
-  return { data: state.key === key ? state.data : undefined, failure: state.failure, loading: state.loading, reload, setData };
+  const current = state.key === key;
+  return { data: current ? state.data : undefined, failure: current ? state.failure : undefined, loading: !current || state.loading, reload, setData };
 }
 
 export interface Pages<T> {
@@ -129,8 +135,8 @@ export function usePages<T>(key: string, load: (cursor: string | undefined) => P
   };
 }
 
-/** Runs one thing at a time, and says how it went. Resolves to whether it went well. */
-export function useAction(): { busy: boolean; failure: Failure | undefined; run: (work: () => Promise<unknown>) => Promise<boolean>; clear: () => void } {
+/** Runs one thing at a time, and says how it went. Resolves to whether it went well. `changes`: it changes something; false of a login, or what only reads. */
+export function useAction(changes = true): { busy: boolean; failure: Failure | undefined; run: (work: () => Promise<unknown>) => Promise<boolean>; clear: () => void } {
   const [busy, setBusy] = useState(false);
   const [failure, setFailure] = useState<Failure>();
   const running = useRef(false);
@@ -143,13 +149,13 @@ export function useAction(): { busy: boolean; failure: Failure | undefined; run:
       await work();
       return true;
     } catch (cause) {
-      setFailure(failureOf(cause));
+      setFailure(failureOf(cause, changes));
       return false;
     } finally {
       running.current = false;
       setBusy(false);
     }
-  }, []);
+  }, [changes]);
   const clear = useCallback(() => setFailure(undefined), []);
   return { busy, failure, run, clear };
 }

@@ -1,5 +1,6 @@
 import { createContext, useCallback, useContext, useEffect, useMemo, useState } from "react";
 import type { ReactNode } from "react";
+import { People } from "@members-book/client/people";
 import { MembersBookProvider } from "@members-book/client/react";
 import type { MembersBook } from "@members-book/client";
 
@@ -44,6 +45,8 @@ export function ServerProvider({ welcome, children }: { welcome: ReactNode; chil
           return;
         }
         end = followDrafts(next, url);
+        // Names are read with everything else, and there with the first screen.
+        new People(next);
         setMade({ url, client: next });
       },
       (cause: unknown) => !gone && setFailure(failureOf(cause)),

@@ -24,3 +24,12 @@ export function parseServerUrl(text: string): string | undefined {
     return undefined;
   }
 }
+
+/** Whether an address leads to the machine itself, whoever opens it: others who have it come to their own. */
+export function isLoopback(address: string): boolean {
+  try {
+    return /^(localhost|.+\.localhost|127(\.\d+){3}|\[::1\])$/.test(new URL(address).hostname);
+  } catch {
+    return false;
+  }
+}

@@ -1,9 +1,9 @@
 import { createContext, useCallback, useContext, useEffect, useState } from "react";
 import { MembersBookError } from "@members-book/client";
-import { useClient } from "@members-book/client/react";
-import type { ClubInfo } from "@members-book/client";
+import type { ClubInfo, Member, RegistrationPolicy } from "@members-book/client";
 
 import { useQuery } from "./query";
+import { useAccount } from "./rest";
 
 /** What is taken to be so of a server that cannot say: the form is shown, and sending it says what is wrong. */
 const UNKNOWN: ClubInfo = { registration: "open", invitations: "admins", setup_needed: false, sends_mail: false };
@@ -15,14 +15,14 @@ export const ClubContext = createContext<ClubInfo | undefined>(undefined);
 
 /** Who may register and who may invite, and whether the club has no administrator yet. Undefined until it is known. */
 export function useClub(): ClubInfo | undefined {
-  const { api } = useClient();
+  const account = useAccount();
   const known = useContext(ClubContext);
-  return useQuery("club", () => api.club().catch(() => known ?? UNKNOWN)).data ?? known;
+  return useQuery("club", () => account.club().catch(() => known ?? UNKNOWN)).data ?? known;
 }
 
 /** How the club is, as soon as the server can say. Until then why not, in words; it is asked again. */
 export function useReady(): { club: ClubInfo | undefined; problem: string | undefined; retry: () => void } {
-  const { api } = useClient();
+  const account = useAccount();
   const [club, setClub] = useState<ClubInfo>();
   const [problem, setProblem] = useState<string>();
   const [round, setRound] = useState(0);
@@ -32,7 +32,7 @@ export function useReady(): { club: ClubInfo | undefined; problem: string | unde
     let timer: ReturnType<typeof setTimeout> | undefined;
     let gone = false;
     const ask = () => {
-      api.club().then(
+      account.club().then(
         (answer) => {
           if (!gone) setClub(answer);
         },
@@ -51,10 +51,23 @@ export function useReady(): { club: ClubInfo | undefined; problem: string | unde
       gone = true;
       clearTimeout(timer);
     };
-  }, [api, ready, round]);
+  }, [account, ready, round]);
   const retry = useCallback(() => setRound((n) => n + 1), []);
   return { club, problem, retry };
 }
+
+/** Whether somebody may invite others: nobody may as long as nobody can come. */
+export function mayInvite(club: ClubInfo | undefined, { user_type }: Member): boolean {
+  return club !== undefined && club.registration !== "closed" && (user_type === "admin" || club.invitations === "members");
+}
+
+/** Who can join, in a sentence for members. */
+export const REGISTRATION: Record<RegistrationPolicy, string> = {
+  open: "Registration is open: anybody who reaches the server can join, with an invitation or without one.",
+  invite: "The club takes members by invitation: nobody can register without one.",
+  approval: "Who registers waits until an administrator lets them in; with an invitation they are in at once.",
+  closed: "Registration is closed: nobody can join, and no invitations are made.",
+};
 
 /** Whether the server sends mail, as far as is known. */
 export function useSendsMail(): boolean {

@@ -28,7 +28,7 @@ export function timeOfDay(at: number): string {
 }
 
 /** For the line between two days. */
-export function dayName(at: number, now = Date.now()): string {
+export function dayName(at: number, now: number): string {
   if (!isTime(at)) return "";
   const days = daysAgo(at, now);
   if (days === 0) return "Today";
@@ -38,7 +38,7 @@ export function dayName(at: number, now = Date.now()): string {
 }
 
 /** For a list: the time today, the day this week, the date before. */
-export function listTime(at: number, now = Date.now()): string {
+export function listTime(at: number, now: number): string {
   if (!isTime(at)) return "";
   const days = daysAgo(at, now);
   if (days <= 0) return clock.format(at);
@@ -51,7 +51,7 @@ export function dateTime(at: number | string): string {
   return isTime(date.getTime()) ? full.format(date) : "";
 }
 
-export function lastSeen(at: number, now = Date.now()): string {
+export function lastSeen(at: number, now: number): string {
   if (!isTime(at)) return "";
   const minutes = Math.floor((now - at) / 60_000);
   if (minutes < 1) return "last seen just now";

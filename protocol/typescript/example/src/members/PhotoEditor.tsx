@@ -5,12 +5,14 @@ import type { Member } from "@members-book/client";
 import { pickPicture } from "@/lib/files";
 import { MOST, TYPES } from "@/lib/pictures";
 import { useAction } from "@/lib/query";
+import { useMembers } from "@/lib/rest";
 import { space } from "@/theme";
 import { Avatar, Button, Notice, useConfirm, useToast } from "@/ui";
 
 /** One's own picture. */
 export function PhotoEditor({ member, onChanged }: { member: Member; onChanged: () => void }) {
   const client = useClient();
+  const members = useMembers();
   const confirm = useConfirm();
   const { toast } = useToast();
   const { busy, failure, run } = useAction();
@@ -21,7 +23,7 @@ export function PhotoEditor({ member, onChanged }: { member: Member; onChanged: 
     const size = "size" in picture.content ? picture.content.size : picture.content.byteLength;
     if (!TYPES.includes(picture.type)) throw new Error("Choose a JPEG, PNG or WebP picture.");
     if (size > MOST) throw new Error("The picture is larger than 5 MB. Choose a smaller one.");
-    await client.api.uploadPhoto(member._id, picture.type, picture.content);
+    await members.uploadPhoto(member._id, picture.type, picture.content);
     await client.refreshMember();
     onChanged();
     toast("Picture changed");
@@ -29,7 +31,7 @@ export function PhotoEditor({ member, onChanged }: { member: Member; onChanged: 
   const remove = async () => {
     if (!(await confirm({ title: "Remove your picture?", text: "Members will see your initials instead.", confirm: "Remove", danger: true }))) return;
     await run(async () => {
-      await client.api.removePhoto(member._id);
+      await members.removePhoto(member._id);
       await client.refreshMember();
       onChanged();
       toast("Picture removed");

@@ -1,9 +1,9 @@
 import { useState } from "react";
 import { View } from "react-native";
-import { useClient } from "@members-book/client/react";
 import type { FieldSuggestion, OptimizeResponse, ProfileField } from "@members-book/client";
 
 import { useAction } from "@/lib/query";
+import { useMembers } from "@/lib/rest";
 import { makeStyles, radius, space } from "@/theme";
 import { Button, Notice, Section, Text } from "@/ui";
 
@@ -18,10 +18,10 @@ const NAMES: Record<ProfileField, string> = {
 /** What could be better in one's profile. Applying one puts it into the form: saving is up to the member. */
 export function Suggestions({ onApply }: { onApply: (field: ProfileField, value: string) => void }) {
   const styles = useStyles();
-  const { api } = useClient();
+  const members = useMembers();
   const [answer, setAnswer] = useState<OptimizeResponse>();
   const { busy, failure, run } = useAction();
-  const ask = () => void run(async () => setAnswer(await api.optimizeProfile()));
+  const ask = () => void run(async () => setAnswer(await members.optimizeProfile()));
   const done = (field: ProfileField) => setAnswer((old) => old && { ...old, suggestions: old.suggestions.filter((one) => one.field !== field) });
   return (
     <Section title="Suggestions" text="What could make your profile more useful to others. Nothing changes until you save.">

@@ -1,7 +1,7 @@
-import { useClient } from "@members-book/client/react";
 import type { CheckedInvitation, Invitation } from "@members-book/client";
 
 import { failureOf, useQuery, useSettled } from "@/lib/query";
+import { useInvitations } from "@/lib/rest";
 import { dateTime } from "@/lib/time";
 
 /** Letters and digits of a code. */
@@ -14,13 +14,13 @@ export function isWhole(code: string): boolean {
 
 /** What the server says of a code, once it was typed to its end. */
 export function useInvitation(code: string): { good?: CheckedInvitation; problem?: string } {
-  const { api } = useClient();
+  const invitations = useInvitations();
   const settled = useSettled(code.trim(), 400);
   const wanted = isWhole(settled) ? settled : "";
   const { data } = useQuery(`invitation ${wanted}`, async () => {
     if (wanted === "") return {};
     try {
-      return { good: await api.checkInvitation(wanted) };
+      return { good: await invitations.check(wanted) };
     } catch (cause) {
       const { code: why, message } = failureOf(cause);
       return { problem: why === "invitation_invalid" ? "This invitation is not good, or not any more. Ask whoever gave it to you for another one." : message };

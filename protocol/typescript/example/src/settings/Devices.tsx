@@ -1,9 +1,9 @@
 import { useState } from "react";
 import { View } from "react-native";
-import { useClient } from "@members-book/client/react";
 import type { Session } from "@members-book/client";
 
 import { fieldError, useAction, useQuery } from "@/lib/query";
+import { useAccount } from "@/lib/rest";
 import { dateTime } from "@/lib/time";
 import { makeStyles, space } from "@/theme";
 import { Button, Failed, Field, Icon, Loading, Notice, Section, Sheet, Text, useConfirm, useToast } from "@/ui";
@@ -19,24 +19,24 @@ function nameOf({ device }: Session): string {
 /** Where the member is signed in: what each place is, when it was used, and a way to end it. */
 export function Devices() {
   const styles = useStyles();
-  const { api } = useClient();
+  const account = useAccount();
   const confirm = useConfirm();
   const { toast } = useToast();
-  const { data, failure, reload, setData } = useQuery("sessions", async () => (await api.sessions()).sessions);
+  const { data, failure, reload, setData } = useQuery("sessions", async () => (await account.sessions()).sessions);
   const [renamed, setRenamed] = useState<Session>();
   const ending = useAction();
 
   const end = async (session: Session) => {
     const text = "It is signed out at once. Whoever uses it needs your e-mail and password to come back.";
     if (!(await confirm({ title: `Sign out ${nameOf(session)}?`, text, confirm: "Sign out" }))) return;
-    if (await ending.run(() => api.endSession(session._id))) toast("Signed out");
+    if (await ending.run(() => account.endSession(session._id))) toast("Signed out");
     // Also when it failed: it may have ended by itself.
     reload();
   };
   const endOthers = async () => {
     const text = "Every other device and browser is signed out at once. This one stays signed in.";
     if (!(await confirm({ title: "Sign out everywhere else?", text, confirm: "Sign out the others" }))) return;
-    if (await ending.run(() => api.endOtherSessions())) toast("All others were signed out");
+    if (await ending.run(() => account.endOtherSessions())) toast("All others were signed out");
     reload();
   };
   const replaced = (session: Session) => setData((sessions) => sessions?.map((known) => (known._id === session._id ? session : known)));
@@ -61,7 +61,9 @@ function Device({ session, busy, onRename, onEnd }: { session: Session; busy: bo
   const styles = useStyles();
   const name = nameOf(session);
   const { platform } = session.device;
-  const facts = [session.device.name && platform ? PLATFORMS[platform] : undefined, session.address ?? undefined, `since ${dateTime(session.created_at)}`];
+  const { address, last_address: last } = session;
+  const moved = last && last !== address ? `last from ${last}` : undefined;
+  const facts = [session.device.name && platform ? PLATFORMS[platform] : undefined, address ?? undefined, `since ${dateTime(session.created_at)}`, moved];
   return (
     <View role="listitem" style={styles.device}>
       <View style={styles.icon}><Icon name={ICONS[platform ?? "other"]} color={styles.tint.color} /></View>
@@ -80,11 +82,11 @@ function Device({ session, busy, onRename, onEnd }: { session: Session; busy: bo
 
 function Rename({ session, onClose, onRenamed }: { session: Session; onClose: () => void; onRenamed: (session: Session) => void }) {
   const styles = useStyles();
-  const { api } = useClient();
+  const account = useAccount();
   const [name, setName] = useState(nameOf(session));
   const { busy, failure, run } = useAction();
   const save = () => void run(async () => {
-    onRenamed(await api.renameSession(session._id, name));
+    onRenamed(await account.renameSession(session._id, name));
     onClose();
   });
   const error = fieldError(failure, "name");

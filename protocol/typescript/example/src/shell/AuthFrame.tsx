@@ -2,6 +2,8 @@ import type { ReactNode } from "react";
 import { KeyboardAvoidingView, Platform, ScrollView, View } from "react-native";
 import { useSafeAreaInsets } from "react-native-safe-area-context";
 
+import { webOnly } from "@/lib/platform";
+import { useScreen } from "@/lib/screens";
 import { makeStyles, radius, space, useTheme } from "@/theme";
 import { Icon, Text } from "@/ui";
 
@@ -10,12 +12,13 @@ export function AuthFrame({ title, text, children }: { title: string; text: stri
   const styles = useStyles();
   const { colors } = useTheme();
   const { top, bottom } = useSafeAreaInsets();
+  const head = useScreen(title);
   return (
     <KeyboardAvoidingView style={styles.screen} behavior={Platform.OS === "ios" ? "padding" : undefined} role="main">
       <ScrollView contentContainerStyle={[styles.content, { paddingTop: top + space.xxl, paddingBottom: bottom + space.xxl }]} keyboardShouldPersistTaps="handled">
         <View style={styles.card}>
           <View style={styles.logo}><Icon name="people" size={28} color={colors.onPrimary} /></View>
-          <View style={styles.head}>
+          <View ref={head} {...webOnly({ tabIndex: -1 })} style={styles.head}>
             <Text kind="display" level={1}>{title}</Text>
             <Text tone="muted">{text}</Text>
           </View>

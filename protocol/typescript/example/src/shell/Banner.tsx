@@ -3,6 +3,7 @@ import { View } from "react-native";
 import { useClient, useConnection } from "@members-book/client/react";
 
 import { isWeb } from "@/lib/platform";
+import { isTrouble, TROUBLE_KEPT } from "@/lib/query";
 import { makeStyles, space, useTheme } from "@/theme";
 import { Button, Icon, Text } from "@/ui";
 import type { IconName } from "@/ui";
@@ -35,23 +36,25 @@ export function ConnectionBanner() {
   }, [away]);
 
   const wake = () => client.wake();
+  const again = retryAt === undefined ? {} : { action: { label: "Try now", run: wake } };
   const said: Said[] = [];
   if (status === "replaced") {
     said.push({ icon: "plug", tone: "warn", text: "This device is connected in another place. New messages do not arrive here.", action: { label: "Use it here", run: wake } });
   } else if (status === "stopped") {
-    const again = problem?.code === "upgrade_required" && isWeb ? { label: "Load the page again", run: () => location.reload() } : { label: "Try again", run: wake };
-    said.push({ icon: "alert", tone: "danger", text: `The server does not accept this app: ${problem?.message ?? "it did not say why."}`, action: again });
+    const action = problem?.code === "upgrade_required" && isWeb ? { label: "Load the page again", run: () => location.reload() } : { label: "Try again", run: wake };
+    said.push({ icon: "alert", tone: "danger", text: `The server does not accept this app: ${problem?.message ?? "it did not say why."}`, action });
   } else if (away && problem?.code === "too_many_connections") {
     said.push({
       icon: "plug", tone: "warn", text: "You have the app open in too many tabs or devices: nothing arrives here. Close some of them.", action: { label: "Try again", run: wake },
     });
+  } else if (away && late && isTrouble(problem?.code)) {
+    said.push({ icon: "alert", tone: "warn", text: TROUBLE_KEPT, ...again });
   } else if (away && late) {
     said.push({
-      icon: "cloudOff", tone: "warn", text: "You are offline. What you write is kept, and sent when the connection is back.",
-      ...(retryAt === undefined ? {} : { action: { label: "Try now", run: wake } }),
+      icon: "cloudOff", tone: "warn", text: "You are offline. What you write is kept, and sent when the connection is back.", ...again,
     });
   }
-  if (storageFailing) said.push({ icon: "alert", tone: "danger", text: "There is no room on this device: what arrives is shown, but not kept. Make room, or leave the app open." });
+  if (storageFailing) said.push({ icon: "alert", tone: "danger", text: "Nothing can be stored on this device at the moment: what arrives is shown and what you write is sent, but neither is kept when the app is closed. Leave it open until this is over. If the device is full, make room." });
 
   return (
     <View aria-live="polite" role="status">

@@ -3,7 +3,7 @@ import { useClient, useConnection, useUnread } from "@members-book/client/react"
 
 import { useForeground } from "@/lib/foreground";
 import { countText } from "@/lib/people";
-import { isWeb } from "@/lib/platform";
+import { markTitle } from "@/lib/screens";
 
 /** The own record is not asked for more often, in milliseconds. */
 const FRESH_MS = 10_000;
@@ -25,11 +25,7 @@ export function useFreshRecord(): void {
 export function useTitle(): void {
   const { total, more } = useUnread();
   useEffect(() => {
-    if (!isWeb) return undefined;
-    const plain = document.title.replace(/^\([\d,+]+\) /, "");
-    document.title = total > 0 ? `(${countText(Math.min(total, 99), more || total > 99)}) ${plain}` : plain;
-    return () => {
-      document.title = plain;
-    };
+    markTitle(total > 0 ? `(${countText(Math.min(total, 99), more || total > 99)}) ` : "");
+    return () => markTitle("");
   }, [total, more]);
 }

@@ -5,13 +5,24 @@ import type { Href } from "expo-router";
 import { useSafeAreaInsets } from "react-native-safe-area-context";
 
 import { webOnly } from "@/lib/platform";
+import { useScreen } from "@/lib/screens";
 import { makeStyles, space } from "@/theme";
 import { IconButton } from "./Button";
 import { Text } from "./Text";
 
-/** The bar at the top of a screen. `back`: where to go when there is nothing to go back to. */
-export function Header({ title, back, children }: { title: ReactNode; back?: Href | undefined; children?: ReactNode }) {
+interface HeaderProps {
+  title: ReactNode;
+  /** What the screen is called, if not as its title says. */
+  name?: string | undefined;
+  /** Where to go when there is nothing to go back to. */
+  back?: Href | undefined;
+  children?: ReactNode;
+}
+
+/** The bar at the top of a screen. */
+export function Header({ title, name = typeof title === "string" ? title : undefined, back, children }: HeaderProps) {
   const styles = useStyles();
+  const head = useScreen(name);
   const router = useRouter();
   const { top } = useSafeAreaInsets();
   return (
@@ -19,19 +30,19 @@ export function Header({ title, back, children }: { title: ReactNode; back?: Hre
       {back === undefined ? null : (
         <IconButton icon="back" label="Back" onPress={() => (router.canGoBack() ? router.back() : router.replace(back))} />
       )}
-      <View style={styles.title}>{typeof title === "string" ? <Text kind="title" level={1} numberOfLines={1}>{title}</Text> : title}</View>
+      <View ref={head} {...webOnly({ tabIndex: -1 })} style={styles.title}>{typeof title === "string" ? <Text kind="title" level={1} numberOfLines={1}>{title}</Text> : title}</View>
       {children}
     </View>
   );
 }
 
 /** A screen that scrolls, as wide as text may be. */
-export function ScrollScreen({ title, back, actions, children }: { title: string; back?: Href | undefined; actions?: ReactNode; children: ReactNode }) {
+export function ScrollScreen({ title, name, back, actions, children }: HeaderProps & { title: string; actions?: ReactNode; children: ReactNode }) {
   const styles = useStyles();
   const { bottom } = useSafeAreaInsets();
   return (
     <View style={styles.screen}>
-      <Header title={title} back={back}>{actions}</Header>
+      <Header title={title} name={name} back={back}>{actions}</Header>
       <ScrollView style={styles.scroll} contentContainerStyle={[styles.content, { paddingBottom: bottom + space.xxl }]} keyboardShouldPersistTaps="handled" {...webOnly({ tabIndex: -1 })}>
         <View style={styles.column}>{children}</View>
       </ScrollView>

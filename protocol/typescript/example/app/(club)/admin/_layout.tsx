@@ -1,11 +1,12 @@
 import { useCallback } from "react";
 import { Pressable, View } from "react-native";
 import { Link, Redirect, Slot, useFocusEffect, usePathname, useRouter } from "expo-router";
-import { useApplications, useClient } from "@members-book/client/react";
+import { useApplications } from "@members-book/client/react";
 
 import { useMe } from "@/lib/people";
 import { webOnly } from "@/lib/platform";
 import { useQuery } from "@/lib/query";
+import { useAccount } from "@/lib/rest";
 import { makeStyles, space, TARGET } from "@/theme";
 import { Empty, Header, Loading, Text } from "@/ui";
 
@@ -22,7 +23,7 @@ export default function AdminLayout() {
   if (user_type !== "admin") return <Redirect href="/chats" />;
   return (
     <View style={styles.screen}>
-      <Header title="Administration" />
+      <Header title="Administration" name={PARTS.find(({ href }) => href === path)?.label} />
       <View style={styles.parts} role="navigation" aria-label="Administration">
         {PARTS.map(({ href, label }) => {
           const here = path === href;
@@ -44,8 +45,8 @@ export default function AdminLayout() {
 /** What is administered; where the club demands a second factor and there is none, the way to it. */
 function Guarded() {
   const router = useRouter();
-  const { api } = useClient();
-  const { data, failure, reload } = useQuery("second factor", () => api.secondFactor());
+  const account = useAccount();
+  const { data, failure, reload } = useQuery("second factor", () => account.secondFactor());
   // It may have been turned on since.
   useFocusEffect(useCallback(() => reload(), [reload]));
   if (!data && !failure) return <Loading />;

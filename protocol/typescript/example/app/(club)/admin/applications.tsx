@@ -3,9 +3,10 @@ import { useApplications } from "@members-book/client/react";
 import type { AdminMember } from "@members-book/client";
 
 import { AllowAddress } from "@/admin/AllowAddress";
-import { ProofSheet, useProof } from "@/admin/Proof";
+import { ProofSheet, useProof } from "@/account/Proof";
 import { useAdmin } from "@/admin/useAdmin";
 import { usePages, useAction } from "@/lib/query";
+import { REGISTRATION, useClub } from "@/lib/setup";
 import { dateTime } from "@/lib/time";
 import { makeStyles, radius, space, useTheme } from "@/theme";
 import { Button, Empty, Failed, Loading, Notice, Text, useConfirm, useToast } from "@/ui";
@@ -15,6 +16,7 @@ export default function Applications() {
   const styles = useStyles();
   const { colors } = useTheme();
   const admin = useAdmin();
+  const club = useClub();
   // Another one, or another administrator has decided: the list is read anew.
   const waiting = useApplications();
   const pages = usePages(`applications ${waiting}`, async (cursor) => {
@@ -24,12 +26,13 @@ export default function Applications() {
   return (
     <FlatList
       data={[...pages.items]} keyExtractor={(member) => member._id} style={styles.list} contentContainerStyle={styles.content} aria-label="Applications"
+      ListHeaderComponent={club ? <Text tone="muted">{REGISTRATION[club.registration]}</Text> : null}
       renderItem={({ item }) => <Row member={item} onDecided={pages.reload} />} onEndReached={pages.more} onEndReachedThreshold={1}
       ListFooterComponent={pages.failure ? <Failed failure={pages.failure} onRetry={pages.reload} />
         : pages.loading ? (pages.items.length === 0 ? <Loading label="Loading applications" /> : <ActivityIndicator color={colors.primary} aria-label="Loading more" />)
         : (
           <>
-            {pages.items.length === 0 ? <Empty icon="people" title="Nobody waits" text="Who registers without an invitation waits here, if the club decides about new members." /> : null}
+            {pages.items.length === 0 ? <Empty icon="people" title="Nobody waits" text="Who registers without an invitation waits here, where administrators decide about new members." /> : null}
             <AllowAddress />
           </>
         )}

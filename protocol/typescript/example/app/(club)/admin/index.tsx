@@ -6,7 +6,7 @@ import { AdminRow } from "@/admin/AdminRow";
 import { useAdmin } from "@/admin/useAdmin";
 import { webOnly } from "@/lib/platform";
 import { usePages } from "@/lib/query";
-import { TIERS } from "@/members/Tier";
+import { TierNote, TIERS } from "@/members/Tier";
 import { makeStyles, space, useTheme } from "@/theme";
 import { Choice, Empty, Failed, Field, Loading, Notice } from "@/ui";
 
@@ -48,6 +48,7 @@ export default function AdminMembers() {
       <Field label="Search" placeholder="Name or e-mail" value={text} onChangeText={setText} maxLength={100} {...webOnly({ type: "search" })} autoCorrect={false} autoCapitalize="none" />
       {words !== "" && !pages.complete && !looking && !pages.failure ? <Notice tone="warn" text={`Only the first ${pages.items.length} members were searched: choose filters as well.`} /> : null}
       <Choice label="Tier" options={TIER_FILTER} value={tier} onChange={setTier} />
+      <TierNote tier={tier === "all" ? undefined : tier} />
       <Choice label="Role" options={ROLE_FILTER} value={role} onChange={setRole} />
       <Choice label="State" options={STATE_FILTER} value={state} onChange={setState} />
     </View>

@@ -1,12 +1,12 @@
 import { ActivityIndicator, FlatList, View } from "react-native";
 import { useRouter } from "expo-router";
-import { useClient } from "@members-book/client/react";
 import type { AdminInvitation } from "@members-book/client";
 
 import { useAdmin } from "@/admin/useAdmin";
 import { webOnly } from "@/lib/platform";
 import { usePages, useAction } from "@/lib/query";
-import { useClub } from "@/lib/setup";
+import { useInvitations } from "@/lib/rest";
+import { REGISTRATION, useClub } from "@/lib/setup";
 import { standing } from "@/members/invitation";
 import { makeStyles, radius, space, useTheme } from "@/theme";
 import { Button, Empty, Failed, Loading, Notice, Text, useConfirm, useToast } from "@/ui";
@@ -25,7 +25,7 @@ export default function Invitations() {
   return (
     <FlatList
       data={[...pages.items]} keyExtractor={(invitation) => invitation._id} style={styles.list} contentContainerStyle={styles.content} aria-label="Invitations" {...webOnly({ tabIndex: 0 })}
-      ListHeaderComponent={club?.registration === "closed" ? <Notice tone="warn" text="Registration is closed: nobody can come by an invitation, and none is made." /> : <Button label="Invite somebody" onPress={() => router.push("/invite")} style={{ alignSelf: "flex-start" }} />}
+      ListHeaderComponent={club?.registration === "closed" ? <Notice tone="warn" text={REGISTRATION.closed} /> : <Button label="Invite somebody" onPress={() => router.push("/invite")} style={{ alignSelf: "flex-start" }} />}
       renderItem={({ item }) => <Row invitation={item} onRevoked={pages.reload} />} onEndReached={pages.more} onEndReachedThreshold={1}
       ListFooterComponent={pages.failure ? <Failed failure={pages.failure} onRetry={pages.reload} />
         : pages.loading ? (pages.items.length === 0 ? <Loading label="Loading invitations" /> : <ActivityIndicator color={colors.primary} aria-label="Loading more" />)
@@ -36,17 +36,18 @@ export default function Invitations() {
 
 function Row({ invitation, onRevoked }: { invitation: AdminInvitation; onRevoked: () => void }) {
   const styles = useStyles();
-  const { api } = useClient();
+  const invitations = useInvitations();
   const confirm = useConfirm();
   const { toast } = useToast();
   const { busy, failure, run } = useAction();
   const { _id, tier, note, is_open, created_by_name, members, used } = invitation;
+  const title = note === null ? `Invitation of ${created_by_name}` : `${created_by_name}: ${note}`;
   const names = members.map(({ name }) => name).join(", ");
   const came = names === "" ? undefined : `Came by it: ${names}${used > members.length ? ` and ${used - members.length} more` : ""}`;
   const revoke = async () => {
     if (!(await confirm({ title: "Revoke this invitation?", text: "Nobody can register with its code any more. Who came by it stays.", confirm: "Revoke", danger: true }))) return;
     await run(async () => {
-      await api.revokeInvitation(_id);
+      await invitations.revoke(_id);
       toast("Revoked");
       onRevoked();
     });
@@ -54,7 +55,7 @@ function Row({ invitation, onRevoked }: { invitation: AdminInvitation; onRevoked
   return (
     <View style={styles.row}>
       <View style={styles.words}>
-        <Text kind="strong">{`${created_by_name}: ${note ?? tier}`}</Text>
+        <Text kind="strong">{title}</Text>
         <Text kind="small" tone="muted">{`${tier} · ${standing(invitation)}`}</Text>
         {came === undefined ? null : <Text kind="small">{came}</Text>}
         {failure ? <Notice tone="danger" text={failure.message} /> : null}

@@ -2,6 +2,7 @@ import { ScrollView, View } from "react-native";
 
 import { useAdmin } from "@/admin/useAdmin";
 import { useQuery } from "@/lib/query";
+import { REGISTRATION, useClub } from "@/lib/setup";
 import { duration } from "@/lib/time";
 import { makeStyles, space } from "@/theme";
 import { Button, Failed, Loading, Notice, Section, Text } from "@/ui";
@@ -26,9 +27,11 @@ function isLate(at: string): boolean {
 export default function Server() {
   const styles = useStyles();
   const admin = useAdmin();
+  const club = useClub();
   const { data, failure, loading, reload } = useQuery("stats", () => admin.stats());
   if (!data) return failure ? <Failed failure={failure} onRetry={reload} /> : <Loading />;
   const { mail, store, nodes } = data;
+  const who = club && `${REGISTRATION[club.registration]} ${club.invitations === "members" ? "Every member may invite." : "Administrators invite."}`;
   return (
     <ScrollView style={styles.scroll} contentContainerStyle={styles.content}>
       <View style={styles.column}>
@@ -37,6 +40,7 @@ export default function Server() {
         <Section title="Now">
           <Figures of={[["Members connected", data.members_connected], ["Connections", data.connections], ["Messages since the start", data.messages_since_start]]} />
         </Section>
+        {who ? <Section title="Who comes in" text={club.registration === "closed" ? REGISTRATION.closed : who}><Text kind="small" tone="muted">REGISTRATION and INVITATIONS, where the server is run, decide it.</Text></Section> : null}
         <Section title="Stored" text={store.description}>
           <Figures of={[["Active members", store.members_active], ["Members", store.members], ["Applications", store.applications], ["Conversations", store.conversations], ["Messages", store.messages], ["Size", bytes(store.bytes)]]} />
         </Section>

@@ -4,6 +4,7 @@ import { useClient } from "@members-book/client/react";
 
 import { useMe, usePresenceText } from "@/lib/people";
 import { useQuery } from "@/lib/query";
+import { useMembers } from "@/lib/rest";
 import { TierBadge } from "@/members/Tier";
 import { makeStyles, space, TARGET, useTheme } from "@/theme";
 import { Avatar, Button, Failed, Icon, Loading, Notice, PresenceDot, ScrollScreen, Section, Text } from "@/ui";
@@ -15,9 +16,10 @@ export default function MemberScreen() {
   const router = useRouter();
   const { id } = useLocalSearchParams<{ id: string }>();
   const client = useClient();
+  const members = useMembers();
   const me = useMe();
   const presence = usePresenceText(id);
-  const { data: profile, failure, loading, reload } = useQuery(id, () => client.api.member(id));
+  const { data: profile, failure, loading, reload } = useQuery(id, () => members.member(id));
 
   if (!profile) {
     return <ScrollScreen title="Member" back="/members">{failure ? <Failed failure={failure} onRetry={reload} /> : loading ? <Loading /> : null}</ScrollScreen>;
@@ -25,7 +27,7 @@ export default function MemberScreen() {
   const { name, tier, email, contact_info: { phone, company, position } } = profile;
   const shared = [email, phone, company, position].some(Boolean);
   return (
-    <ScrollScreen title="Profile" back="/members">
+    <ScrollScreen title="Profile" name={name} back="/members">
       <Section>
         <View style={styles.head}>
           <View><Avatar name={name} photo={profile.profile_image_url} size={96} /><PresenceDot member={id} /></View>

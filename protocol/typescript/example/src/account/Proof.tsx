@@ -1,13 +1,12 @@
 import { useCallback, useState } from "react";
 import { View } from "react-native";
 import { MembersBookError } from "@members-book/client";
-import { useClient } from "@members-book/client/react";
 
-import { CodeField } from "@/account/CodeField";
 import { fieldError, useAction, useQuery } from "@/lib/query";
+import { useAccount } from "@/lib/rest";
 import { space } from "@/theme";
 import { Button, Failed, Field, Loading, Notice, Sheet, Text } from "@/ui";
-import { useAdmin } from "./useAdmin";
+import { CodeField } from "./CodeField";
 
 /** The title of the sheet that asks. */
 export const PROOF_TITLE = "Is it you?";
@@ -17,7 +16,7 @@ export interface Wanted {
   readonly answer: (given: boolean) => void;
 }
 
-/** Does what an administrator wants. Where the server wants a proof of who they are first, `wanted` is there to be asked for, and the same is done again once it is given. */
+/** Does what somebody wants. Where the server wants a proof of who they are first, `wanted` is there to be asked for, and the same is done again once it is given. */
 export function useProof(): { proved: <T>(work: () => Promise<T>) => Promise<T>; wanted: Wanted | undefined } {
   const [wanted, setWanted] = useState<Wanted>();
   const proved = useCallback(async <T,>(work: () => Promise<T>): Promise<T> => {
@@ -36,18 +35,17 @@ export function useProof(): { proved: <T>(work: () => Promise<T>) => Promise<T>;
 
 /** Asks for the proof in a sheet that is open already: a device shows one sheet at a time. */
 export function Proof({ wanted: { answer } }: { wanted: Wanted }) {
-  const { api } = useClient();
-  const admin = useAdmin();
-  const { data, failure: unknown, reload } = useQuery("second factor", () => api.secondFactor());
+  const account = useAccount();
+  const { data, failure: unknown, reload } = useQuery("second factor", () => account.secondFactor());
   const [password, setPassword] = useState("");
   const [code, setCode] = useState("");
-  const { busy, failure, run } = useAction();
+  const { busy, failure, run } = useAction(false);
   if (!data) return unknown ? <Failed failure={unknown} onRetry={reload} /> : <Loading />;
   const complete = (data.enabled ? code : password).trim() !== "";
   const submit = () => {
     if (!complete) return;
     void run(async () => {
-      await admin.stepUp(data.enabled ? { code } : { password });
+      await account.stepUp(data.enabled ? { code } : { password });
       answer(true);
     });
   };

@@ -1,0 +1,1 @@
+export function shortened(scripts: ReadonlyMap<string, string>, declarations: ReadonlyMap<string, string>): Map<string, string>;
