@@ -61,6 +61,7 @@ async fn an_address_is_taken_once_whatever_its_case(f: &Fixture) {
 }
 
 /// By the count it is known which proofs of devices are from before.
+#[expect(clippy::cognitive_complexity, reason = "what is counted, one after the other")]
 async fn it_is_counted_how_often_credentials_are_replaced(f: &Fixture) {
     let ana = f.member("Ana").await;
     let stored = async || f.store.members.by_id(Caller::System, ana).await.unwrap().unwrap();

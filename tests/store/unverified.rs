@@ -80,6 +80,10 @@ async fn no_more_have_to_verify_than_there_is_room_for(f: &Fixture) {
     let last = register(f, "Ana", Way::Free, 1).await.unwrap();
     let refused = f.store.members.register(registration(f, "Ben", Way::Free, 2)).await;
     assert_eq!(refused.map(|registered| registered.is_ok()), Err(StoreError::Overloaded));
+    let maker = f.member("Root").await;
+    let invitation = invite(f, maker, 1).await;
+    register(f, "Eva", Way::Invitation(invitation.id), 3).await.unwrap();
+    verify(f, f.store.members.by_email(Caller::System, "Eva@example.com").await.unwrap().unwrap().profile.id, 3).await;
     verify(f, last.profile.id, 1).await;
     register(f, "Ben", Way::Free, 2).await.unwrap();
 }
