@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use futures_util::{StreamExt as _, future::ready, stream};
 use members_book::{
     service::views,
     store::{
@@ -143,12 +144,12 @@ async fn addresses_are_forgotten_a_part_at_a_time(f: &Fixture) {
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
     let address = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
     let entry = |actor, action, target| AuditRecord { at: f.now(), actor, action, target, details: json!({}), address };
-    let mut all = vec![entry(None, AuditAction::LoginFailed, ana), entry(Some(ben), AuditAction::TierChanged, ana)];
-    all.extend(vec![entry(Some(ana), AuditAction::Exported, ana); FORGOTTEN_AT_ONCE]);
-    all.extend([entry(None, AuditAction::LoginFailed, ana), entry(Some(ben), AuditAction::Exported, ben)]);
-    for entry in all {
-        f.store.audit.append(entry).await.unwrap();
-    }
+    let append = async |entry| f.store.audit.append(entry).await.unwrap();
+    append(entry(None, AuditAction::LoginFailed, ana)).await;
+    append(entry(Some(ben), AuditAction::TierChanged, ana)).await;
+    append_often(f, &entry(Some(ana), AuditAction::Exported, ana), FORGOTTEN_AT_ONCE).await;
+    append(entry(None, AuditAction::LoginFailed, ana)).await;
+    append(entry(Some(ben), AuditAction::Exported, ben)).await;
     let left = async || {
         let mut entries = f.store.audit.after(AuditPlace(0), FORGOTTEN_AT_ONCE * 2).await.unwrap();
         entries.retain(|(_, entry)| entry.address.is_some());
@@ -165,6 +166,12 @@ async fn addresses_are_forgotten_a_part_at_a_time(f: &Fixture) {
     assert_eq!(f.store.audit.forget_addresses(ana, next.unwrap()).await.unwrap(), None);
     let actors: Vec<_> = left().await.into_iter().map(|(_, entry)| entry.actor).collect();
     assert_eq!(actors, [Some(ben), Some(ben)]);
+}
+
+/// Writes the same entry so often, in whatever order.
+async fn append_often(f: &Fixture, entry: &AuditRecord, count: usize) {
+    let appended = stream::iter(0..count).map(|_| f.store.audit.append(entry.clone())).buffer_unordered(32);
+    appended.for_each(|appended| ready(appended.unwrap())).await;
 }
 
 async fn an_erased_member_leaves_no_address_and_is_not_seen_again(f: &Fixture) {
@@ -262,15 +269,14 @@ async fn a_change_is_in_the_audit_log_with_who_and_where(f: &Fixture) {
 
 async fn a_page_of_the_audit_log_looks_at_so_many_entries_and_no_more(f: &Fixture) {
     let (ana, ben) = (f.ids.member(), f.ids.member());
-    let append = async |actor, action, target| {
-        let entry = AuditRecord { at: f.now(), actor: Some(actor), action, target, details: json!({}), address: None };
-        f.store.audit.append(entry).await.unwrap();
+    let entry = |actor, action, target| {
+        let (at, actor, details) = (f.now(), Some(actor), json!({}));
+        AuditRecord { at, actor, action, target, details, address: None }
     };
+    let append = async |actor, action, target| f.store.audit.append(entry(actor, action, target)).await.unwrap();
     append(ben, AuditAction::Exported, ana).await;
     // All in one moment: pages go on within it.
-    for _ in 0..EXAMINED {
-        append(ana, AuditAction::MemberRead, ana).await;
-    }
+    append_often(f, &entry(ana, AuditAction::MemberRead, ana), EXAMINED).await;
     append(ben, AuditAction::MemberRead, ana).await;
     f.wait(1);
     append(ben, AuditAction::MemberRead, ben).await;
