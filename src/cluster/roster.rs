@@ -361,8 +361,8 @@ impl Roster {
     /// A link is up: everything that is published on it from now on is heard.
     pub fn up(&mut self, link: usize, now: Instant) {
         let was_down = self.links.get_mut(link).is_some_and(|up| !std::mem::replace(up, true));
-        if was_down && self.peers.values().any(|peer| peer.listed) {
-            // Even if all of them were taken for dead: one may have woken up and said something meanwhile.
+        if was_down && self.listed.is_some() {
+            // Even if nobody else is listed: one may have joined or woken up since, and said something meanwhile.
             self.doubt(Doubt::LinkDown);
         }
         for heard in self.peers.values_mut().filter_map(|peer| peer.links.get_mut(link)) {

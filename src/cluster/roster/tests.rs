@@ -425,6 +425,25 @@ fn listing(horizon: StreamPosition, others: &[usize]) -> Listing {
     Listing { store: StoreId([0; 8]), own: id(0), generation: 1, horizon, others: others.iter().map(other).collect() }
 }
 
+/// Found by a random schedule: a node that took itself for the only one had its link down while another joined and wrote. It came up, and
+/// nothing was in doubt; a sweep from before that ended what was, and the cursors passed the entry.
+#[test]
+fn whoever_joins_while_the_link_is_down_may_have_said_something() {
+    let (start, mut roster) = (Instant::now(), Roster::new(1));
+    roster.listed(&listing(place(50), &[]), start);
+    roster.up(0, start);
+    roster.lost(0, Loss::LinkDown, start);
+    let Begin::Since(sweep) = roster.begin_sweep() else { panic!("it was listed") };
+    roster.up(0, start);
+    roster.end_sweep(sweep, place(50), start);
+    roster.listed(&listing(place(60), &[1]), start);
+    roster.beat(0, id(1), Beat::at(1, place(60)), start);
+    assert_eq!((roster.doubts().collect::<Vec<_>>(), roster.floor()), (vec![Doubt::LinkDown], place(50)));
+    let Begin::Since(sweep) = roster.begin_sweep() else { panic!("it was listed") };
+    roster.end_sweep(sweep, place(60), start);
+    assert_eq!((roster.is_in_doubt(), roster.floor()), (false, place(60)));
+}
+
 /// Found from outside: a copy of a database beside it has the same channels, and its nodes were believed. Whoever published ids that
 /// do not exist made nodes of them.
 #[test]
