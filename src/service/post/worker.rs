@@ -62,7 +62,7 @@ impl Post {
         if self.is_off {
             let _ = self.store.expire(now, Expired::All).await;
         }
-        let Ok(waiting) = self.store.waiting().await else { return LOOK };
+        let Ok(waiting) = self.store.waiting().await else { return PAUSE };
         self.count(waiting);
         match waiting.next {
             Some(due) if !self.is_off => due.since(now).min(LOOK),
