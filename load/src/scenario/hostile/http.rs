@@ -63,7 +63,7 @@ pub(super) async fn once(addr: SocketAddr, from: Option<IpAddr>, head: &str, bod
 /// The bytes of a request; `head` is its first line without the version, and further lines if there are any.
 pub(super) fn request(head: &str, body: &[u8]) -> Vec<u8> {
     let (first, more) = head.split_once('\n').unwrap_or((head, ""));
-    let mut bytes = format!("{first} HTTP/1.1\r\nHost: club\r\n");
+    let mut bytes = format!("{first} HTTP/1.1\r\nHost: localhost\r\n");
     for line in more.lines() {
         bytes.push_str(line.trim());
         bytes.push_str("\r\n");
@@ -177,7 +177,7 @@ mod tests {
     #[test]
     fn a_request_has_its_lines_and_its_body() {
         let bytes = request(&signed("GET /x", "t"), b"");
-        assert_eq!(bytes, b"GET /x HTTP/1.1\r\nHost: club\r\nAuthorization: Bearer t\r\n\r\n");
+        assert_eq!(bytes, b"GET /x HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer t\r\n\r\n");
         assert!(request("POST /x", b"{}").ends_with(b"Content-Length: 2\r\n\r\n{}"));
     }
 }

@@ -43,7 +43,7 @@ async fn withhold(field: &Field, number: usize) -> std::io::Result<String> {
     let mut stream = connect(field.addr, elsewhere(number % NETWORKS), None).await?;
     let path = PATHS.get(number % PATHS.len()).copied().unwrap_or_default();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: load\r\nContent-Type: application/json\r\nContent-Length: 200\r\n\r\n{{"
+        "POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 200\r\n\r\n{{"
     );
     stream.write_all(head.as_bytes()).await?;
     field.count("requests", 1);
