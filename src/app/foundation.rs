@@ -494,13 +494,12 @@ impl Foundation {
             members: Arc::clone(members),
         });
         let accounts = &connection.connections.accounts;
-        let credentials =
-            Arc::new(Credentials::new(Arc::clone(accounts), Arc::clone(&profiles), Arc::clone(&self.metrics)));
+        let credentials = Arc::new(Credentials::new(Arc::clone(accounts), Arc::clone(&profiles), &self.metrics));
         let second_factors = SecondFactors::new(
             Arc::clone(accounts),
             Arc::clone(&profiles),
             self.settings.auth.jwt_issuer.clone(),
-            Arc::clone(&self.metrics),
+            &self.metrics,
         );
         let recovery = Recovery { accounts: Arc::clone(accounts), profiles: Arc::clone(&profiles) };
         let invitations = Arc::clone(&accounts.registration.invitations);

@@ -227,6 +227,7 @@ impl Administration {
             Rejected::NotFound if known.late => {}
             Rejected::NotFound => return Err(ErrorCode::MemberNotFound.into()),
             Rejected::Decided => return Err(ErrorCode::AlreadyDecided.into()),
+            Rejected::Overtaken(why) => return Err(why.into()),
         }
         self.applications.changed();
         Ok(())

@@ -80,7 +80,7 @@ impl Codes {
             Changed::Stale | Changed::NotFound => false,
             // It takes nobody's role, and is not given up here.
             Changed::LastAdmin | Changed::GivenUp => return Err(StoreError::Timeout.into()),
-            Changed::Overtaken(_) => return Err(ErrorCode::SessionRevoked.into()),
+            Changed::Overtaken(why) => return Err(why.into()),
         };
         self.count(was_good.then_some(is_recovery));
         Ok(was_good)

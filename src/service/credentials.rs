@@ -1,15 +1,15 @@
 //! What a member proves who they are with: changing the password.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc};
 
 use protocol::{
-    ErrorCode, MemberId,
+    ErrorCode,
     rest::{DeviceProof, PasswordChange},
 };
 
 use super::{
     accounts::{Accounts, Authorized},
-    limiter::{Limiter, Rate},
+    attempts::Attempts,
     profiles::Profiles,
 };
 use crate::{
@@ -19,21 +19,18 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// Changes that one member may try, on each node: whoever has taken a session over must not find the password out by it.
-const ATTEMPTS: Rate = Rate { per_period: 10, period: Duration::from_secs(3_600), burst: 10 };
-
 /// Credentials.
 pub struct Credentials {
     accounts: Arc<Accounts>,
     profiles: Arc<Profiles>,
-    attempts: Limiter<MemberId>,
+    attempts: Attempts,
 }
 
 impl Credentials {
     /// With these.
     #[must_use]
-    pub fn new(accounts: Arc<Accounts>, profiles: Arc<Profiles>, metrics: Arc<Metrics>) -> Self {
-        Self { accounts, profiles, attempts: Limiter::new("password_changes", ATTEMPTS, metrics) }
+    pub fn new(accounts: Arc<Accounts>, profiles: Arc<Profiles>, metrics: &Arc<Metrics>) -> Self {
+        Self { accounts, profiles, attempts: Attempts::new("password_changes", metrics) }
     }
 
     /// Changes the member's password. Every other session of theirs ends, and its connections close; the proofs of their devices are good no
@@ -52,7 +49,7 @@ impl Credentials {
         if let Some(reason) = weakness(&new_password, &record.profile.name, &record.profile.email) {
             return Err(Failure::field(ErrorCode::ValidationFailed, "new_password", reason));
         }
-        self.attempts.check(&who.member)?;
+        self.attempts.check(who)?;
         let source = self.accounts.source_of(&record, from);
         let passwords = &self.accounts.enrolment.passwords;
         let credentials = record.credentials;

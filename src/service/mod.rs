@@ -25,6 +25,7 @@
 //! | [`advice`] | whom to meet, and how to word one's profile better |
 //! | [`documents`] | messages as documents with their status, for REST |
 //! | [`export`] | everything that is stored about a member |
+//! | [`attempts`] | how many passwords and codes are tried by who is signed in |
 //! | [`guesses`] | how many passwords and codes are tried at one account |
 //! | [`hellos`] | how often connections may be opened |
 //! | [`connections`] | signing a connection in and out, renewing its token |
@@ -54,6 +55,7 @@ pub mod album;
 pub mod announcements;
 pub mod applications;
 pub mod asker;
+mod attempts;
 pub mod audit;
 pub mod awaited;
 mod backlog;

@@ -24,7 +24,7 @@ use crate::{
     failure::Failure,
     store::{
         MemberStore, StoreError,
-        changes::{Actor, Change, Changed, Overtaken, Revoked},
+        changes::{Actor, Change, Changed, Revoked},
         mail::notice_of,
         members::MemberRecord,
         turns::Caller,
@@ -192,8 +192,7 @@ impl Profiles {
             Changed::LastAdmin => return Err(ErrorCode::LastAdmin.into()),
             // Nobody has, while this waits.
             Changed::GivenUp => return Err(StoreError::Timeout.into()),
-            Changed::Overtaken(Overtaken::SignedOut) => return Err(ErrorCode::SessionRevoked.into()),
-            Changed::Overtaken(Overtaken::NoAdmin) => return Err(ErrorCode::Forbidden.into()),
+            Changed::Overtaken(why) => return Err(why.into()),
         };
         // An attempt before may have changed what the last one found changed already.
         self.effects.apply(effects::of_change(if late { former.as_ref() } else { Some(&before) }, &after));

@@ -14,10 +14,10 @@ use protocol::{
 
 use super::{
     accounts::{Accounts, Authorized},
+    attempts::Attempts,
     codes::Codes,
     credentials::wrong_password,
     decisions::until_known,
-    limiter::{Limiter, Rate},
     profiles::Profiles,
 };
 use crate::{
@@ -31,8 +31,6 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// Passwords and codes that one member may try here, on each node: whoever has taken a session over must not find either out by it.
-const ATTEMPTS: Rate = Rate { per_period: 10, period: Duration::from_secs(3_600), burst: 10 };
 /// How long turning it on may be confirmed.
 const ENROLMENT: Duration = Duration::from_secs(10 * 60);
 
@@ -42,14 +40,14 @@ pub struct SecondFactors {
     profiles: Arc<Profiles>,
     /// What authenticator apps call the club.
     issuer: String,
-    attempts: Limiter<MemberId>,
+    attempts: Attempts,
 }
 
 impl SecondFactors {
     /// With these.
     #[must_use]
-    pub fn new(accounts: Arc<Accounts>, profiles: Arc<Profiles>, issuer: String, metrics: Arc<Metrics>) -> Self {
-        Self { accounts, profiles, issuer, attempts: Limiter::new("second_factor", ATTEMPTS, metrics) }
+    pub fn new(accounts: Arc<Accounts>, profiles: Arc<Profiles>, issuer: String, metrics: &Arc<Metrics>) -> Self {
+        Self { accounts, profiles, issuer, attempts: Attempts::new("second_factor", metrics) }
     }
 
     /// Whether the member has one.
@@ -81,7 +79,7 @@ impl SecondFactors {
         if record.second_factor.is_some() {
             return Err(ErrorCode::SecondFactorEnabled.into());
         }
-        self.attempts.check(&who.member)?;
+        self.attempts.check(who)?;
         self.check_password(&record, from, password).await?;
         let secret: [u8; totp::SECRET] = self.accounts.ids.secret();
         let expires_at = self.accounts.clock.now().after(ENROLMENT);
@@ -121,7 +119,7 @@ impl SecondFactors {
             let message = "one that was begun in the last 10 minutes, and since a second factor was turned off";
             Failure::field(ErrorCode::ValidationFailed, "enrolment", message)
         })?;
-        self.attempts.check(&who.member)?;
+        self.attempts.check(who)?;
         let step = totp::typed(&code).and_then(|digits| totp::step(&secret, &digits, now)).ok_or_else(wrong_code)?;
         let (factor, recovery_codes) = self.accounts.codes.begin(who.member, &secret, step, now)?;
         let change = Change::EnableSecondFactor { credentials: record.credentials, factor, keep: who.session };
@@ -158,7 +156,7 @@ impl SecondFactors {
         code: &str,
     ) -> Result<RecoveryCodes, Failure> {
         let record = self.profiles.present(who.member).await?;
-        self.attempts.check(&who.member)?;
+        self.attempts.check(who)?;
         let used = self.accounts.codes.look_up(&record, code).ok_or_else(wrong_code)?;
         let (recovery_codes, codes) = self.accounts.codes.recovery_codes();
         let change = Change::ReplaceRecoveryCodes { used: used.clone(), codes };
@@ -174,7 +172,7 @@ impl SecondFactors {
     pub async fn disable(&self, who: &Authorized, from: IpAddr, request: SecondFactorDisabling) -> Result<(), Failure> {
         let SecondFactorDisabling { code, password } = request;
         let record = self.profiles.present(who.member).await?;
-        self.attempts.check(&who.member)?;
+        self.attempts.check(who)?;
         self.check_password(&record, from, password).await?;
         let used = self.accounts.codes.look_up(&record, &code).ok_or_else(wrong_code)?;
         self.change(who, from, &used, Change::DisableSecondFactor(used.clone())).await?;
@@ -195,14 +193,14 @@ impl SecondFactors {
         };
         if record.second_factor.is_some() {
             let code = given("code", code)?;
-            self.attempts.check(&who.member)?;
+            self.attempts.check(who)?;
             if !self.accounts.codes.use_up(&record, &code, who.asks_from(from)).await? {
                 return Err(wrong_code());
             }
             self.accounts.post.wake();
         } else {
             let password = given("password", password)?;
-            self.attempts.check(&who.member)?;
+            self.attempts.check(who)?;
             self.check_password(&record, from, password).await?;
         }
         self.prove(who).await

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use protocol::{
-    MemberId, SessionId, Timestamp,
+    ErrorCode, MemberId, SessionId, Timestamp,
     model::{Tier, UserType},
     rest::{Audience, AuditAction, Language, SharedWith},
     shown::FORMER_MEMBER,
@@ -17,6 +17,7 @@ use super::{
     second_factor::{CodeUse, RecoveryHash, StoredFactor},
     sessions::SessionView,
 };
+use crate::failure::Failure;
 
 /// A change to a member.
 #[derive(Debug, Clone)]
@@ -188,6 +189,15 @@ pub enum Overtaken {
     SignedOut,
     /// It is of another member, and who asked for it is no administrator.
     NoAdmin,
+}
+
+impl From<Overtaken> for Failure {
+    fn from(why: Overtaken) -> Self {
+        match why {
+            Overtaken::SignedOut => ErrorCode::SessionRevoked.into(),
+            Overtaken::NoAdmin => ErrorCode::Forbidden.into(),
+        }
+    }
 }
 
 impl Actor {

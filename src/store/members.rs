@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     StoreError,
-    changes::{Actor, Change, Changed},
+    changes::{Actor, Change, Changed, Overtaken},
     invitations::InvitationRecord,
     mail::NewLink,
     second_factor::StoredFactor,
@@ -360,6 +360,8 @@ pub enum Rejected {
     NotFound,
     /// They do not wait any more: they were approved.
     Decided,
+    /// Whoever wanted it may not decide any more.
+    Overtaken(Overtaken),
 }
 
 /// The form of an e-mail address under which it is unique.

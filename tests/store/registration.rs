@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use members_book::store::{
-    changes::{Actor, Change, Changed},
+    changes::{Actor, Change, Changed, Overtaken},
     conversations::Refusal,
     invitations::{Created, InvitationRecord, NewInvitation},
     members::{Filter, MemberRecord, NotRegistered, Registration, Rejected, Standing, Suspension, Way},
@@ -295,6 +295,11 @@ async fn who_is_rejected_leaves_nothing_but_an_audit_entry(f: &Fixture) {
     let by = Actor::without_session(f.member("Ana").await, Some(FROM));
     let eva = register(f, "Eva", Way::Application { most: 5 }).await.unwrap().profile.id;
     assert_eq!(register(f, "EVA", Way::Free).await.err(), Some(NotRegistered::EmailTaken));
+    // Found by a reviewer: who had asked for it and was put out meanwhile still removed them.
+    let over = Actor { session: Some(f.ids.session()), ..by };
+    let refused = Rejected::Overtaken(Overtaken::SignedOut);
+    assert_eq!(f.store.members.reject(eva, over, f.now()).await.unwrap(), refused);
+    assert!(f.store.members.by_id(Caller::System, eva).await.unwrap().is_some());
     assert_eq!(f.store.members.reject(eva, by, f.now()).await.unwrap(), Rejected::Done);
     assert!(f.store.members.by_id(Caller::System, eva).await.unwrap().is_none());
     assert_eq!(f.store.members.reject(eva, by, f.now()).await.unwrap(), Rejected::NotFound);

@@ -28,7 +28,7 @@ use super::{
 use crate::store::{
     MemberStore, StoreError,
     addresses::{AddressKey, barred_by},
-    changes::{Actor, Change, Changed, creation, rejection},
+    changes::{Actor, Change, Changed, Overtaken, creation, rejection},
     jobs::of_change,
     members::{
         DirectoryPosition, EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, NotFirst,
@@ -151,13 +151,31 @@ pub(super) fn waiting() -> Document {
     doc! { "is_pending": true, "must_verify": { "$ne": true } }
 }
 
+/// Whether what somebody asks about a member was overtaken by what became of who asks. If not, whoever puts them out, or takes their role,
+/// and this transaction meet.
+async fn overtaken(
+    db: &Db,
+    session: &mut ClientSession,
+    by: Actor,
+    target: MemberId,
+    at: Timestamp,
+) -> Result<Option<Overtaken>, Fault> {
+    let Some(asking) = by.session else { return Ok(None) };
+    let overtaken = by.overtaken(target, sessions::view_in(db, session, asking).await?.as_ref(), at);
+    if let Some(member) = by.member.filter(|_| overtaken.is_none() && by.is_other_than(target)) {
+        meet(db, session, member).await?;
+    }
+    Ok(overtaken)
+}
+
 async fn reject(db: &Db, id: MemberId, by: Actor, at: Timestamp) -> Result<Rejected, Fault> {
     let own = db.clone();
     let never = CancellationToken::new();
     let rejected = transaction(db, &never, move |session| {
         let db = own.clone();
         async move {
-            if remove_waiting(&db, session, id).await? {
+            let overtaken = overtaken(&db, session, by, id, at).await?;
+            if overtaken.is_none() && remove_waiting(&db, session, id).await? {
                 audit::append(&db, &rejection(id, by, at), Some(session)).await?;
                 return Ok(Rejected::Done);
             }
@@ -166,8 +184,9 @@ async fn reject(db: &Db, id: MemberId, by: Actor, at: Timestamp) -> Result<Rejec
             // Nobody knows yet that it was they who applied, if they have to verify the address.
             let is_one =
                 |found: &Document| !["is_erased", "must_verify"].iter().any(|is| found.get_bool(is).unwrap_or(false));
-            let is_there = found.as_ref().is_some_and(is_one);
-            Ok(if is_there { Rejected::Decided } else { Rejected::NotFound })
+            let Some(found) = found.filter(is_one) else { return Ok(Rejected::NotFound) };
+            let waits = found.get_bool("is_pending").unwrap_or(false);
+            Ok(overtaken.filter(|_| waits).map_or(Rejected::Decided, Rejected::Overtaken))
         }
         .boxed()
     });
@@ -322,14 +341,8 @@ async fn change_in(
         meet(db, session, id).await?;
         return Ok(Changed::Done { after: Box::new(before.clone()), before: Box::new(before), ended: Vec::new() });
     };
-    if let Some(asking) = by.session
-        && let Some(overtaken) = by.overtaken(id, sessions::view_in(db, session, asking).await?.as_ref(), at)
-    {
+    if let Some(overtaken) = overtaken(db, session, by, id, at).await? {
         return Ok(Changed::Overtaken(overtaken));
-    }
-    if let Some(asking) = by.member.filter(|_| by.session.is_some() && by.is_other_than(id)) {
-        // Whoever puts them out, or takes their role, and this one must meet.
-        meet(db, session, asking).await?;
     }
     let last_seen = last_seen.filter(|_| !after.is_erased).map(time);
     let document = MemberDoc::of(after.clone(), last_seen);

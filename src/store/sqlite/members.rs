@@ -19,7 +19,7 @@ use super::{
 use crate::store::{
     MemberStore, StoreError,
     addresses::barred_by,
-    changes::{Actor, Change, Changed, creation, rejection},
+    changes::{Actor, Change, Changed, Overtaken, creation, rejection},
     jobs::of_change,
     members::{
         Contact, DirectoryPosition, EmailTaken, Filter, Invited, LastSeen, MemberCounts, MemberRecord, NewMember,
@@ -183,6 +183,17 @@ pub(super) fn count_waiting(connection: &Connection) -> rusqlite::Result<u64> {
     query.query_row([], |row| row.get(0))
 }
 
+/// Whether what somebody asks about a member was overtaken by what became of who asks.
+fn overtaken(
+    connection: &Connection,
+    by: Actor,
+    target: MemberId,
+    at: Timestamp,
+) -> rusqlite::Result<Option<Overtaken>> {
+    let Some(asking) = by.session else { return Ok(None) };
+    Ok(by.overtaken(target, super::sessions::view(connection, asking)?.as_ref(), at))
+}
+
 fn reject(tx: &mut Tx<'_>, id: MemberId, by: Actor, at: Timestamp) -> rusqlite::Result<Rejected> {
     let Some(record) = by_id(tx.connection, id)?.filter(|record| !record.is_erased) else {
         return Ok(Rejected::NotFound);
@@ -193,6 +204,9 @@ fn reject(tx: &mut Tx<'_>, id: MemberId, by: Actor, at: Timestamp) -> rusqlite::
     }
     if !record.profile.is_pending {
         return Ok(Rejected::Decided);
+    }
+    if let Some(overtaken) = overtaken(tx.connection, by, id, at)? {
+        return Ok(Rejected::Overtaken(overtaken));
     }
     tx.connection.prepare_cached("DELETE FROM members WHERE id = ?")?.execute([id.as_bytes()])?;
     mail::forget(tx.connection, id, &record.profile.email)?;
@@ -253,9 +267,7 @@ fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timesta
     let Some(after) = change.apply(&before, at) else {
         return Ok(Changed::Done { after: Box::new(before.clone()), before: Box::new(before), ended: Vec::new() });
     };
-    if let Some(asking) = by.session
-        && let Some(overtaken) = by.overtaken(id, super::sessions::view(tx.connection, asking)?.as_ref(), at)
-    {
+    if let Some(overtaken) = overtaken(tx.connection, by, id, at)? {
         return Ok(Changed::Overtaken(overtaken));
     }
     // The log remembers whether a member may be written to.
