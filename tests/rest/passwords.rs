@@ -97,3 +97,18 @@ async fn many_log_in_at_once_while_their_password_is_hashed_at_another_cost() {
         assert_eq!(login.status(), 200);
     }
 }
+
+/// Found by an attacker: ten wrong passwords in a session that was stolen kept its member from changing it on every other device.
+#[tokio::test]
+async fn a_session_has_tries_of_its_own_and_leaves_its_member_some() {
+    let server = Server::start().await;
+    let ana = server.member("Ana").await;
+    let stolen = ana.log_in().await;
+    for _ in 0..10 {
+        assert_eq!(fields(change(&stolen, "a guess", "battery staple").await).await, ["current_password"]);
+    }
+    let limited = change(&stolen, &ana.password, "battery staple").await;
+    assert!(limited.status() == 429 && limited.headers().contains_key("retry-after"));
+    assert_eq!(change(&ana, &ana.password, "battery staple").await.status(), 200);
+    assert_eq!(stolen.request(Method::GET, "/api/members/me", Value::Null).await.status(), 401);
+}
