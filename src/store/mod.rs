@@ -15,6 +15,7 @@
 //! | [`sync`] | what is read for a sync |
 //! | [`pages`] | how much a page, a list and a sync hold |
 //! | [`turns`], [`queue`] | whose a call is, and whose turn it is: what both stores need to be fair |
+//! | [`push`] | devices that are told of messages, and what they are to be told |
 //! | [`addresses`] | addresses that nobody registers with |
 //! | [`archive`] | a store as rows, to move everything to another one |
 //! | [`sqlite`] | the embedded store |
@@ -34,6 +35,7 @@ pub mod mail;
 pub mod members;
 pub mod mongo;
 mod pages;
+pub mod push;
 mod queue;
 pub mod recommendations;
 mod rules;
@@ -56,6 +58,7 @@ pub use invitations::InvitationStore;
 pub use jobs::JobStore;
 pub use mail::MailStore;
 pub use members::MemberStore;
+pub use push::PushStore;
 pub use recommendations::RecommendationStore;
 pub use sessions::SessionStore;
 
