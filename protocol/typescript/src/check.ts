@@ -32,9 +32,9 @@ export function fits<T>(value: T | undefined, form: Form<T>): boolean {
 }
 
 /** What is stored, if it is as it should be. */
-export function read<T>(text: string, form: Form<T>): T | undefined {
+export function read<T>(text: string | undefined, form: Form<T>): T | undefined {
   try {
-    const value = JSON.parse(text) as T;
+    const value = JSON.parse(text ?? "") as T;
     return fits(value, form) ? value : undefined;
   } catch {
     return undefined;

@@ -7,7 +7,7 @@ import type { Environment, Observable } from "./environment.js";
 import { MembersBookError, misuse, nobody } from "./errors.js";
 import { Erasures, takesAll } from "./erasures.js";
 import type { Extend, Extension } from "./extension.js";
-import { Journal } from "./journal.js";
+import { Journal, valueIn } from "./journal.js";
 import { given } from "./json.js";
 import { migrate } from "./migrate.js";
 import { problemOf } from "./problem.js";
@@ -337,8 +337,7 @@ export class Client implements MembersBook {
   /** Takes up what is kept of a member, and connects. */
   private async resume(signIn: SignIn): Promise<void> {
     const { keys, journal, book, core } = signIn;
-    const [[, text] = []] = await journal.range(keys.me, `${keys.me}~`).catch(() => []);
-    const record = text === undefined ? undefined : read(text, OWN);
+    const record = read(await valueIn(journal, keys.me).catch(() => undefined), OWN);
     await book.load().catch((error: unknown) => this.debug("storage cannot be read", { error: String(error) }));
     if (!signIn.ended) await Promise.all([...this.extensions.values()].map((extension) => extension.begin(core)));
     if (record) return this.present(record, signIn);
