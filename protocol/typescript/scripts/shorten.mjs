@@ -23,7 +23,8 @@ export function shortened(scripts, declarations) {
 
 /** Names with this keyword that nothing else has in these declarations. */
 function namesOf(declarations, keyword) {
-  const [hidden, open] = [new Set(), new Set()];
+  // A class may have a private constructor: the language calls it so.
+  const [hidden, open] = [new Set(), new Set(["constructor"])];
   for (const text of declarations) {
     for (const line of text.split("\n")) {
       const [, its, name] = /^\s+(private|protected)? ?(?:abstract |static |readonly |get |set )*(\w+)[?(:;<]/.exec(line) ?? [];

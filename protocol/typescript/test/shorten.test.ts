@@ -40,6 +40,11 @@ test.each([
   expect(short(script, DECLARATION)).toBe(script);
 });
 
+test("a private constructor stays what it is", () => {
+  const script = "class A { constructor() {} }";
+  expect(short(script, "export declare class A {\n    private constructor();\n}\n")).toBe(script);
+});
+
 /** What becomes of two files: the first one with the declaration from above. */
 function shortTwo(first: string, second: string, declaration: string): (string | undefined)[] {
   const files = shortened(new Map([["a.js", first], ["b.js", second]]), new Map([["a.d.ts", DECLARATION], ["b.d.ts", declaration]]));
