@@ -457,7 +457,7 @@ function follow<T>(from: Value<T>, to: Value<T>): () => void {
 
 /** A name that the server takes; nothing if there is none in it: nobody is kept out because of what their device is called. */
 function shownName(name: string | undefined): string | undefined {
-  const visible = (name ?? "").normalize("NFC").replace(/[\p{C}\p{Zl}\p{Zp}]/gu, " ").replace(/\s+/g, " ").trim();
+  const visible = (name ?? "").normalize("NFC").replace(/[\p{C}\s]+/gu, " ").trim();
   const cut = [...visible].slice(0, NAME_MAX).join("").trim();
   return /[\p{L}\p{N}]/u.test(cut) ? cut : undefined;
 }
