@@ -276,14 +276,12 @@ export class Client implements MembersBook {
     try {
       await this.readStorage();
     } catch (error) {
-      this.debug("storage cannot be used", { error: String(error) });
       // Unsent messages have the form that they always had, and are shown and sent all the same.
-      this.journal.suspend(/^\w+\/o\//, async () => {
+      this.journal.suspend(error, /^\w+\/o\//, async () => {
         await this.readStorage();
         // Those that could not be read before.
         await this.signedIn?.book.reloadOutbox();
       });
-      this.connectionState.set({ ...this.connectionState.getSnapshot(), storageFailing: true });
     }
     this.deviceId ||= this.environment.uuid();
     this.journal.put(SCHEMA_KEY, String(SCHEMA_VERSION));

@@ -49,12 +49,13 @@ export class Journal implements Pages {
   }
 
   /**
-   * The storage is in a form that is not understood: nothing is read of it but what begins like `readable`, and nothing written, before `ready` has succeeded; it is
-   * tried again as a write is.
+   * The storage fails: it is not open, or in a form that is not understood. Nothing is read of it but what begins like `readable`, and nothing written, before `ready` has
+   * succeeded; it is tried again as a write is.
    */
-  suspend(readable: RegExp, ready: () => Promise<void>): void {
+  suspend(error: unknown, readable: RegExp, ready: () => Promise<void>): void {
     this.readable = readable;
     this.suspended = ready;
+    this.failed(error);
   }
 
   put(key: string, value: string | null): void {
@@ -128,6 +129,11 @@ export class Journal implements Pages {
     });
   }
 
+  private failed(error: unknown): void {
+    if (this.failures === 0) this.onFailing(true, error);
+    this.failures += 1;
+  }
+
   private async write(): Promise<void> {
     if (this.closed || this.writing || !this.last) return;
     const batch = this.pending;
@@ -145,9 +151,8 @@ export class Journal implements Pages {
     } catch (error) {
       this.writing = undefined;
       this.pending = together(batch, this.pending);
-      if (this.failures === 0) this.onFailing(true, error);
       const wait = Math.min(RETRY_FIRST_MS * 2 ** this.failures, RETRY_MAX_MS);
-      this.failures += 1;
+      this.failed(error);
       if (!this.closed) this.timer.set(wait, () => void this.write());
     }
     for (const resolve of batch.attempts.splice(0)) resolve();

@@ -476,6 +476,18 @@ describe("a storage that does not open at first", () => {
     expect(again.client.unsent()).toBe(0);
   });
 
+  test("is not said to fail any more, also if the second attempt succeeds at once", async () => {
+    const storage = new Locked();
+    storage.open = async () => {
+      storage.attempts += 1;
+      if (storage.attempts === 1) throw new Error("the database is locked");
+    };
+    const { client } = await local(world.server, { storage });
+    await until("it is kept", () => storage.get("schema"));
+    await until("it works", () => !client.connection.getSnapshot().storageFailing);
+    expect(storage.attempts).toBe(2);
+  });
+
   test("is read while messages go on: what was sent meanwhile is not shown twice", async () => {
     const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
     const [storage, vault] = [new Locked(), new MemoryVault()];
