@@ -31,7 +31,7 @@ use crate::{
     sources::{network, subscriber},
     store::{
         InvitationStore, MemberStore, StoreError,
-        invitations::{CodeHash, Created, InvitationRecord, NewInvitation as Stored},
+        invitations::{CodeHash, Created, InvitationRecord, NewInvitation as Stored, Withdrawn},
         turns::Caller,
     },
     telemetry::Metrics,
@@ -243,8 +243,11 @@ impl Invitations {
         found.filter(theirs).ok_or(ErrorCode::InvitationNotFound)?;
         let by = who.asks_from(from);
         let at = self.clock.now();
-        let is_there = until_known(|_| self.store.revoke(id, by, at)).await?.outcome;
-        if is_there { Ok(()) } else { Err(ErrorCode::InvitationNotFound.into()) }
+        match until_known(|_| self.store.revoke(id, by, at)).await?.outcome {
+            Withdrawn::Done => Ok(()),
+            Withdrawn::NotFound => Err(ErrorCode::InvitationNotFound.into()),
+            Withdrawn::Overtaken(why) => Err(why.into()),
+        }
     }
 
     /// Removes those that have expired long ago.

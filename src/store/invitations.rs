@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{
     StoreError,
     audit::AuditRecord,
-    changes::{Actor, Change},
+    changes::{Actor, Change, Overtaken},
     members::{Invited, MemberRecord, StoredProfile},
     turns::Caller,
 };
@@ -193,6 +193,17 @@ pub enum Created {
     NotAllowed,
 }
 
+/// What became of an invitation that was to be revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Withdrawn {
+    /// It is revoked, now or before.
+    Done,
+    /// There is none.
+    NotFound,
+    /// Whoever wanted it may not revoke it any more.
+    Overtaken(Overtaken),
+}
+
 /// Invitations.
 #[async_trait]
 pub trait InvitationStore: Send + Sync {
@@ -232,11 +243,12 @@ pub trait InvitationStore: Send + Sync {
     /// The store.
     async fn came_by(&self, by: Caller, invitations: Vec<InvitationId>) -> Result<Vec<Vec<MemberRecord>>, StoreError>;
 
-    /// Revokes an invitation, with what the audit log keeps of it, unless it was revoked before. False: there is none.
+    /// Revokes an invitation, with what the audit log keeps of it, unless it was revoked before. Whoever has not made it has to be an
+    /// administrator still.
     ///
     /// # Errors
     /// The store.
-    async fn revoke(&self, id: InvitationId, by: Actor, at: Timestamp) -> Result<bool, StoreError>;
+    async fn revoke(&self, id: InvitationId, by: Actor, at: Timestamp) -> Result<Withdrawn, StoreError>;
 
     /// Removes invitations that had expired at a time. Returns how many.
     ///

@@ -227,13 +227,13 @@ async fn proofs_that_were_collected_before_the_password_changed_are_of_strangers
 #[tokio::test]
 async fn proofs_that_were_collected_before_a_second_factor_was_turned_on_are_of_strangers() {
     let server = behind_a_proxy(4).await;
-    let ana = server.member("Ana").await;
+    let mut ana = server.member("Ana").await;
     let mut collected = Vec::new();
     for number in 0..4 {
         let in_time: AuthResponse = with_proof(&server, &address(number), &ana, None).await.json().await.unwrap();
         collected.extend(in_time.device_proof);
     }
-    let (app, enabled) = authenticator::enable(&ana, &SystemClock).await;
+    let (app, enabled) = authenticator::enable(&mut ana, &SystemClock).await;
     let try_code = async |proof: &str, typed: String| {
         let (email, password) = (&ana.auth.member.email, &ana.password);
         let body = json!({ "email": email, "password": password, "device_proof": proof, "second_factor": typed });

@@ -248,8 +248,8 @@ async fn a_member_is_made_an_administrator_from_the_command_line_beside_a_runnin
 async fn a_second_factor_is_reset_from_the_command_line_beside_a_running_server() {
     let folder = tempfile::tempdir().unwrap();
     let (server, http) = (Process::start(folder.path()), http());
-    let ana = Member::register_at(server.addr, &http, "Ana").await;
-    turn_on(&ana, &SystemClock).await;
+    let mut ana = Member::register_at(server.addr, &http, "Ana").await;
+    turn_on(&mut ana, &SystemClock).await;
     let login = json!({ "email": ana.auth.member.email, "password": ana.password });
     let log_in = async || {
         let url = format!("http://{}/api/auth/login", server.addr);

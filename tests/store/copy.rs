@@ -98,7 +98,7 @@ async fn fill_with_a_second_factor(f: &Fixture, member: MemberId) {
     let factor = StoredFactor { secret: vec![0, 255, 7], enabled_at, last_step: 59_845_687, recovery_codes };
     let session = f.store.sessions.of_member(member).await.unwrap()[0].id;
     let credentials = f.credentials(member).await;
-    f.change(member, Change::EnableSecondFactor { credentials, factor, keep: session }).await;
+    f.change(member, Change::EnableSecondFactor { credentials, factor, keep: f.keep(session) }).await;
     f.change(member, Change::UseCode(CodeUse { enabled_at, code: Code::Recovery([2; 32]) })).await;
     f.store.sessions.prove(member, session, f.now()).await.unwrap();
 }

@@ -109,7 +109,7 @@ async fn of_status(f: &Fixture, status: MemberStatus) -> Vec<String> {
 }
 
 async fn counts(f: &Fixture) -> (u64, u64, u64) {
-    let MemberCounts { all, active, waiting } = f.store.members.count().await.unwrap();
+    let MemberCounts { all, active, waiting } = f.store.members.count(f.now()).await.unwrap();
     (all, active, waiting)
 }
 

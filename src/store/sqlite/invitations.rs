@@ -14,7 +14,7 @@ use crate::store::{
     InvitationStore, StoreError,
     changes::{Actor, Change},
     invitations::{
-        CAME_BY_MAX, CodeHash, Created, InvitationRecord, NewInvitation, of_change, revocation, revoked_with,
+        CAME_BY_MAX, CodeHash, Created, InvitationRecord, NewInvitation, Withdrawn, of_change, revocation, revoked_with,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
@@ -162,14 +162,17 @@ fn came_by(connection: &Connection, invitations: &[InvitationId]) -> rusqlite::R
     Ok(members)
 }
 
-fn revoke(connection: &Connection, id: InvitationId, by: Actor, at: Timestamp) -> rusqlite::Result<bool> {
-    let Some(record) = by_id(connection, id)? else { return Ok(false) };
+fn revoke(connection: &Connection, id: InvitationId, by: Actor, at: Timestamp) -> rusqlite::Result<Withdrawn> {
+    let Some(record) = by_id(connection, id)? else { return Ok(Withdrawn::NotFound) };
     if record.revoked_at.is_none() {
+        if let Some(overtaken) = members::overtaken(connection, by, by.is_other_than(record.created_by), at)? {
+            return Ok(Withdrawn::Overtaken(overtaken));
+        }
         let mut revoke = connection.prepare_cached("UPDATE invitations SET revoked_at = ? WHERE id = ?")?;
         revoke.execute(params![at.as_millis(), id.as_bytes()])?;
         audit::append(connection, &revocation(&record, by, at))?;
     }
-    Ok(true)
+    Ok(Withdrawn::Done)
 }
 
 #[async_trait]
@@ -205,7 +208,7 @@ impl InvitationStore for Sqlite {
         self.read(turn, move |connection| came_by(connection, &invitations)).await
     }
 
-    async fn revoke(&self, id: InvitationId, by: Actor, at: Timestamp) -> Result<bool, StoreError> {
+    async fn revoke(&self, id: InvitationId, by: Actor, at: Timestamp) -> Result<Withdrawn, StoreError> {
         self.write(move |tx| revoke(tx.connection, id, by, at)).await
     }
 
