@@ -123,7 +123,10 @@ async fn an_administrator_without_the_factor_that_is_demanded_is_not_told_who_wa
     assert_eq!(with.expect::<Applications>().await.waiting, 1);
     without.expect_no::<Applications>().await;
     turn_on(&mut admin, &clock).await;
-    assert_eq!(without.expect::<Applications>().await.waiting, 1, "from then on they are");
+    // It comes back with the tokens of now.
+    assert_eq!(without.close_code().await, Some(CloseCode::Disconnected.number()));
+    let mut with = admin.connect().await;
+    assert_eq!(with.expect::<Applications>().await.waiting, 1, "from then on they are");
 }
 
 #[tokio::test]

@@ -153,8 +153,17 @@ async fn a_link_that_is_handed_out_is_good_once_and_in_the_audit_log(f: &Fixture
     f.wait(LINK_LIFETIME.as_secs());
     assert_eq!(owner(f, Purpose::ResetPassword, 7).await, None);
     f.store.mail.hand_out(handed_out(ana, [9; 32], f.now()), AuditRecord { at: f.now(), ..entry }).await.unwrap();
-    let used = Change::ResetPassword { link: [9; 32], hash: "another".to_owned(), by_mail: true };
-    assert!(matches!(change(f, ana, used.clone()).await, Changed::Done { .. }));
+    let was_mailed = async |hash| {
+        let link = f.store.mail.link(Caller::System, hash, Purpose::ResetPassword, f.now()).await.unwrap();
+        link.map(|link| link.was_mailed)
+    };
+    assert_eq!(was_mailed([9; 32]).await, Some(false));
+    assert!(issue(f, ana, Purpose::ResetPassword, 10).await);
+    assert_eq!(was_mailed([10; 32]).await, Some(true));
+    let used = Change::ResetPassword { link: [9; 32], hash: "another".to_owned(), by_mail: false };
+    // Nobody has read a mail.
+    let Changed::Done { after, .. } = change(f, ana, used.clone()).await else { panic!("it is good") };
+    assert_eq!(after.profile.email_verified_at, None);
     assert!(matches!(change(f, ana, used).await, Changed::Stale));
 }
 

@@ -7,7 +7,7 @@ use members_book::store::{
     audit::AuditRecord,
     changes::{Actor, Change, Changed, Overtaken},
     conversations::Refusal,
-    invitations::{Created, InvitationRecord, NewInvitation, Withdrawn},
+    invitations::{CameBy, Created, InvitationRecord, NewInvitation, Withdrawn},
     members::{Filter, MemberRecord, NotRegistered, Registration, Rejected, Standing, Suspension, Way},
     sessions::{NewSession, NewToken, SessionDevice},
     turns::Caller,
@@ -106,7 +106,9 @@ async fn of_many_who_have_the_same_invitation_as_many_come_in_as_it_has_uses(f: 
         assert_eq!((came.len(), refused.len()), (uses as usize, 20 - uses as usize));
         assert!(refused.into_iter().all(|refused| refused.err() == Some(NotRegistered::InvitationInvalid)));
         assert_eq!(found(f, invitation.id).await.used, uses);
-        let members = f.store.invitations.came_by(Caller::System, vec![invitation.id]).await.unwrap().remove(0);
+        let CameBy { members, unverified } =
+            f.store.invitations.came_by(Caller::System, vec![invitation.id]).await.unwrap().remove(0);
+        assert_eq!(unverified, 0);
         assert_eq!(members.len(), uses as usize);
         for member in members {
             let invited = member.profile.invited.unwrap();
@@ -446,6 +448,7 @@ async fn members_are_listed_by_their_standing(f: &Fixture) {
     let until = |at: Timestamp| Standing::Suspended(at);
     let cid = f.store.members.by_id(Caller::System, id("Cid").await).await.unwrap().unwrap();
     let cid = until(cid.profile.suspension.unwrap().until);
+    assert_eq!(f.store.members.count(f.now()).await.unwrap().active, 2, "Ana, and Dot again");
     assert_eq!(listed(MemberStatus::Active, None).await, (of(&["Ana", "Dot"]), vec![Standing::Active; 2]));
     assert_eq!(listed(MemberStatus::Suspended, None).await, (of(&["Cid"]), vec![cid]));
     assert_eq!(listed(MemberStatus::Deactivated, None).await, (of(&["Ben"]), vec![Standing::Deactivated]));

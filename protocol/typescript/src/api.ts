@@ -7,6 +7,9 @@ import type { AuthResponse, LoginRequest, Problem, RegisterRequest, Registration
 const TIMEOUT_MS = 20_000;
 export const LONG_TIMEOUT_MS = 120_000;
 
+/** Why an access token is refused. */
+const REFUSED: ReadonlySet<string> = new Set(["token_expired", "token_invalid", "session_revoked"]);
+
 /** A request of the REST API. */
 export interface ApiRequest {
   method?: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
@@ -36,6 +39,8 @@ export interface Tokens {
   access(): Promise<string>;
   /** The server refused this token: another one, or throws. */
   renew(refused: string): Promise<string>;
+  /** Asks with a token for what ends all tokens of the session and answers others, which are taken up: nobody renews any meanwhile. */
+  replace<T>(ask: (access: string) => Promise<T>, fresh: (answer: T) => Partial<AuthResponse> | undefined): Promise<T>;
 }
 
 /** A page of a list: which, and how long. */
@@ -76,6 +81,19 @@ export class Api {
   /** Any endpoint. The answer is taken to have the form that the caller says. */
   async json<T>(path: string, request: ApiRequest = {}): Promise<T> {
     return (await this.versioned<T>(path, request)).value;
+  }
+
+  /** An endpoint that ends the tokens of this session and answers others: `fresh` finds them in the answer, if there are any. Whoever loses the answer logs in again. */
+  async replacing<T>(path: string, request: ApiRequest, fresh: (answer: T) => Partial<AuthResponse> | undefined): Promise<T> {
+    const access = await this.tokens.access();
+    const ask = () => this.tokens.replace((token) => this.json<T>(path, { ...request, token }), fresh);
+    try {
+      return await ask();
+    } catch (error) {
+      if (!(error instanceof MembersBookError) || !REFUSED.has(error.code)) throw error;
+      await this.tokens.renew(access);
+      return ask();
+    }
   }
 
   /** Any endpoint, with the `ETag` of the answer. */

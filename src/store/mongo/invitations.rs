@@ -23,7 +23,8 @@ use crate::store::{
     InvitationStore, StoreError,
     changes::{Actor, Change},
     invitations::{
-        CAME_BY_MAX, CodeHash, Created, InvitationRecord, NewInvitation, Withdrawn, of_change, revocation, revoked_with,
+        CAME_BY_MAX, CameBy, CodeHash, Created, InvitationRecord, NewInvitation, Withdrawn, of_change, revocation,
+        revoked_with,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
@@ -199,7 +200,7 @@ async fn list(
     found.iter().map(record).collect()
 }
 
-async fn came_by(db: &Db, ids: Vec<InvitationId>) -> Result<Vec<Vec<MemberRecord>>, Fault> {
+async fn came_by(db: &Db, ids: Vec<InvitationId>) -> Result<Vec<CameBy>, Fault> {
     let mut found = HashMap::new();
     for id in &ids {
         let limit = i64::try_from(CAME_BY_MAX).unwrap_or(i64::MAX);
@@ -207,7 +208,9 @@ async fn came_by(db: &Db, ids: Vec<InvitationId>) -> Result<Vec<Vec<MemberRecord
         let came = doc! { "invitation_id": invitation_oid(*id), "must_verify": { "$ne": true } };
         let members: Vec<MemberDoc> = db.all("members", came, options).await?;
         let members: Vec<MemberRecord> = members.into_iter().map(MemberDoc::into_record).collect::<Result<_, _>>()?;
-        found.insert(*id, members);
+        let waiting = doc! { "invitation_id": invitation_oid(*id), "must_verify": true };
+        let waiting = db.collection::<Document>("members").count_documents(waiting).max_time(db.max_time).await?;
+        found.insert(*id, CameBy { members, unverified: waiting });
     }
     Ok(ids.iter().map(|id| found.remove(id).unwrap_or_default()).collect())
 }
@@ -268,7 +271,7 @@ impl InvitationStore for Mongo {
         self.read(Turn::of(by), async move |_, db| list(&db, made_by, before, limit).await).await
     }
 
-    async fn came_by(&self, by: Caller, invitations: Vec<InvitationId>) -> Result<Vec<Vec<MemberRecord>>, StoreError> {
+    async fn came_by(&self, by: Caller, invitations: Vec<InvitationId>) -> Result<Vec<CameBy>, StoreError> {
         let turn = Turn::look_ups(by, invitations.len().saturating_mul(CAME_BY_MAX));
         self.read(turn, async move |_, db| came_by(&db, invitations).await).await
     }

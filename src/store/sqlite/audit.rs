@@ -142,7 +142,8 @@ fn forget_addresses(
     }
     let sql = format!(
         "UPDATE audit INDEXED BY audit_by_target SET details = json_remove(details, '$.{REASON}')
-         WHERE target = ? AND place > ? AND place <= ? AND action = 'suspension_changed'"
+         WHERE target = ? AND place > ? AND place <= ? AND action = 'suspension_changed'
+             AND json_extract(details, '$.{REASON}') IS NOT NULL"
     );
     connection.prepare_cached(&sql)?.execute(params![member.as_bytes(), after, AuditPlace::bound(next)])?;
     Ok(next)
