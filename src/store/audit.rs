@@ -17,7 +17,7 @@ use super::{
 };
 
 /// The detail in which an administrator says why; it goes when the member leaves.
-pub(super) const REASON: &str = "reason";
+pub const REASON: &str = "reason";
 
 /// Entries of which addresses are removed at a time, of those by a member and of those about them: so many hold nobody up who writes.
 pub const FORGOTTEN_AT_ONCE: usize = 1_000;

@@ -395,8 +395,9 @@ impl Change {
             Self::Active(_) => from_to(json!(old.is_active), json!(new.is_active)),
             Self::Suspended(suspension) => {
                 let mut details = from_to(until(old), until(new));
-                if let Some(reason) = suspension.as_ref().and_then(|suspension| suspension.reason.as_ref()) {
-                    details[REASON] = json!(reason);
+                let reason = suspension.as_ref().and_then(|suspension| suspension.reason.as_ref());
+                if let (Some(reason), Some(details)) = (reason, details.as_object_mut()) {
+                    details.insert(REASON.to_owned(), json!(reason));
                 }
                 details
             }

@@ -372,6 +372,8 @@ async fn who_is_suspended_is_out_until_that_time_and_not_longer() {
     let back = ana.log_in().await;
     assert_eq!(back.auth.member.suspended_until, None, "the answer of the login says nothing of what is over");
     assert!(get(&back, "/api/members/me").await.get("suspended_until").is_none());
+    let export = back.request(Method::GET, "/api/members/me/export", Value::Null).await.text().await.unwrap();
+    assert!(export.contains("suspension_changed") && !export.contains("shouted"), "{export}");
     assert_eq!(get(&admin, "/api/admin/members?status=suspended").await["members"], json!([]));
 
     let again = until.after(Duration::from_secs(3_600));

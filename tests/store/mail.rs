@@ -138,6 +138,7 @@ async fn what_concerns_members_goes_before_what_strangers_have_written(f: &Fixtu
     assert_eq!(f.store.mail.oldest().await.unwrap(), Some(f.now()));
 }
 
+#[expect(clippy::cognitive_complexity, reason = "what it is good for, one after the other")]
 async fn a_link_that_is_handed_out_is_good_once_and_in_the_audit_log(f: &Fixture) {
     let ana = f.member("Ana").await;
     let (action, details) = (AuditAction::ResetLinkMade, serde_json::json!({}));
