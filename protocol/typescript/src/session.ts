@@ -1,4 +1,6 @@
 import type { Api, Tokens } from "./api.js";
+import { fits, read } from "./check.js";
+import type { Form } from "./check.js";
 import { Timer } from "./environment.js";
 import type { Clock } from "./environment.js";
 import { MembersBookError, nobody } from "./errors.js";
@@ -27,6 +29,8 @@ export interface Kept {
   /** When the access token expires, by the server's clock, in milliseconds since the Unix epoch. */
   readonly expires: number;
 }
+
+const KEPT: Form<Kept> = { member: "string", access: "string", refresh: "string", expires: "number", attempt: "string?" };
 
 /** The tokens of the session: kept in the vault, which tabs share, and renewed once, whoever asks. */
 export class Session implements Tokens {
@@ -314,17 +318,14 @@ export class Session implements Tokens {
 
 /** The tokens in an answer of the server. Throws if there are none: it is not of the server. */
 export function keptOf({ member, access_token: access, refresh_token: refresh, expires_at }: Partial<AuthResponse>): Kept {
-  const kept = parsed(JSON.stringify({ member: member?._id, access, refresh, expires: Date.parse(expires_at ?? "") }));
-  if (!kept) throw new MembersBookError("network", "The answer is none of the server.");
+  const kept = { member: member?._id, access, refresh, expires: Date.parse(expires_at ?? "") } as Kept;
+  if (!fits(kept, KEPT)) throw new MembersBookError("network", "The answer is none of the server.");
   return kept;
 }
 
 /** The tokens in what the vault has. */
 function parsed(text: string | undefined): Kept | undefined {
-  const { member, access, refresh, expires, attempt } = objectIn<Kept>(text) ?? {};
-  return typeof member === "string" && typeof access === "string" && typeof refresh === "string" && typeof expires === "number"
-    ? { member, access, refresh, expires, ...(typeof attempt === "string" ? { attempt } : {}) }
-    : undefined;
+  return read(text, KEPT);
 }
 
 /** The vault does not take the tokens. */
