@@ -7,14 +7,11 @@ import type { AuthResponse, LoginRequest, Problem, RegisterRequest, Registration
 const TIMEOUT_MS = 20_000;
 export const LONG_TIMEOUT_MS = 120_000;
 
-/** Why an access token is refused. */
-const REFUSED: ReadonlySet<string> = new Set(["token_expired", "token_invalid", "session_revoked"]);
-
 /** A request of the REST API. */
 export interface ApiRequest {
   method?: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
-  /** Values that are not given are left out. */
-  query?: Readonly<Record<string, string | number | boolean | undefined>>;
+  /** Values that are not given are left out. A list has commas between its parts. */
+  query?: Readonly<Record<string, string | number | boolean | readonly string[] | undefined>>;
   /** Sent as JSON. */
   body?: unknown;
   /** Sent as it is. */
@@ -58,7 +55,7 @@ export class Api {
     /** Where the server is: `https://club.example`. */
     readonly url: string,
     private readonly environment: Environment,
-    private readonly tokens: Tokens,
+    readonly tokens: Tokens,
     /** Keeps the proof of this device, which a new password replaces. `own`: it is of who is signed in; else of whom is not known. */
     readonly keepProof: (proof: string, own: boolean) => Promise<void> = () => Promise.resolve(),
   ) {}
@@ -81,19 +78,6 @@ export class Api {
   /** Any endpoint. The answer is taken to have the form that the caller says. */
   async json<T>(path: string, request: ApiRequest = {}): Promise<T> {
     return (await this.versioned<T>(path, request)).value;
-  }
-
-  /** An endpoint that ends the tokens of this session and answers others: `fresh` finds them in the answer, if there are any. Whoever loses the answer logs in again. */
-  async replacing<T>(path: string, request: ApiRequest, fresh: (answer: T) => Partial<AuthResponse> | undefined): Promise<T> {
-    const access = await this.tokens.access();
-    const ask = () => this.tokens.replace((token) => this.json<T>(path, { ...request, token }), fresh);
-    try {
-      return await ask();
-    } catch (error) {
-      if (!(error instanceof MembersBookError) || !REFUSED.has(error.code)) throw error;
-      await this.tokens.renew(access);
-      return ask();
-    }
   }
 
   /** Any endpoint, with the `ETag` of the answer. */
