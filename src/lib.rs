@@ -27,6 +27,7 @@ pub mod mail;
 pub mod photos;
 pub mod position;
 pub mod presence;
+pub mod push;
 pub mod service;
 pub mod sources;
 pub mod store;

@@ -1,0 +1,3 @@
+//! Sending pushes: to the services that bring them to devices.
+
+pub mod web;
