@@ -1,72 +1,98 @@
 //! Web push: what goes to a browser, through the push service that its maker runs (RFC 8030).
+//!
+//! | module | what lives there |
+//! | --- | --- |
+//! | [`reach`] | where that may lead |
+//! | [`seal`] | encrypting it, so that the push service cannot read it |
+//! | [`vapid`] | who this server is to push services |
 
 mod reach;
 mod seal;
+#[cfg(test)]
+mod tests;
 mod vapid;
 
 use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use futures_util::{StreamExt as _, stream};
 use p256::SecretKey;
-use protocol::{Timestamp, rest::PushKeys};
+use protocol::{
+    ConversationId, MemberId, MessageId,
+    rest::{PushAddress, PushKeys, PushService},
+};
+use quick_cache::sync::Cache;
 use reqwest::{
     Client, Response, StatusCode, Url,
-    header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER},
+    header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE},
     redirect,
 };
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
 
 use self::{
     reach::{PublicOnly, may_go_to},
     seal::Receiver,
 };
-use crate::{ids::Entropy, tls};
+use super::{Courier, Handed, Notice, Parcel, What};
+use crate::{
+    breaker::{Breaker, Outcome},
+    clock::Clock,
+    ids::Entropy,
+    outbound, tls,
+};
 
-pub use self::{seal::TEXT_MAX, vapid::Vapid};
+pub use self::vapid::Vapid;
 
-/// Longest that a push service can ask to be left alone.
-const PAUSE_MAX: Duration = Duration::from_secs(600);
+/// Requests at a time, to all push services together.
+const AT_ONCE: usize = 16;
+/// Failures in a row after which a push service is left alone.
+const FAILURES_MAX: u32 = 5;
+/// How long it is left alone before one request is tried.
+const COOLDOWN: Duration = Duration::from_secs(10);
+/// Push services that are told apart: there are a handful in the world.
+const SERVICES: usize = 256;
+/// When something is tried again that a push service refuses because of who sends it.
+const SETUP_PAUSE: Duration = Duration::from_secs(600);
 /// How often a key is drawn: one of 2^32 is none.
 const DRAWS: usize = 4;
-
-/// What goes to one browser.
-#[derive(Clone, Copy)]
-pub struct Letter<'a> {
-    /// The address of the browser at its push service.
-    pub endpoint: &'a str,
-    /// Its keys.
-    pub keys: &'a PushKeys,
-    /// What the service worker of the app gets.
-    pub text: &'a [u8],
-    /// What takes the place of one that was not brought yet.
-    pub topic: &'a [u8],
-    /// How long the push service keeps it for a browser that is away.
-    pub lifetime: Duration,
-    /// Whether it wakes a device that saves power.
-    pub is_urgent: bool,
-}
-
-/// What became of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// The push service has it.
-    Accepted,
-    /// Nobody is at the address any more, or it never was one.
-    Gone,
-    /// It is too long for this push service.
-    TooLong,
-    /// The push service refuses what this server sends, whatever it is: its key, or its contact.
-    Refused(String),
-    /// Not now; perhaps after a time that the push service says.
-    Later(Option<Duration>, String),
-}
+/// Longest title and text, in bytes of JSON: both, and the ids, fit into what every push service takes.
+const TITLE_MAX: usize = 400;
+const BODY_MAX: usize = 2_400;
 
 /// Sends to browsers.
 pub struct WebPush {
     client: Client,
     vapid: Vapid,
+    clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
+    /// By origin: one that fails keeps nothing from the others.
+    breakers: Cache<String, Arc<Breaker>>,
     /// Whether an address may lead anywhere: for tests.
     anywhere: bool,
+}
+
+/// What the service worker of the app gets.
+#[derive(Serialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum Told<'a> {
+    Message {
+        conversation: ConversationId,
+        seq: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        message_id: Option<MessageId>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        sender: Option<MemberId>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        title: Option<&'a str>,
+        body: &'a str,
+        badge: u32,
+    },
+    Badge {
+        badge: u32,
+    },
 }
 
 impl WebPush {
@@ -74,7 +100,13 @@ impl WebPush {
     ///
     /// # Errors
     /// When TLS cannot be set up.
-    pub fn new(vapid: Vapid, entropy: Arc<dyn Entropy>, deadline: Duration, anywhere: bool) -> Result<Self, String> {
+    pub fn new(
+        vapid: Vapid,
+        clock: Arc<dyn Clock>,
+        entropy: Arc<dyn Entropy>,
+        deadline: Duration,
+        anywhere: bool,
+    ) -> Result<Self, String> {
         tls::install();
         let builder = Client::builder()
             .user_agent(concat!("members-book/", env!("CARGO_PKG_VERSION")))
@@ -85,7 +117,7 @@ impl WebPush {
             .timeout(deadline);
         let builder = if anywhere { builder } else { builder.dns_resolver(Arc::new(PublicOnly)) };
         let client = builder.build().map_err(|error| format!("web push: {error}"))?;
-        Ok(Self { client, vapid, entropy, anywhere })
+        Ok(Self { client, vapid, clock, entropy, breakers: Cache::new(SERVICES), anywhere })
     }
 
     /// The public key, in base64url: what a browser is given as `applicationServerKey`.
@@ -94,7 +126,7 @@ impl WebPush {
         self.vapid.public()
     }
 
-    /// Whether this server can send to an address: what is refused is never tried.
+    /// Whether this server can send there: what is refused is never tried.
     #[must_use]
     pub fn takes(&self, endpoint: &str, keys: &PushKeys) -> bool {
         self.place(endpoint).is_some() && Receiver::read(keys).is_some()
@@ -104,30 +136,53 @@ impl WebPush {
         Url::parse(endpoint).ok().filter(|url| (self.anywhere && url.has_host()) || may_go_to(url))
     }
 
-    /// Sends one letter.
-    pub async fn send(&self, letter: Letter<'_>, now: Timestamp) -> Outcome {
-        let (Some(url), Some(receiver)) = (self.place(letter.endpoint), Receiver::read(letter.keys)) else {
-            return Outcome::Gone;
-        };
-        let Some(sealed) = self.key().and_then(|key| receiver.seal(letter.text, &key, self.salt())) else {
-            return Outcome::TooLong;
+    async fn bring(&self, parcel: Parcel) -> Handed {
+        let PushAddress::Web { endpoint, keys } = &parcel.address else { return Handed::Refused("other_service") };
+        let (Some(url), Some(receiver)) = (self.place(endpoint), Receiver::read(keys)) else { return Handed::Gone };
+        let text = text(&parcel);
+        let Some(sealed) = self.key().and_then(|key| receiver.seal(&text, &key, self.salt())) else {
+            return Handed::Refused("too_long");
         };
         let origin = url.origin().ascii_serialization();
+        // Always there: it does nothing but make one.
+        let Ok(breaker) = self.breakers.get_or_insert_with(&origin, || {
+            Ok::<_, std::convert::Infallible>(Arc::new(Breaker::new(FAILURES_MAX, COOLDOWN)))
+        });
+        let Some(leave) = breaker.admit(Instant::now()) else {
+            return Handed::Later { why: "resting", pause: Some(COOLDOWN) };
+        };
         let request = self
             .client
             .post(url)
-            .header(AUTHORIZATION, self.vapid.authorization(&origin, now))
+            .header(AUTHORIZATION, self.vapid.authorization(&origin, self.clock.now()))
             .header(CONTENT_ENCODING, "aes128gcm")
             .header(CONTENT_TYPE, "application/octet-stream")
-            .header("TTL", letter.lifetime.as_secs())
-            .header("Topic", topic(letter.topic))
-            .header("Urgency", if letter.is_urgent { "high" } else { "low" })
+            .header("TTL", parcel.ttl.as_secs())
+            .header("Topic", topic(&parcel.what))
+            .header("Urgency", if matches!(parcel.what, What::Badge) { "low" } else { "high" })
             .body(sealed);
-        match request.send().await {
-            Ok(response) => outcome(&response),
-            // Its text may have the address, which is a secret of the browser.
-            Err(error) => Outcome::Later(None, error.without_url().to_string()),
+        let handed = match request.send().await {
+            Ok(response) => handed(&response),
+            Err(error) => {
+                // Not the error itself: it has the address, which is a secret of the browser.
+                let why = if error.is_timeout() { "timeout" } else { "unreachable" };
+                tracing::debug!(origin, why, reason = outbound::reason(&error), "a push service is not reached");
+                Handed::later(why)
+            }
+        };
+        breaker.settle(
+            leave,
+            match handed {
+                Handed::Later { why: "refused", .. } => Outcome::Success,
+                Handed::Later { pause, .. } => Outcome::Failure(pause),
+                _ => Outcome::Success,
+            },
+            Instant::now(),
+        );
+        if let Handed::Later { why: "refused", .. } = handed {
+            tracing::warn!(origin, "a push service refuses what this server sends: is PUSH_CONTACT right?");
         }
+        handed
     }
 
     /// A key that is used once.
@@ -146,29 +201,83 @@ impl WebPush {
     }
 }
 
-/// The name of a topic: at most 32 characters of base64url, and nothing that says what it is about (RFC 8030, section 5.4).
-fn topic(of: &[u8]) -> String {
-    use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-    let mut name = URL_SAFE_NO_PAD.encode(Sha256::digest(of));
+#[async_trait]
+impl Courier for WebPush {
+    fn service(&self) -> PushService {
+        PushService::Web
+    }
+
+    /// Each push service has a circuit of its own.
+    fn rests(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    /// Browsers show something for every push, or end the subscription.
+    fn is_silent(&self) -> bool {
+        false
+    }
+
+    async fn send(&self, parcels: Vec<Parcel>) -> Vec<Handed> {
+        stream::iter(parcels.into_iter().map(|parcel| self.bring(parcel))).buffered(AT_ONCE).collect().await
+    }
+}
+
+/// What is encrypted.
+fn text(parcel: &Parcel) -> Vec<u8> {
+    let badge = parcel.badge;
+    let told = match &parcel.what {
+        What::Badge => Told::Badge { badge },
+        What::Messages(notice) => {
+            let Notice { conversation, seq, message, title, body, .. } = &**notice;
+            Told::Message {
+                conversation: *conversation,
+                seq: *seq,
+                message_id: message.map(|(id, _)| id),
+                sender: message.map(|(_, sender)| sender),
+                title: title.as_deref().map(|title| cut(title, TITLE_MAX)),
+                body: cut(body, BODY_MAX),
+                badge,
+            }
+        }
+    };
+    // Cannot fail: texts and numbers.
+    serde_json::to_vec(&told).unwrap_or_default()
+}
+
+/// The beginning of a text that has so many bytes in JSON at most.
+fn cut(text: &str, max: usize) -> &str {
+    let mut bytes = 0;
+    let end = text.char_indices().find(|(_, char)| {
+        bytes += match char {
+            '"' | '\\' | '\n' | '\r' | '\t' => 2,
+            char if char.is_control() => 6,
+            char => char.len_utf8(),
+        };
+        bytes > max
+    });
+    end.and_then(|(end, _)| text.get(..end)).unwrap_or(text)
+}
+
+/// What a later push takes the place of: at most 32 characters of base64url, and nothing that says what it is about (RFC 8030, section 5.4).
+fn topic(what: &What) -> String {
+    let digest = match what {
+        What::Badge => Sha256::digest(b"badge"),
+        What::Messages(notice) => Sha256::digest(notice.conversation.as_bytes()),
+    };
+    let mut name = URL_SAFE_NO_PAD.encode(digest);
     name.truncate(32);
     name
 }
 
 /// What an answer means. Its body is not read.
-fn outcome(response: &Response) -> Outcome {
-    let status = response.status();
-    let why = || format!("the push service answers {status}");
-    match status {
-        _ if status.is_success() => Outcome::Accepted,
-        StatusCode::NOT_FOUND | StatusCode::GONE => Outcome::Gone,
-        StatusCode::PAYLOAD_TOO_LARGE => Outcome::TooLong,
-        StatusCode::TOO_MANY_REQUESTS => Outcome::Later(retry_after(response), why()),
-        _ if status.is_server_error() => Outcome::Later(retry_after(response), why()),
-        _ => Outcome::Refused(why()),
+fn handed(response: &Response) -> Handed {
+    let pause = || outbound::retry_after(response.headers());
+    match response.status() {
+        status if status.is_success() => Handed::Taken,
+        StatusCode::NOT_FOUND | StatusCode::GONE => Handed::Gone,
+        StatusCode::PAYLOAD_TOO_LARGE => Handed::Refused("too_long"),
+        StatusCode::TOO_MANY_REQUESTS => Handed::Later { why: "too_many", pause: pause() },
+        status if status.is_server_error() => Handed::Later { why: "failed", pause: pause() },
+        _ => Handed::Later { why: "refused", pause: Some(SETUP_PAUSE) },
     }
-}
-
-fn retry_after(response: &Response) -> Option<Duration> {
-    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(PAUSE_MAX))
 }

@@ -19,7 +19,7 @@ const HEAD: usize = 16 + 4 + 1 + POINT;
 /// Bytes behind it: the end of the text, and its tag.
 const TAIL: usize = 1 + 16;
 /// Bytes of the text, at most.
-pub const TEXT_MAX: usize = RECORD - HEAD - TAIL;
+pub(super) const TEXT_MAX: usize = RECORD - HEAD - TAIL;
 
 /// The keys of a browser.
 pub(super) struct Receiver {
