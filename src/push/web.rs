@@ -12,7 +12,11 @@ mod seal;
 mod tests;
 mod vapid;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -56,6 +60,8 @@ const COOLDOWN: Duration = Duration::from_secs(10);
 const SERVICES: usize = 256;
 /// When something is tried again that a push service refuses because of who sends it.
 const SETUP_PAUSE: Duration = Duration::from_secs(600);
+/// How often that is said in the log of one push service.
+const SETUP_REMIND: Duration = Duration::from_secs(60);
 /// How often a key is drawn: one of 2^32 is none.
 const DRAWS: usize = 4;
 /// Longest title and text, in bytes of JSON: both, and the ids, fit into what every push service takes.
@@ -69,9 +75,30 @@ pub struct WebPush {
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
     /// By origin: one that fails keeps nothing from the others.
-    breakers: Cache<String, Arc<Breaker>>,
+    services: Cache<String, Arc<Service>>,
     /// Whether an address may lead anywhere: for tests.
     anywhere: bool,
+}
+
+/// A push service.
+struct Service {
+    breaker: Breaker,
+    /// When it was said last that it refuses what this server sends.
+    reminded: Mutex<Option<Instant>>,
+}
+
+impl Service {
+    fn new() -> Self {
+        Self { breaker: Breaker::new(FAILURES_MAX, COOLDOWN), reminded: Mutex::default() }
+    }
+
+    fn remind(&self, origin: &str, status: StatusCode) {
+        let mut reminded = self.reminded.lock().unwrap_or_else(PoisonError::into_inner);
+        if reminded.is_none_or(|at| at.elapsed() > SETUP_REMIND) {
+            *reminded = Some(Instant::now());
+            tracing::warn!(origin, %status, "a push service refuses what this server sends: is PUSH_CONTACT right?");
+        }
+    }
 }
 
 /// What the service worker of the app gets.
@@ -117,7 +144,7 @@ impl WebPush {
             .timeout(deadline);
         let builder = if anywhere { builder } else { builder.dns_resolver(Arc::new(PublicOnly)) };
         let client = builder.build().map_err(|error| format!("web push: {error}"))?;
-        Ok(Self { client, vapid, clock, entropy, breakers: Cache::new(SERVICES), anywhere })
+        Ok(Self { client, vapid, clock, entropy, services: Cache::new(SERVICES), anywhere })
     }
 
     /// The public key, in base64url: what a browser is given as `applicationServerKey`.
@@ -144,11 +171,9 @@ impl WebPush {
             return Handed::Refused("too_long");
         };
         let origin = url.origin().ascii_serialization();
-        // Always there: it does nothing but make one.
-        let Ok(breaker) = self.breakers.get_or_insert_with(&origin, || {
-            Ok::<_, std::convert::Infallible>(Arc::new(Breaker::new(FAILURES_MAX, COOLDOWN)))
-        });
-        let Some(leave) = breaker.admit(Instant::now()) else {
+        // Cannot fail: it makes one.
+        let Ok(service) = self.services.get_or_insert_with(&origin, || Ok::<_, Infallible>(Arc::new(Service::new())));
+        let Some(leave) = service.breaker.admit(Instant::now()) else {
             return Handed::Later { why: "resting", pause: Some(COOLDOWN) };
         };
         let request = self
@@ -161,27 +186,16 @@ impl WebPush {
             .header("Topic", topic(&parcel.what))
             .header("Urgency", if matches!(parcel.what, What::Badge) { "low" } else { "high" })
             .body(sealed);
-        let handed = match request.send().await {
-            Ok(response) => handed(&response),
+        let (outcome, handed) = match request.send().await {
+            Ok(response) => answered(&response, |status| service.remind(&origin, status)),
             Err(error) => {
                 // Not the error itself: it has the address, which is a secret of the browser.
                 let why = if error.is_timeout() { "timeout" } else { "unreachable" };
                 tracing::debug!(origin, why, reason = outbound::reason(&error), "a push service is not reached");
-                Handed::later(why)
+                (Outcome::Failure(None), Handed::later(why))
             }
         };
-        breaker.settle(
-            leave,
-            match handed {
-                Handed::Later { why: "refused", .. } => Outcome::Success,
-                Handed::Later { pause, .. } => Outcome::Failure(pause),
-                _ => Outcome::Success,
-            },
-            Instant::now(),
-        );
-        if let Handed::Later { why: "refused", .. } = handed {
-            tracing::warn!(origin, "a push service refuses what this server sends: is PUSH_CONTACT right?");
-        }
+        service.breaker.settle(leave, outcome, Instant::now());
         handed
     }
 
@@ -269,15 +283,19 @@ fn topic(what: &What) -> String {
     name
 }
 
-/// What an answer means. Its body is not read.
-fn handed(response: &Response) -> Handed {
-    let pause = || outbound::retry_after(response.headers());
+/// What an answer means, for the service and for the parcel; its body is not read. A refusal is no failure of the service: what a member
+/// registers is refused to them alone, and must not keep anything from others.
+fn answered(response: &Response, remind: impl Fn(StatusCode)) -> (Outcome, Handed) {
+    let pause = outbound::retry_after(response.headers());
     match response.status() {
-        status if status.is_success() => Handed::Taken,
-        StatusCode::NOT_FOUND | StatusCode::GONE => Handed::Gone,
-        StatusCode::PAYLOAD_TOO_LARGE => Handed::Refused("too_long"),
-        StatusCode::TOO_MANY_REQUESTS => Handed::Later { why: "too_many", pause: pause() },
-        status if status.is_server_error() => Handed::Later { why: "failed", pause: pause() },
-        _ => Handed::Later { why: "refused", pause: Some(SETUP_PAUSE) },
+        status if status.is_success() => (Outcome::Success, Handed::Taken),
+        StatusCode::NOT_FOUND | StatusCode::GONE => (Outcome::Success, Handed::Gone),
+        StatusCode::PAYLOAD_TOO_LARGE => (Outcome::Success, Handed::Refused("too_long")),
+        StatusCode::TOO_MANY_REQUESTS => (Outcome::Failure(pause), Handed::Later { why: "too_many", pause }),
+        status if status.is_server_error() => (Outcome::Failure(pause), Handed::Later { why: "failed", pause }),
+        status => {
+            remind(status);
+            (Outcome::Success, Handed::Later { why: "refused", pause: Some(SETUP_PAUSE) })
+        }
     }
 }
