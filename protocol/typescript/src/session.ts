@@ -149,6 +149,28 @@ export class Session implements Tokens {
     return this.renewing;
   }
 
+  /** Other tabs wait with their renewals, and find the new tokens then. */
+  replace<T>(ask: (access: string) => Promise<T>, fresh: (answer: T) => Partial<AuthResponse> | undefined): Promise<T> {
+    return this.vault.exclusive(async () => {
+      const { generation } = this;
+      const stored = parsed(await this.vault.get().catch(() => undefined));
+      if (!this.kept || generation !== this.generation) throw nobody();
+      // Another tab was faster.
+      if (stored?.member === this.kept.member && stored.refresh !== this.kept.refresh && stored.refresh !== this.spent) this.adopt(stored);
+      const { access, refresh } = this.kept;
+      const answer = await ask(access);
+      const tokens = fresh(answer);
+      // Servers of before leave them as they are; and who has signed out meanwhile needs none.
+      if (tokens?.access_token === undefined || generation !== this.generation) return answer;
+      const next = keptOf(tokens);
+      // Those of before are gone, so these are good although they may not be kept yet.
+      this.take(next);
+      this.spent = refresh;
+      await this.store(next).catch(() => this.later());
+      return answer;
+    });
+  }
+
   private async exchange(refused: string): Promise<string> {
     const { kept: mine, generation } = this;
     if (!mine) throw nobody();
