@@ -188,6 +188,7 @@ impl App {
             hub: Arc::clone(&base.hub),
             places,
             session_check: session_check.clone(),
+            clock_watch: Arc::clone(&base.own.clock_watch),
         };
         background.extend(beside.start(&base.supervisor, &base.shutdown));
         let fleet = fleet.map(|fleet| background::join(fleet, &base.supervisor));

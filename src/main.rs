@@ -281,7 +281,9 @@ async fn after_restore(settings: Settings, keep_invitations: bool) -> Result<Exi
     ] {
         println!("  {what:<14} {count}");
     }
-    println!("What else it has brought back, passwords among it, and what to do about that: docs/operating.md, \"After a restore\".");
+    println!(
+        "What else it has brought back, passwords among it, and what to do about that: docs/operating.md, \"After a restore\"."
+    );
     Ok(ExitCode::SUCCESS)
 }
 

@@ -46,6 +46,10 @@ pub const VIEWS_MAX: usize = 1_000;
 /// in time. Times of several nodes are compared, and a clock may be put back: whatever is further off is spent.
 pub const ON_ITS_WAY: Duration = Duration::from_secs(30);
 
+/// How far the clocks of nodes may be apart: a proof of who is at a device that lies further in the future is of a clock that was wrong. It
+/// counts for nothing, and the next one takes its place.
+pub const AHEAD: Duration = Duration::from_secs(30);
+
 /// A refresh token to be stored.
 #[derive(Debug, Clone, Copy)]
 pub struct NewToken {
@@ -209,9 +213,7 @@ pub(super) fn presented(exchange: &Exchange, facts: TokenFacts) -> Presented {
         Some(newest) if newest == exchange.used => Presented::Newest,
         None if !used => Presented::Newest,
         Some(newest) if is_repeated && exchange.is_followed_by(newest) => Presented::Again(newest),
-        Some(newest)
-            if has_name && made_by == MadeBy::Attempt(exchange.attempt) && exchange.is_followed_by(newest) =>
-        {
+        Some(newest) if has_name && made_by == MadeBy::Attempt(exchange.attempt) && exchange.is_followed_by(newest) => {
             Presented::Late
         }
         _ if has_name && used_by == exchange.attempt => Presented::Late,
@@ -378,7 +380,8 @@ pub trait SessionStore: Send + Sync {
         at: Timestamp,
     ) -> Result<(), StoreError>;
 
-    /// Who is at the device of a session of a member has proved again that they are the member. Nothing happens if it was revoked.
+    /// Who is at the device of a session of a member has proved again that they are the member. Nothing happens if it was revoked, or if a
+    /// later proof is known that is no more than [`AHEAD`] later.
     ///
     /// # Errors
     /// The store.

@@ -16,7 +16,7 @@ use crate::store::{
     SessionStore, StoreError,
     changes::Revoked,
     sessions::{
-        Exchange, KeptSession, MadeBy, NewSession, NewToken, PLATFORMS, Presented, Renewal, Rotation,
+        AHEAD, Exchange, KeptSession, MadeBy, NewSession, NewToken, PLATFORMS, Presented, Renewal, Rotation,
         SESSIONS_OF_MEMBER, SESSIONS_REMOVED, SessionDevice, SessionRecord, SessionView, TokenFacts, TokenHash,
         TokenOwner, USED_TOKENS_OF_MEMBER, USED_TOKENS_OF_SESSION, end, platform_word, presented,
     },
@@ -210,10 +210,12 @@ pub(super) fn prove(
     at: Timestamp,
 ) -> rusqlite::Result<()> {
     let mut update = connection.prepare_cached(
-        "UPDATE sessions SET proved_at = max(ifnull(proved_at, created_at), ?)
-         WHERE id = ? AND member = (SELECT key FROM members WHERE id = ?) AND revoked_at IS NULL",
+        "UPDATE sessions SET proved_at =
+             CASE WHEN ifnull(proved_at, created_at) > ?2 THEN ?1 ELSE max(ifnull(proved_at, created_at), ?1) END
+         WHERE id = ?3 AND member = (SELECT key FROM members WHERE id = ?4) AND revoked_at IS NULL",
     )?;
-    update.execute(params![at.as_millis(), session.as_bytes(), member.as_bytes()]).map(drop)
+    let latest = at.after(AHEAD).as_millis();
+    update.execute(params![at.as_millis(), latest, session.as_bytes(), member.as_bytes()]).map(drop)
 }
 
 fn rename(connection: &Connection, member: MemberId, session: SessionId, name: &str) -> rusqlite::Result<bool> {

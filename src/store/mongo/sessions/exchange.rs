@@ -16,8 +16,8 @@ use crate::store::{
         members,
     },
     sessions::{
-        AttemptHash, Exchange, NewToken, Presented, Renewal, Rotation, TokenFacts, TokenHash, TokenOwner, USED_TOKENS_OF_MEMBER,
-        USED_TOKENS_OF_SESSION, end, presented,
+        AttemptHash, Exchange, NewToken, Presented, Renewal, Rotation, TokenFacts, TokenHash, TokenOwner,
+        USED_TOKENS_OF_MEMBER, USED_TOKENS_OF_SESSION, end, presented,
     },
 };
 
