@@ -37,6 +37,7 @@ use crate::{
         MemberStore,
         changes::Actor,
         members::{MemberRecord, Standing},
+        sessions::AHEAD,
         turns::Caller,
     },
     supervisor::Supervisor,
