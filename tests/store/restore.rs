@@ -58,7 +58,9 @@ async fn what_a_backup_has_brought_back_is_ended_and_in_the_audit_log(f: &Fixtur
         Row::Invitation(open.clone()),
         Row::Invitation(expired.clone()),
     ];
-    f.store.archive.insert_rows(rows).await.unwrap();
+    for row in rows {
+        f.store.archive.insert_rows(vec![row]).await.unwrap();
+    }
 
     let ended = end(f, true).await;
     assert_eq!(ended, Ended { sessions: 2, links: 1, mails: 1, invitations: Some(1) });
