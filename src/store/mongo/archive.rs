@@ -45,6 +45,10 @@ const fn collection(part: Part) -> &'static str {
         Part::Mail => "mail",
         Part::Secrets => "secrets",
         Part::BarredAddresses => "barred_addresses",
+        Part::PushDevices => "push_devices",
+        Part::PushMarks => "push_marks",
+        Part::PushTasks => "push_tasks",
+        Part::PushChoices => "push_choices",
     }
 }
 
@@ -376,6 +380,9 @@ fn document_of(row: Row, conversations: &HashMap<ObjectId, ConversationDoc>) -> 
         Row::Link(row) => (Part::Links, mail::link_document(&row)),
         Row::Mail(row) => (Part::Mail, mail::document(&row)?),
         Row::Secret(name, value) => (Part::Secrets, doc! { "_id": name, "value": binary(&value) }),
+        Row::PushDevice(_) | Row::PushMark(_) | Row::PushTask(_) | Row::PushChoice(..) => {
+            return Err(Fault::Data("pushes are not stored yet".to_owned()));
+        }
         Row::BarredAddress(hash) => (Part::BarredAddresses, doc! { "_id": binary(&hash) }),
     })
 }

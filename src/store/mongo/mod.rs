@@ -47,6 +47,7 @@ mod members;
 pub mod migrations;
 mod nodes;
 mod pulse;
+mod push;
 mod receipts;
 mod recommendations;
 mod record;
@@ -187,6 +188,7 @@ impl Mongo {
             invitations: Arc::clone(&mongo) as _,
             jobs: Arc::clone(&mongo) as _,
             mail: Arc::clone(&mongo) as _,
+            push: Arc::clone(&mongo) as _,
             backend: mongo,
         })
     }
