@@ -22,8 +22,8 @@ use mongodb::bson::{Document, doc};
 use protocol::{
     DeviceId, MemberId, PhotoName, RecommendationId,
     model::{Platform, Tier},
-    rest::{Language, PushAddress, PushContent, PushKeys, QuietHours},
     rest::ai::{Advice, AdviceSource, Introduction},
+    rest::{Language, PushAddress, PushContent, PushKeys, QuietHours},
 };
 
 use super::fixture::Fixture;

@@ -1,6 +1,6 @@
 //! Push: devices, what they have acknowledged, what they are to be told, and what nobody has looked through.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use members_book::{
     position::Position,
@@ -26,7 +26,7 @@ use super::{
     fixture::{Fixture, append},
     for_every_store,
 };
-use crate::harness::client_id;
+use crate::harness::{client_id, database::Database};
 
 for_every_store![
     a_device_is_registered_again_in_its_own_place,
@@ -599,4 +599,23 @@ async fn a_choice_is_kept(f: &Fixture) {
             assert_eq!(choice().await, chosen);
         }
     }
+}
+
+/// A node looks through what it stores itself, for as long as it lives.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_that_lives_has_stored_is_its_own() {
+    let database = Arc::new(Database::new().await);
+    let (one, two) = (Fixture::mongodb_in(Arc::clone(&database)), Fixture::mongodb_in(Arc::clone(&database)));
+    let unlooked =
+        async |f: &Fixture| f.store.push.unlooked(f.now(), f.now().after(Duration::from_secs(60))).await.unwrap();
+    assert_eq!((unlooked(&one).await, unlooked(&two).await), (None, None));
+    one.store.push.add(vec![], Some(Position(1_000))).await.unwrap();
+    assert_eq!((unlooked(&one).await, unlooked(&two).await), (None, None));
+    one.store.backend.close().await;
+    let left = unlooked(&two).await.unwrap();
+    assert!(left.after >= Position(1_000));
+    two.store.push.looked(left).await.unwrap();
+    two.wait(61);
+    assert_eq!(unlooked(&two).await, None);
+    two.store.backend.close().await;
 }
