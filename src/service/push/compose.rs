@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use protocol::{
     ConversationId, DeviceId, MemberId, SessionId, Timestamp,
     rest::{Language, PushContent},
@@ -69,7 +69,10 @@ impl Push {
     /// The store.
     pub(super) async fn compose(&self, taken: &[TakenTask]) -> Result<Vec<Composed>, StoreError> {
         let known = self.known(taken).await?;
-        let each = taken.iter().map(|taken| self.compose_one(&known, &taken.task));
+        let mut each = Vec::with_capacity(taken.len());
+        for taken in taken {
+            each.push(self.compose_one(&known, &taken.task).boxed());
+        }
         stream::iter(each).buffered(AT_ONCE).try_collect().await
     }
 
