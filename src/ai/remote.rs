@@ -45,8 +45,7 @@ impl Remote {
     /// When the key cannot be sent or TLS cannot be set up; the message names the setting.
     pub fn new(options: &Options) -> Result<Self, String> {
         let headers = outbound::bearer(options.key.as_ref()).map_err(|why| format!("OPENAI_API_KEY: {why}"))?;
-        let client =
-            outbound::client(headers, options.deadline).map_err(|error| format!("AI_SERVICE_URL: {error}"))?;
+        let client = outbound::client(headers, options.deadline).map_err(|error| format!("AI_SERVICE_URL: {error}"))?;
         let mut endpoint = options.url.clone();
         endpoint
             .path_segments_mut()
@@ -63,7 +62,8 @@ impl Remote {
         let status = response.status();
         if !status.is_success() {
             tracing::warn!(status = status.as_u16(), "the AI service refused a question");
-            let pause = (status == StatusCode::TOO_MANY_REQUESTS).then(|| outbound::retry_after(response.headers())).flatten();
+            let pause =
+                (status == StatusCode::TOO_MANY_REQUESTS).then(|| outbound::retry_after(response.headers())).flatten();
             return Err(Trouble { fallback: AdviceFallback::Unavailable, pause });
         }
         let body = read(response).await?;

@@ -122,7 +122,12 @@ impl Storing {
 }
 
 /// Hands on what is to be stored. Its one answer is queued later; never waits.
-pub(super) fn store(context: &Context, connection: &Arc<Connection>, Storing { ticket, what }: Storing, permit: Permit) {
+pub(super) fn store(
+    context: &Context,
+    connection: &Arc<Connection>,
+    Storing { ticket, what }: Storing,
+    permit: Permit,
+) {
     let (origin, outbox) = (Some(connection.id), Arc::clone(&connection.outbox));
     match what {
         Stored::Message(message) => {
@@ -242,9 +247,7 @@ async fn ask(context: Arc<Context>, connection: Arc<Connection>, ticket: Ticket,
             let registered = context.push.register((member, connection.session), device, *registration).await;
             registered.map(|()| Some(okay()))
         }
-        Query::PushUnregister => {
-            context.push.unregister(member, &connection.device).await.map(|()| Some(okay()))
-        }
+        Query::PushUnregister => context.push.unregister(member, &connection.device).await.map(|()| Some(okay())),
         Query::Renew(token) => {
             let renewed = context.connections.renew(&connection, &token).await;
             let okay = |expires_at| ServerFrame::Okay(Okay { expires_at: Some(expires_at), ..Okay::default() });

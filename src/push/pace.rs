@@ -42,8 +42,7 @@ mod tests {
     #[test]
     fn six_hundred_a_second_are_six_requests_of_a_hundred() {
         let (pace, start) = (Pace::new(600), Instant::now());
-        let at: Vec<u128> =
-            (0..7).map(|_| pace.reserve(100, start).duration_since(start).as_millis()).collect();
+        let at: Vec<u128> = (0..7).map(|_| pace.reserve(100, start).duration_since(start).as_millis()).collect();
         assert_eq!(at, [0, 166, 333, 499, 666, 833, 999]);
         let later = start + Duration::from_secs(5);
         assert_eq!(pace.reserve(1, later), later, "what was not used is not saved");

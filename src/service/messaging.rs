@@ -33,7 +33,9 @@ use crate::{
     position::{Epoch, StreamPosition},
     store::{
         ConversationStore, MemberStore,
-        conversations::{Admission, Append, Command, Mark, MarkKind, Marked, Membership, NewConversation, Range, UnreadCount},
+        conversations::{
+            Admission, Append, Command, Mark, MarkKind, Marked, Membership, NewConversation, Range, UnreadCount,
+        },
         sync::{Delta, SyncPart},
         turns::Caller,
     },

@@ -42,8 +42,8 @@ use protocol::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-pub use self::intake::{Intake, Stored};
 use self::devices::Devices;
+pub use self::intake::{Intake, Stored};
 use super::limiter::{Limiter, Rate};
 use crate::{
     clock::Clock,
@@ -53,7 +53,7 @@ use crate::{
     position::Position,
     push::Courier,
     store::{
-        ConversationStore, MemberStore, PushStore, SessionStore,
+        ConversationStore, MemberStore, PushStore, SessionStore, StoreError,
         push::{DeviceRecord, PushChoice},
         turns::Caller,
     },
@@ -76,6 +76,8 @@ pub struct Options {
     pub language: Language,
     /// Whether other nodes use the store.
     pub is_shared: bool,
+    /// How long after something was stored it is certain to be seen by who looks through the log.
+    pub lag: Duration,
 }
 
 /// What push needs of the rest.
@@ -207,10 +209,7 @@ impl Push {
     /// # Errors
     /// The store.
     pub async fn settings(&self, member: MemberId) -> Result<PushSettings, Failure> {
-        let by = Caller::Member(member);
-        let PushChoice { content, quiet_hours } = self.parts.store.choice(by, member).await?;
-        let devices = self.parts.store.devices(by, vec![member]).await?;
-        Ok(PushSettings { content, quiet_hours, devices: devices.into_iter().map(view).collect() })
+        Ok(settings_of(&*self.parts.store, member).await?)
     }
 
     /// Changes what a member has chosen.
@@ -260,6 +259,17 @@ impl Push {
     fn courier(&self, service: PushService) -> Option<&Arc<dyn Courier>> {
         self.parts.couriers.iter().find(|courier| courier.service() == service)
     }
+}
+
+/// What a member has chosen, and their devices.
+///
+/// # Errors
+/// The store.
+pub(super) async fn settings_of(store: &dyn PushStore, member: MemberId) -> Result<PushSettings, StoreError> {
+    let by = Caller::Member(member);
+    let PushChoice { content, quiet_hours } = store.choice(by, member).await?;
+    let devices = store.devices(by, vec![member]).await?.into_iter().map(view).collect();
+    Ok(PushSettings { content, quiet_hours, devices })
 }
 
 fn view(DeviceRecord { device, address, platform, registered_at, .. }: DeviceRecord) -> PushDevice {

@@ -15,6 +15,8 @@ use crate::{
     },
 };
 
+/// How much longer than a call of the store may take a shared one is behind, at most.
+const SKEW: Duration = Duration::from_secs(5);
 /// How long a request to a push service may take.
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -71,6 +73,7 @@ impl Foundation {
             content: settings.push.content(),
             language: settings.mail.mail_language.into(),
             is_shared: store.fleet.is_some(),
+            lag: if store.fleet.is_some() { settings.store.store_timeout + SKEW } else { Duration::from_secs(1) },
         };
         Arc::new(Push::new(parts, options))
     }

@@ -180,7 +180,8 @@ mod tests {
     #[test]
     fn messages_of_several_projects_are_told_apart() {
         let details = json!({ "@ana/one": ["ExponentPushToken[a]"], "@ben/two": ["ExponentPushToken[b]"] });
-        let answer = json!({ "errors": [{ "code": "PUSH_TOO_MANY_EXPERIENCE_IDS", "message": "m", "details": details }] });
+        let answer =
+            json!({ "errors": [{ "code": "PUSH_TOO_MANY_EXPERIENCE_IDS", "message": "m", "details": details }] });
         let Tickets::Mixed(mut projects) = read(&answer, 2) else { panic!() };
         projects.sort();
         assert_eq!(projects, [["ExponentPushToken[a]"], ["ExponentPushToken[b]"]]);

@@ -73,13 +73,7 @@ pub(super) struct Acks {
 
 impl Acks {
     /// A member's device has everything up to an entry, or the member has read it. Never waits.
-    pub(super) fn hear(
-        &self,
-        (conversation, member): Place,
-        device: Option<&DeviceId>,
-        seq: u64,
-        is_read: bool,
-    ) {
+    pub(super) fn hear(&self, (conversation, member): Place, device: Option<&DeviceId>, seq: u64, is_read: bool) {
         let Some(mut shard) = self.shard(conversation) else { return };
         let Shard { young, old, unwritten, readers } = &mut *shard;
         if young.len() >= REMEMBERED {

@@ -149,8 +149,10 @@ impl Push {
                 continue;
             }
             let sent = self.parts.clock.now();
-            let (tasks, parcels): (Vec<_>, Vec<_>) =
-                own.into_iter().map(|(taken, Ready { parcel, hash, had_badge })| ((taken, hash, had_badge, parcel.badge), parcel)).unzip();
+            let (tasks, parcels): (Vec<_>, Vec<_>) = own
+                .into_iter()
+                .map(|(taken, Ready { parcel, hash, had_badge })| ((taken, hash, had_badge, parcel.badge), parcel))
+                .unzip();
             for ((taken, hash, had_badge, badge), handed) in tasks.into_iter().zip(courier.send(parcels).await) {
                 ends.push(self.end(taken, (hash, sent), (had_badge, badge), handed).await);
             }

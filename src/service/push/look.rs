@@ -3,10 +3,13 @@
 
 use std::{sync::atomic::Ordering, time::Duration};
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Push, watch::Candidate};
-use crate::{position::Position, store::{StoreError, push::Stretch}};
+use crate::{
+    position::Position,
+    store::{StoreError, push::Stretch},
+};
 
 /// How often it is looked for nodes that are gone.
 const OFTEN: Duration = Duration::from_secs(3);
@@ -18,6 +21,8 @@ const LEASE: Duration = Duration::from_secs(60);
 const TOGETHER: usize = 500;
 /// When it is looked again for what is not certain to be complete yet.
 const SOON: Duration = Duration::from_millis(200);
+/// When it is looked again for what was not seen yet.
+const AGAIN: Duration = Duration::from_millis(500);
 /// The longest quiet hours.
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -25,6 +30,9 @@ impl Push {
     /// Looks for more, again and again.
     pub(super) async fn look_for_more(&self) {
         let intake = &self.parts.intake;
+        if self.options.is_shared {
+            self.begin_place().await;
+        }
         // Those that were connected to the process before this one come back, and say what they have.
         sleep(intake.after()).await;
         loop {
@@ -39,28 +47,57 @@ impl Push {
         }
     }
 
+    /// Has others know from where on they have to look if this node is gone before it has written how far it has come.
+    async fn begin_place(&self) {
+        loop {
+            let begun = if self.begun == Position::default() { (self.parts.published)() } else { self.begun };
+            if begun != Position::default() && self.parts.store.add(Vec::new(), Some(begun)).await.is_ok() {
+                return;
+            }
+            sleep(SOON).await;
+        }
+    }
+
     async fn look_once(&self) -> Result<(), StoreError> {
         let (store, intake) = (&self.parts.store, &self.parts.intake);
         if self.options.is_shared || !self.has_looked_back.load(Ordering::Acquire) {
             loop {
                 let now = self.parts.clock.now();
-                let Some(unlooked) = store.unlooked(now, now.after(LEASE)).await? else { break };
-                // What this process has stored is looked at as it is stored.
-                let until = if self.options.is_shared { (self.parts.published)() } else { self.begun };
+                let Some(unlooked) = store.unlooked(now, now.after(self.options.lag + LEASE)).await? else { break };
                 if intake.is_on() {
                     tracing::info!("what was stored by a server that is gone is looked through for pushes");
-                    self.look_through(unlooked.after, until).await?;
+                    if self.options.is_shared {
+                        self.look_on(unlooked.after).await?;
+                    } else {
+                        // What this process has stored is looked at as it is stored.
+                        self.look_through(unlooked.after, self.begun).await?;
+                    }
                 }
                 store.looked(unlooked).await?;
             }
             self.has_looked_back.store(true, Ordering::Release);
         }
         while let Some(from) = intake.begin_look() {
-            let until = (self.parts.published)();
-            self.look_through(from, until).await?;
+            self.look_on(from).await?;
             intake.looked(from);
         }
         Ok(())
+    }
+
+    /// Has those told who have to be of what was stored after a position and before now. What was stored just now may not be seen yet: it is looked
+    /// again until it is.
+    async fn look_on(&self, mut after: Position) -> Result<(), StoreError> {
+        let begun = Instant::now();
+        loop {
+            let is_last = begun.elapsed() >= self.options.lag;
+            let until = (self.parts.published)();
+            self.look_through(after, until).await?;
+            after = after.max(until);
+            if is_last {
+                return Ok(());
+            }
+            sleep(AGAIN).await;
+        }
     }
 
     /// Has those told who have to be of what was stored after a position and up to another.

@@ -45,8 +45,7 @@ mod tests {
 
     fn end(hours: (&str, &str, &str), now: &str) -> Option<String> {
         let (from, until_, time_zone) = hours;
-        let quiet =
-            QuietHours { from: from.to_owned(), until: until_.to_owned(), time_zone: time_zone.to_owned() };
+        let quiet = QuietHours { from: from.to_owned(), until: until_.to_owned(), time_zone: time_zone.to_owned() };
         until(&quiet, at(now)).map(|end| end.to_string())
     }
 
@@ -74,8 +73,14 @@ mod tests {
     #[test]
     fn a_clock_that_is_put_forward_or_back_makes_no_night_endless() {
         // 2026-03-29, 01:00 UTC: 01:00 becomes 02:00 in Lisbon; on 2026-10-25 at 01:00 UTC, 02:00 becomes 01:00.
-        assert_eq!(end(("22:00", "01:30", "Europe/Lisbon"), "2026-03-29T00:59:00Z").as_deref(), Some("2026-03-29T01:30:00.000Z"));
-        assert_eq!(end(("22:00", "01:30", "Europe/Lisbon"), "2026-10-25T00:10:00Z").as_deref(), Some("2026-10-25T00:30:00.000Z"));
+        assert_eq!(
+            end(("22:00", "01:30", "Europe/Lisbon"), "2026-03-29T00:59:00Z").as_deref(),
+            Some("2026-03-29T01:30:00.000Z")
+        );
+        assert_eq!(
+            end(("22:00", "01:30", "Europe/Lisbon"), "2026-10-25T00:10:00Z").as_deref(),
+            Some("2026-10-25T00:30:00.000Z")
+        );
         assert_eq!(end(("22:00", "01:30", "Europe/Lisbon"), "2026-10-25T01:10:00Z"), None, "it has ended once");
     }
 
