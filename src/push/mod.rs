@@ -3,10 +3,12 @@
 //! | module | what lives there |
 //! | --- | --- |
 //! | [`expo`] | Expo's service, for apps |
+//! | [`web`] | the push services of browsers |
 //! | [`pace`] | so many messages a second |
 
 pub mod expo;
 mod pace;
+pub mod web;
 
 use std::{fmt, time::Duration};
 
