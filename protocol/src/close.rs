@@ -91,7 +91,7 @@ close_codes! {
     TimedOut = 4408, "timed_out", Yes;
     /// The same device connected again elsewhere: the newer connection wins.
     Replaced = 4409, "replaced", No;
-    /// An administrator closed the connections of the member.
+    /// An administrator closed the connections of the member, or a new password or second factor has replaced the tokens of the session.
     Disconnected = 4410, "disconnected", Yes;
     /// The connection could not keep up with what it was sent; sync finds what it missed.
     SlowConsumer = 4413, "slow_consumer", Yes;

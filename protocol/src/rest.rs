@@ -21,8 +21,8 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 pub use self::{
     admin::{
         ActiveChange, AddressAllowed, AddressRequest, AdminMember, AdminMemberPage, AdminMembersQuery, AuditAction,
-        AuditEntry, AuditPage, AuditQuery, Disconnected, MailStats, MemberStatus, NodeStats, RoleChange, ServerStats,
-        StoreStats, SuspensionChange, TierChange,
+        AuditActions, AuditEntry, AuditPage, AuditQuery, Disconnected, MailStats, MemberStatus, NodeStats, RoleChange,
+        ServerStats, StoreStats, SuspensionChange, TierChange,
     },
     auth::{
         AuthResponse, DeviceProof, ForgotPasswordRequest, LoginRequest, LogoutRequest, PasswordChange, RefreshRequest,

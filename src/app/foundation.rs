@@ -16,8 +16,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use self::{fleet::links, limits::shared_rates};
 use super::{StartError, start_error};
 use crate::{
-    ai::{breaker::Breaker, guard::Guard, local::Local, remote, remote::Remote},
+    ai::{guard::Guard, local::Local, remote, remote::Remote},
     auth::{AccessTokens, DeviceProofs, Familiar, KeyRing, Passwords, Vault, access, refresh::Successors},
+    breaker::Breaker,
     budget::Budget,
     clock::{Clock, SystemClock},
     cluster::{Floor, Subscriptions, Uplink, redis::Address},

@@ -252,6 +252,9 @@ impl Accounts {
         if session.revoked {
             return Err(self.denied(ErrorCode::SessionRevoked));
         }
+        if !session.takes(verified.generation) {
+            return Err(self.denied(ErrorCode::TokenExpired));
+        }
         if verified.generation == Some(session.generation) && !session.confirmed {
             self.sessions.confirm(verified.member, verified.session, session.generation).await;
         }

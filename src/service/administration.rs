@@ -33,6 +33,7 @@ use crate::{
     hub::Hub,
     store::{
         Store,
+        addresses::Allowed,
         audit::{AuditFilter, AuditFound, AuditMoment, AuditRecord},
         changes::{Actor, Change},
         members::{Filter, MemberRecord, Rejected, Suspension},
@@ -241,8 +242,12 @@ impl Administration {
         let at = self.clock.now();
         let known = until_known(|_| self.store.members.allow_address(email, by, at)).await?;
         // By an attempt whose answer was late, maybe.
-        let was_barred = known.outcome || known.late;
-        if !known.outcome {
+        let (was_barred, is_read) = match known.outcome {
+            Allowed::Done => (true, false),
+            Allowed::NotBarred => (known.late, true),
+            Allowed::Overtaken(why) => return Err(why.into()),
+        };
+        if is_read {
             // Whoever tries addresses learns which were members'.
             self.audit.read(by, None, json!({ "read": "address", "count": 1 })).await?;
         }
@@ -288,15 +293,8 @@ impl Administration {
         let (elsewhere, connections_partial) = self.elsewhere(&[member]).await;
         let elsewhere = elsewhere.first().copied().unwrap_or(0);
         let connections = elsewhere.saturating_add(self.here(member));
-        let entry = AuditRecord {
-            at: self.clock.now(),
-            actor: by.member,
-            action: AuditAction::Disconnected,
-            target: member,
-            details: json!({ "connections": connections }),
-            address: by.address,
-        };
-        self.audit.append(&entry).await?;
+        let details = json!({ "connections": connections });
+        self.audit.order(by, AuditAction::Disconnected, member, details).await?;
         let closed = self.profiles.effects.close(member, None, CloseCode::Disconnected);
         Ok(Disconnected { connections: elsewhere.saturating_add(count(closed)), connections_partial })
     }
@@ -318,15 +316,8 @@ impl Administration {
     /// `member_not_found`, or the store: what is not in the audit log is not done.
     pub async fn end_sessions(&self, ProvedAdmin(Admin(by, _)): ProvedAdmin, member: MemberId) -> Result<(), Failure> {
         self.present(by, member).await?;
-        let entry = AuditRecord {
-            at: self.clock.now(),
-            actor: by.member,
-            action: AuditAction::SessionsEnded,
-            target: member,
-            details: json!({ "sessions": self.sessions.count(member).await? }),
-            address: by.address,
-        };
-        self.audit.append(&entry).await?;
+        let details = json!({ "sessions": self.sessions.count(member).await? });
+        self.audit.order(by, AuditAction::SessionsEnded, member, details).await?;
         self.sessions.end_all(member).await
     }
 
@@ -349,7 +340,7 @@ impl Administration {
     }
 
     async fn count_all(&self) -> Result<ServerStats, Failure> {
-        let members = self.store.members.count().await?;
+        let members = self.store.members.count(self.clock.now()).await?;
         let conversations = self.store.backend.count().await?;
         let (own, (others, silent)) = match &self.fleet {
             Some(fleet) => (fleet.stats(), fleet.stats_elsewhere().await),
@@ -389,8 +380,9 @@ impl Administration {
     /// # Errors
     /// A bad cursor, or the store: what is not in the audit log is not given.
     pub async fn audit(&self, admin: Admin, query: AuditQuery, page: &PageQuery) -> Result<AuditPage, Failure> {
-        let AuditQuery { action, actor_id: actor, target_id: target, since, until } = query;
-        let filter = AuditFilter { actor, target, action, since, until };
+        let AuditQuery { action, not_action, actor_id: actor, target_id: target, since, until } = query;
+        let not_action = not_action.unwrap_or_default();
+        let filter = AuditFilter { actor, target, action, not_action, since, until };
         let before: Option<AuditMoment> = pages::decode(page.cursor.as_deref())?;
         let AuditFound { entries, next } = self.store.audit.page(filter, before, page_size(page.limit)).await?;
         let next = next.as_ref().map(pages::encode);

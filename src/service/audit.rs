@@ -19,7 +19,13 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    store::{AuditStore, StoreError, audit::AuditRecord, changes::Actor, members::MemberRecord},
+    failure::Failure,
+    store::{
+        AuditStore, StoreError,
+        audit::AuditRecord,
+        changes::{Actor, Overtaken},
+        members::MemberRecord,
+    },
     telemetry::Metrics,
 };
 
@@ -158,16 +164,43 @@ impl AuditTrail {
         self.failed_logins.tidy();
     }
 
-    /// Appends an entry to the audit log, once. While it is not known whether it is there, it is looked for among the newest
+    /// Writes what an administrator orders now of a member and is not stored otherwise, before it is done.
+    ///
+    /// # Errors
+    /// `session_revoked` or `forbidden` if they may not order it any more; or the store: what is not in the audit log is not done.
+    pub(super) async fn order(
+        &self,
+        by: Actor,
+        action: AuditAction,
+        target: MemberId,
+        details: Value,
+    ) -> Result<(), Failure> {
+        let Actor { member: actor, address, .. } = by;
+        let entry = AuditRecord { at: self.clock.now(), actor, action, target, details, address };
+        match self.append_once(&entry, Some(by)).await? {
+            Some(overtaken) => Err(overtaken.into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Appends an entry to the audit log, once.
+    async fn append(&self, entry: &AuditRecord) -> Result<(), StoreError> {
+        self.append_once(entry, None).await.map(drop)
+    }
+
+    /// Appends an entry to the audit log, once; an order only if whoever gives it still may. While it is not known whether it is there, it is looked for among the newest
     /// entries.
-    pub(super) async fn append(&self, entry: &AuditRecord) -> Result<(), StoreError> {
+    async fn append_once(&self, entry: &AuditRecord, order_of: Option<Actor>) -> Result<Option<Overtaken>, StoreError> {
         let attempt = async |late: bool| {
             if !late {
-                return self.store.append(entry.clone()).await;
+                return match order_of {
+                    Some(by) => self.store.append_order(entry.clone(), by).await,
+                    None => self.store.append(entry.clone()).await.map(|()| None),
+                };
             }
             let found = self.store.entries(None, NEWEST).await?.iter().any(|(_, newest)| newest == entry);
-            if found { Ok(()) } else { Err(StoreError::Timeout) }
+            if found { Ok(None) } else { Err(StoreError::Timeout) }
         };
-        until_known(attempt).await.map(drop)
+        Ok(until_known(attempt).await?.outcome)
     }
 }

@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use protocol::{
     ErrorCode,
-    rest::{DeviceProof, PasswordChange},
+    rest::{AuthResponse, PasswordChange},
 };
 
 use super::{
@@ -34,7 +34,8 @@ impl Credentials {
     }
 
     /// Changes the member's password. Every other session of theirs ends, and its connections close; the proofs of their devices are good no
-    /// more, and this device gets another one.
+    /// more, and this device gets another one. So are the tokens of this session, which somebody may have copied: it goes on with those of
+    /// the answer. Whoever loses that logs in with the new password.
     ///
     /// # Errors
     /// `validation_failed` for a present password that is wrong or a new one that is weak, `rate_limited`, `overloaded`, or the store.
@@ -43,7 +44,7 @@ impl Credentials {
         who: &Authorized,
         from: IpAddr,
         request: PasswordChange,
-    ) -> Result<DeviceProof, Failure> {
+    ) -> Result<AuthResponse, Failure> {
         let PasswordChange { current_password, new_password } = request;
         let record = self.profiles.present(who.member).await?;
         if let Some(reason) = weakness(&new_password, &record.profile.name, &record.profile.email) {
@@ -58,14 +59,13 @@ impl Credentials {
         }
         let hash = passwords.hash(new_password, source).await?;
         let by = who.asks_from(from);
-        let change = Change::Password { credentials, hash, keep: Some(who.session) };
+        let fresh = self.accounts.fresh_token(who).await?;
+        let change = Change::Password { credentials, hash, keep: Some(fresh.kept) };
         // Another request has changed it meanwhile: what was given is the present one no more. Or it has ended this session.
         let changed = self.profiles.apply(who.member, change, by).await;
         let changed = changed.map_err(|failure| if failure.code == ErrorCode::Stale { wrong() } else { failure })?;
         tracing::info!(member = %who.member, "password changed");
-        // One for each session, however often it does so.
-        let device_proof = self.accounts.new_proof(&changed, *who.session.as_bytes());
-        Ok(DeviceProof { device_proof })
+        self.accounts.go_on(changed, fresh).await
     }
 
     /// Forgets who has their whole allowance. To be called now and then.

@@ -36,8 +36,8 @@ use crate::{
     failure::Failure,
     sources::subscriber,
     store::{
-        AuditStore, MemberStore, RecommendationStore, SessionStore, Store, members::Standing, sessions::SessionRecord,
-        turns::Caller,
+        AuditStore, MemberStore, RecommendationStore, SessionStore, Store, audit::REASON, members::Standing,
+        sessions::SessionRecord, turns::Caller,
     },
     supervisor::Supervisor,
     telemetry::Metrics,
@@ -293,6 +293,8 @@ impl Exports {
             let mut part = String::new();
             for (_, mut record) in entries {
                 record.address = record.address.filter(|_| record.actor == Some(member));
+                // For administrators, whoever it is about.
+                record.details.as_object_mut().and_then(|details| details.remove(REASON));
                 part.push_str(comma);
                 part.push_str(&json!(entry(record)).to_string());
                 comma = ",";

@@ -31,7 +31,7 @@ use crate::{
     sources::{network, subscriber},
     store::{
         InvitationStore, MemberStore, StoreError,
-        invitations::{CodeHash, Created, InvitationRecord, NewInvitation as Stored},
+        invitations::{CameBy, CodeHash, Created, InvitationRecord, NewInvitation as Stored, Withdrawn},
         turns::Caller,
     },
     telemetry::Metrics,
@@ -224,10 +224,16 @@ impl Invitations {
                     name
                 }
             };
+            let CameBy { members, unverified } = came;
             let members =
-                came.into_iter().map(|member| NamedMember { id: member.profile.id, name: member.profile.name });
+                members.into_iter().map(|member| NamedMember { id: member.profile.id, name: member.profile.name });
             let members = members.collect();
-            invitations.push(AdminInvitation { invitation: views::invitation(found, now), created_by_name, members });
+            invitations.push(AdminInvitation {
+                invitation: views::invitation(found, now),
+                created_by_name,
+                members,
+                unverified,
+            });
         }
         self.audit.read(admin.actor(), None, json!({ "read": "invitations", "count": invitations.len() })).await?;
         Ok(AdminInvitationPage { invitations, next })
@@ -243,8 +249,11 @@ impl Invitations {
         found.filter(theirs).ok_or(ErrorCode::InvitationNotFound)?;
         let by = who.asks_from(from);
         let at = self.clock.now();
-        let is_there = until_known(|_| self.store.revoke(id, by, at)).await?.outcome;
-        if is_there { Ok(()) } else { Err(ErrorCode::InvitationNotFound.into()) }
+        match until_known(|_| self.store.revoke(id, by, at)).await?.outcome {
+            Withdrawn::Done => Ok(()),
+            Withdrawn::NotFound => Err(ErrorCode::InvitationNotFound.into()),
+            Withdrawn::Overtaken(why) => Err(why.into()),
+        }
     }
 
     /// Removes those that have expired long ago.

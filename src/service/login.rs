@@ -64,6 +64,7 @@ impl Accounts {
     /// `member_deactivated`, `member_suspended`, `approval_pending`, `second_factor_required` and `second_factor_invalid` only to whom
     /// knows the password; a rate limit, or the store.
     pub async fn log_in(self: &Arc<Self>, request: LoginRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
+        // Not given back after a good one: it bounds hashes and sessions, too, and whoever has one account could have as many as they like.
         self.logins.check(&subscriber(from))?;
         for _ in 0..CHECKS {
             let claim = self.identify(&request, subscriber(from)).await?;

@@ -243,6 +243,10 @@ impl Profiles {
             // An attempt before may have ended some, nobody knows which: all are closed, and those that are good come back.
             self.effects.close(member, None, CloseCode::Disconnected);
         }
+        if let Some(kept) = change.keeps().filter(|_| !late) {
+            // They are open with tokens that are good no more. Its own device comes back with the new ones.
+            self.effects.close(member, Some(kept.id), CloseCode::Disconnected);
+        }
         for session in ended {
             self.effects.apply(effects::of_ended(member, *session));
         }

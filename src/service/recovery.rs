@@ -66,7 +66,7 @@ impl Recovery {
         let accounts = &self.accounts;
         let address = subscriber(from);
         accounts.logins.check(&address)?;
-        let (link, record) = self.owner(&token, Purpose::ResetPassword, address).await?;
+        let (link, record, by_mail) = self.owner(&token, Purpose::ResetPassword, address).await?;
         let member = record.profile.id;
         if let Some(reason) = weakness(&new_password, &record.profile.name, &record.profile.email) {
             return Err(Failure::field(ErrorCode::ValidationFailed, "new_password", reason));
@@ -74,7 +74,7 @@ impl Recovery {
         // Whoever has the link is who reads the member's mail: as good as one who was here before.
         let source = accounts.source_of(&record, from);
         let hash = accounts.enrolment.passwords.hash(new_password, source).await?;
-        let changed = self.use_link(&record, Change::ResetPassword { link, hash }, from).await?;
+        let changed = self.use_link(&record, Change::ResetPassword { link, hash, by_mail }, from).await?;
         tracing::info!(%member, "password reset");
         accounts.guesses.forgive(Allowance::of_strangers(&changed.profile.email));
         // One for whoever reads the member's mail, so that further links are no further codes of a second factor.
@@ -92,7 +92,7 @@ impl Recovery {
         let VerifyEmailRequest { token, password } = request;
         let address = subscriber(from);
         self.accounts.logins.check(&address)?;
-        let (link, record) = self.owner(&token, Purpose::VerifyEmail, address).await?;
+        let (link, record, _) = self.owner(&token, Purpose::VerifyEmail, address).await?;
         if record.profile.must_verify {
             self.check_registered(&record, password, (link, address)).await?;
         }
@@ -142,15 +142,20 @@ impl Recovery {
             .await
     }
 
-    /// Whose link a token is of. One answer for whatever is wrong with it, and with its member.
-    async fn owner(&self, token: &str, purpose: Purpose, address: IpAddr) -> Result<(LinkHash, MemberRecord), Failure> {
+    /// Whose link a token is of, and whether it came by mail. One answer for whatever is wrong with it, and with its member.
+    async fn owner(
+        &self,
+        token: &str,
+        purpose: Purpose,
+        address: IpAddr,
+    ) -> Result<(LinkHash, MemberRecord, bool), Failure> {
         let (link, by) = (tokens::hash(token.trim()), Caller::Address(address));
         let accounts = &self.accounts;
         let invalid = || accounts.denied(ErrorCode::LinkInvalid);
         let good = accounts.post.link(by, link, purpose).await?.ok_or_else(invalid)?;
         let record = accounts.members.by_id(by, good.member).await?;
         let record = record.filter(may_be_written_to);
-        Ok((link, record.ok_or_else(invalid)?))
+        Ok((link, record.ok_or_else(invalid)?, good.was_mailed))
     }
 
     /// Makes a change with a link. Administrators are told of who waits for them from then on. Returns the member after it.

@@ -97,8 +97,8 @@ impl SecondFactors {
     }
 
     /// Turns it on, with a code of the app that was given the secret. Who does so has proved who they are; every other session of the
-    /// member ends, and the proofs of their devices are good no more: somebody who knew the password alone may have them. This device gets
-    /// another proof.
+    /// member ends, and the proofs of their devices are good no more: somebody who knew the password alone may have them. This session goes
+    /// on with other tokens, and this device gets another proof.
     ///
     /// # Errors
     /// `second_factor_enabled`, `validation_failed` for a code that is wrong or an enrolment that is not good or has expired,
@@ -122,7 +122,8 @@ impl SecondFactors {
         self.attempts.check(who)?;
         let step = totp::typed(&code).and_then(|digits| totp::step(&secret, &digits, now)).ok_or_else(wrong_code)?;
         let (factor, recovery_codes) = self.accounts.codes.begin(who.member, &secret, step, now)?;
-        let change = Change::EnableSecondFactor { credentials: record.credentials, factor, keep: who.session };
+        let fresh = self.accounts.fresh_token(who).await?;
+        let change = Change::EnableSecondFactor { credentials: record.credentials, factor, keep: fresh.kept };
         let changed = match self.profiles.apply(who.member, change, who.asks_from(from)).await {
             Err(failure) if failure.code == ErrorCode::Stale => return Err(self.overtaken(who.member).await?),
             changed => changed?,
@@ -132,8 +133,9 @@ impl SecondFactors {
             // From now on they are told who waits.
             self.accounts.registration.applications.changed();
         }
-        let device_proof = self.accounts.new_proof(&changed, *who.session.as_bytes());
-        Ok(SecondFactorEnabled { recovery_codes, device_proof })
+        let tokens = self.accounts.go_on(changed, fresh).await?;
+        let device_proof = tokens.device_proof.clone().unwrap_or_default();
+        Ok(SecondFactorEnabled { recovery_codes, device_proof, tokens })
     }
 
     /// Why a second factor was not turned on: another request was faster, or has ended this session with another password.

@@ -51,6 +51,11 @@ const AGAIN: u64 = 256;
 /// and the second of an id is begun.
 const SKEW: Duration = Duration::from_secs(2);
 
+/// What closes connections of a member whose sessions are good: an order of an administrator, and what replaces the tokens of the session
+/// that stays.
+const CLOSES: [AuditAction; 3] =
+    [AuditAction::Disconnected, AuditAction::PasswordChanged, AuditAction::SecondFactorEnabled];
+
 /// Why a connection is closed by the check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reason {
@@ -58,7 +63,7 @@ enum Reason {
     Revoked,
     /// Its member may not sign in any more.
     Deactivated,
-    /// An administrator has disconnected its member.
+    /// An administrator has disconnected its member, or the tokens of its session were replaced.
     Disconnected,
 }
 
@@ -172,7 +177,7 @@ impl SessionCheck {
         loop {
             let entries = self.audit.after(after, PAGE).await?;
             for (place, entry) in &entries {
-                let is_order = log.is_new(*place) && entry.action == AuditAction::Disconnected;
+                let is_order = log.is_new(*place) && CLOSES.contains(&entry.action);
                 if is_order && !self.effects.kicks.was_heard(entry.target, entry.at) {
                     let before = |connection: &Connection| made_at(connection.id) <= entry.at.after(SKEW);
                     self.close(entry.target, Reason::Disconnected, before);
@@ -260,7 +265,7 @@ mod tests {
         let view = |is_active, revoked| {
             let member = MemberId::from_bytes([1; 12]);
             let user_type = UserType::Member;
-            let (suspended_until, generation, confirmed) = (None, 0, true);
+            let (suspended_until, generation, good_from, confirmed) = (None, 0, 0, true);
             let (proved_at, has_second_factor) = (Timestamp::from_millis(0), false);
             let view = SessionView {
                 member,
@@ -269,6 +274,7 @@ mod tests {
                 suspended_until,
                 revoked,
                 generation,
+                good_from,
                 confirmed,
                 proved_at,
                 has_second_factor,
@@ -282,6 +288,7 @@ mod tests {
             suspended_until: Some(Timestamp::from_millis(1_000)),
             revoked: true,
             generation: 0,
+            good_from: 0,
             confirmed: true,
             proved_at: Timestamp::from_millis(0),
             has_second_factor: false,

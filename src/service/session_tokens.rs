@@ -7,22 +7,36 @@ use protocol::{
     rest::{AuthResponse, DeviceInfo, TokenType},
 };
 
-use super::{accounts::Accounts, decisions::until_known, effects::Effect, sessions::stored_device, views};
+use super::{
+    accounts::{Accounts, Authorized},
+    decisions::until_known,
+    effects::Effect,
+    sessions::stored_device,
+    views,
+};
 use crate::{
     auth::{
         access::Grant,
         device::{DeviceNumber, Holder},
-        refresh,
+        refresh::{self, RefreshToken},
     },
     failure::Failure,
     sources::subscriber,
     store::{
         StoreError,
         members::MemberRecord,
-        sessions::{Exchange, NewSession, NewToken, Renewal, Rotation, SessionDevice, TokenOwner},
+        sessions::{Exchange, KeptSession, NewSession, NewToken, Renewal, Rotation, SessionDevice, TokenOwner},
         turns::Caller,
     },
 };
+
+/// The refresh token that a session goes on with after a change that ends the others.
+pub(super) struct Fresh {
+    /// What the change stores.
+    pub(super) kept: KeptSession,
+    token: String,
+    ends_at: Timestamp,
+}
 
 impl Accounts {
     /// Logs a member in who was made just now.
@@ -138,6 +152,34 @@ impl Accounts {
                 Err(self.denied(ErrorCode::RefreshTokenReused))
             }
         }
+    }
+
+    /// What the session of who asks goes on with when a change ends the others: a token that nobody could have copied.
+    ///
+    /// # Errors
+    /// `session_revoked`, or the store.
+    pub(super) async fn fresh_token(&self, who: &Authorized) -> Result<Fresh, Failure> {
+        let ends_at = self.sessions.ends(who).await?.ok_or(ErrorCode::SessionRevoked)?;
+        let RefreshToken { token, hash } = refresh::issue(&self.ids);
+        let expires_at = self.clock.now().after(self.refresh_lifetime).min(ends_at);
+        let kept = KeptSession { id: who.session, token: NewToken { hash, expires_at } };
+        Ok(Fresh { kept, token, ends_at })
+    }
+
+    /// The answer to such a change, once that is made: new tokens, and a new proof of the device.
+    ///
+    /// # Errors
+    /// The store.
+    pub(super) async fn go_on(&self, member: MemberRecord, fresh: Fresh) -> Result<AuthResponse, Failure> {
+        let Fresh { kept: KeptSession { id: session, token: NewToken { expires_at, .. } }, token, ends_at } = fresh;
+        // Nobody but who gets this answer can have exchanged the token.
+        let view = until_known(|_| self.sessions.store.view(session)).await?.outcome;
+        let generation = view.ok_or(ErrorCode::SessionRevoked)?.generation;
+        // One proof for each session, however often it does so.
+        let proof = self.new_proof(&member, *session.as_bytes());
+        let grant = Grant { member: member.profile.id, session, generation, until: ends_at };
+        let answer = self.auth_response(member, grant, token, expires_at)?;
+        Ok(AuthResponse { device_proof: Some(proof), ..answer })
     }
 
     fn auth_response(

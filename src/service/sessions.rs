@@ -7,7 +7,7 @@ use std::{
 };
 
 use protocol::{
-    CloseCode, ErrorCode, MemberId, SessionId,
+    CloseCode, ErrorCode, MemberId, SessionId, Timestamp,
     rest::{DeviceInfo, Session, SessionList},
     shown,
 };
@@ -165,6 +165,12 @@ impl Sessions {
         let now = self.clock.now();
         let of_member = self.store.of_member(member).await?;
         Ok(of_member.into_iter().filter(|session| session.is_good(now, self.lifetime)).collect())
+    }
+
+    /// When the session of who asks ends at the latest.
+    pub(super) async fn ends(&self, who: &Authorized) -> Result<Option<Timestamp>, StoreError> {
+        let of_member = self.store.of_member(who.member).await?;
+        Ok(of_member.iter().find(|known| known.id == who.session).map(|known| known.ends(self.lifetime)))
     }
 
     /// How many good sessions a member has.

@@ -12,6 +12,7 @@ use std::{
 use hmac::Mac as _;
 use protocol::{
     ErrorCode,
+    model::UserType,
     rest::{AuthResponse, SetupRequest},
 };
 use tokio::{
@@ -22,15 +23,18 @@ use tokio::{
 use super::{
     accounts::Accounts,
     base32,
+    guesses::Allowance,
     limiter::{Limiter, Rate},
 };
 use crate::{
     auth::{
         Source,
         keys::{KeyRing, Keyed, first_bytes},
+        password::Verdict,
     },
     failure::Failure,
     sources::subscriber,
+    store::{members::MemberRecord, turns::Caller},
     telemetry::Metrics,
 };
 
@@ -46,6 +50,9 @@ const LENGTH: u32 = 10;
 const ATTEMPTS: Rate = Rate { per_period: 1_000, period: Duration::from_secs(1), burst: 1_000 };
 /// How long it is remembered that there is no administrator: another node may make one, or a command.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// How long the first administrator may ask again whose answer was lost.
+const LOST: Duration = Duration::from_secs(10 * 60);
 
 /// The code, and how it is recognised.
 struct Code {
@@ -158,7 +165,7 @@ impl Setup {
     /// `already_set_up`, `forbidden` for a wrong code, `email_taken`, a rate limit, or the store.
     pub async fn set_up(&self, request: SetupRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
         if !self.is_needed().await? {
-            return Err(ErrorCode::AlreadySetUp.into());
+            return self.again(request, from).await;
         }
         let address = subscriber(from);
         self.accounts.registrations.check(&address)?;
@@ -179,6 +186,37 @@ impl Setup {
         let admin = made.map_err(with_advice)?;
         tracing::info!(member = %admin.profile.id, "the club is set up: it has its first administrator");
         self.accounts.log_in_as(admin, device, from).await
+    }
+
+    /// Logs the first administrator in whose answer was lost: the same code, address and password, shortly after it. To everybody else
+    /// the club is set up, and that is all.
+    async fn again(&self, request: SetupRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
+        let (code, account) = request.into_parts();
+        let done = || Failure::of(ErrorCode::AlreadySetUp);
+        if !self.code.is(&code) {
+            return Err(done());
+        }
+        let (accounts, address) = (&self.accounts, subscriber(from));
+        accounts.registrations.check(&address)?;
+        self.attempts.check(&())?;
+        let found = accounts.members.by_email(Caller::Address(address), account.email.trim()).await?;
+        let now = accounts.clock.now();
+        let is_new = |record: &MemberRecord| {
+            let profile = &record.profile;
+            let is_admin = profile.user_type == UserType::Admin && profile.may_sign_in(now);
+            is_admin && record.second_factor.is_none() && now < profile.created_at.after(LOST)
+        };
+        let record = found.filter(is_new).ok_or_else(done)?;
+        let (source, allowance) = (Source { address, familiar: false }, Allowance::of_strangers(&record.profile.email));
+        let charged = accounts.guesses.take(allowance)?;
+        let hash = Some(record.password_hash.clone());
+        let verified = accounts.enrolment.passwords.verify(account.password, hash, source).await;
+        if verified.inspect_err(|_| accounts.guesses.give_back(charged))? == Verdict::Wrong {
+            accounts.guesses.was_wrong(allowance);
+            return Err(done());
+        }
+        accounts.guesses.give_back(charged);
+        accounts.log_in_as(record, account.device, from).await
     }
 }
 

@@ -11,7 +11,7 @@ use protocol::{MemberId, Timestamp, rest::AuditAction};
 
 use super::{
     audit::AuditRecord,
-    changes::{Actor, Change},
+    changes::{Actor, Change, Overtaken},
     members::{MemberRecord, email_key},
 };
 
@@ -29,6 +29,17 @@ pub(super) fn hash(key: Option<AddressKey>, email: &str) -> Option<AddressHash> 
     // A key of any length is one.
     let key = Hmac::<Sha256>::new_from_slice(&key?).ok()?;
     Some(key.chain_update(email_key(email)).finalize().into_bytes().into())
+}
+
+/// What became of an address that somebody was to register with again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allowed {
+    /// It is free again.
+    Done,
+    /// Nobody was kept out.
+    NotBarred,
+    /// Whoever wanted it may not decide any more.
+    Overtaken(Overtaken),
 }
 
 /// The address that nobody registers with after a change of a member.

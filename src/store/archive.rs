@@ -215,6 +215,8 @@ pub struct SessionRow {
     pub ends_at: Option<Timestamp>,
     /// How often its token was replaced.
     pub generation: u64,
+    /// The generation from which on access tokens are good.
+    pub good_from: u64,
     /// Its newest token.
     pub newest: Option<TokenHash>,
     /// When that was confirmed.
@@ -376,7 +378,7 @@ impl Row {
             Self::Session(row) => json!([
                 [row.id, row.member, row.created_at, row.revoked_at],
                 [row.device.name, row.device.platform, row.address, row.last_used_at, row.ends_at],
-                [row.generation, row.newest, row.confirmed_at, row.proved_at],
+                [row.generation, row.good_from, row.newest, row.confirmed_at, row.proved_at],
             ]),
             Self::RefreshToken(row) => json!([row.hash, row.session, row.expires_at, row.used_at]),
             Self::Conversation(row) => json!([row.id, row.kind, row.participants, row.last_seq, row.last_at]),

@@ -4,11 +4,20 @@
 use std::net::IpAddr;
 
 use async_trait::async_trait;
-use protocol::{MemberId, Timestamp, rest::AuditAction};
+use protocol::{
+    MemberId, Timestamp,
+    rest::{AuditAction, AuditActions},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::StoreError;
+use super::{
+    StoreError,
+    changes::{Actor, Overtaken},
+};
+
+/// The detail in which an administrator says why; it goes when the member leaves.
+pub const REASON: &str = "reason";
 
 /// Entries of which addresses are removed at a time, of those by a member and of those about them: so many hold nobody up who writes.
 pub const FORGOTTEN_AT_ONCE: usize = 1_000;
@@ -24,7 +33,7 @@ pub struct AuditRecord {
     pub action: AuditAction,
     /// To whom.
     pub target: MemberId,
-    /// What changed. No personal data: it outlives the member.
+    /// What changed. No personal data, but for [`REASON`]: it outlives the member.
     pub details: Value,
     /// Where the request came from; nowhere for the command line, and of a member who has left.
     pub address: Option<IpAddr>,
@@ -53,6 +62,8 @@ pub struct AuditFilter {
     pub target: Option<MemberId>,
     /// Of this action.
     pub action: Option<AuditAction>,
+    /// Of none of these.
+    pub not_action: AuditActions,
     /// Of this time or later.
     pub since: Option<Timestamp>,
     /// Of before this time.
@@ -104,7 +115,8 @@ impl AuditFilter {
     /// How many entries along the index are read for a page of so many.
     pub(super) fn examined(&self, limit: usize) -> usize {
         let fields = [self.actor.is_some(), self.target.is_some(), self.action.is_some()];
-        let is_all_in_index = fields.into_iter().filter(|is_given| *is_given).count() <= 1;
+        let is_all_in_index =
+            self.not_action.is_empty() && fields.into_iter().filter(|is_given| *is_given).count() <= 1;
         // With one more it is known whether there is a further page.
         if is_all_in_index { limit + 1 } else { EXAMINED.max(limit + 1) }
     }
@@ -113,6 +125,7 @@ impl AuditFilter {
         self.actor.is_none_or(|actor| entry.actor == Some(actor))
             && self.target.is_none_or(|target| entry.target == target)
             && self.action.is_none_or(|action| entry.action == action)
+            && !self.not_action.contains(entry.action)
     }
 
     /// The page of what was read along the index: [`Self::examined`] entries, or fewer at its end.
@@ -141,6 +154,12 @@ pub trait AuditStore: Send + Sync {
     /// # Errors
     /// The store.
     async fn append(&self, record: AuditRecord) -> Result<(), StoreError>;
+
+    /// Appends an entry about something that an administrator orders and that is not stored otherwise, if they still may order it.
+    ///
+    /// # Errors
+    /// The store.
+    async fn append_order(&self, record: AuditRecord, by: Actor) -> Result<Option<Overtaken>, StoreError>;
 
     /// Entries, the newest first, from a place on.
     ///
@@ -183,8 +202,8 @@ pub trait AuditStore: Send + Sync {
         limit: usize,
     ) -> Result<Vec<(AuditPlace, AuditRecord)>, StoreError>;
 
-    /// Removes the addresses that a member has acted from, and those of failed logins at their account, which may be theirs, from the next
-    /// [`FORGOTTEN_AT_ONCE`] entries by them and about them after a place. Returns where to go on; nothing at the end.
+    /// Removes the addresses that a member has acted from, those of failed logins at their account, which may be theirs, and the reasons of
+    /// their suspensions, from the next [`FORGOTTEN_AT_ONCE`] entries by them and about them after a place. Returns where to go on; nothing at the end.
     ///
     /// # Errors
     /// The store.

@@ -11,11 +11,11 @@ use protocol::{
 use serde_json::{Value, json};
 
 use super::{
-    audit::AuditRecord,
+    audit::{AuditRecord, REASON},
     mail::{LinkHash, Purpose},
     members::{Contact, MemberRecord, Standing, StoredProfile, StoredVisibility, Suspension},
     second_factor::{CodeUse, RecoveryHash, StoredFactor},
-    sessions::SessionView,
+    sessions::{KeptSession, SessionView},
 };
 use crate::failure::Failure;
 
@@ -46,15 +46,17 @@ pub enum Change {
         /// The hash of the new one.
         hash: String,
         /// The session that stays.
-        keep: Option<SessionId>,
+        keep: Option<KeptSession>,
     },
-    /// The password, with a link from a mail, which is used up; refused if it is not good. Shows that the address is the member's.
+    /// The password, with a link, which is used up; refused if it is not good. One that came by mail shows that the address is the member's.
     /// Revokes all of their sessions.
     ResetPassword {
         /// How the link is recognised.
         link: LinkHash,
         /// The hash of the new password.
         hash: String,
+        /// Whether the link came by mail: one that was handed out says nothing about the address.
+        by_mail: bool,
     },
     /// The member shows that the address is theirs with a link from a mail, which is used up; refused if it is not good.
     VerifyEmail {
@@ -68,7 +70,7 @@ pub enum Change {
         /// It.
         factor: StoredFactor,
         /// The session that stays: all others were started with a password alone.
-        keep: SessionId,
+        keep: KeptSession,
     },
     /// A code of the second factor is used up; refused if it is not good, or good no more. Tried once: a second attempt would find the
     /// code used.
@@ -187,7 +189,7 @@ pub enum Changed {
 pub enum Overtaken {
     /// The session in which it was asked for is over, or its member may not sign in.
     SignedOut,
-    /// It is of another member, and who asked for it is no administrator.
+    /// It is for administrators alone, and who asked for it is none.
     NoAdmin,
 }
 
@@ -213,17 +215,15 @@ impl Actor {
         self.member != Some(target)
     }
 
-    /// Whether a change of a member was overtaken by what became of who asks for it. `session`: theirs, in the transaction that makes it.
+    /// Whether a change was overtaken by what became of who asks for it. `session`: theirs, in the transaction that makes it.
     #[must_use]
-    pub fn overtaken(self, target: MemberId, session: Option<&SessionView>, at: Timestamp) -> Option<Overtaken> {
+    pub fn overtaken(self, needs_admin: bool, session: Option<&SessionView>, at: Timestamp) -> Option<Overtaken> {
         let stands = session.filter(|session| {
             !session.revoked && Some(session.member) == self.member && session.standing(at) == Standing::Active
         });
         match stands {
             None => Some(Overtaken::SignedOut),
-            Some(session) if self.is_other_than(target) && session.user_type != UserType::Admin => {
-                Some(Overtaken::NoAdmin)
-            }
+            Some(session) if needs_admin && session.user_type != UserType::Admin => Some(Overtaken::NoAdmin),
             Some(_) => None,
         }
     }
@@ -239,8 +239,8 @@ impl Change {
             | Self::ResetPassword { .. }
             | Self::ResetSecondFactor
             | Self::Erase => Revoked::All,
-            Self::Password { keep, .. } => keep.map_or(Revoked::All, Revoked::AllBut),
-            Self::EnableSecondFactor { keep, .. } => Revoked::AllBut(*keep),
+            Self::Password { keep, .. } => keep.map_or(Revoked::All, |kept| Revoked::AllBut(kept.id)),
+            Self::EnableSecondFactor { keep, .. } => Revoked::AllBut(keep.id),
             Self::Profile { .. }
             | Self::Tier(_)
             | Self::Role(_)
@@ -324,9 +324,11 @@ impl Change {
             }
             Self::Approve => {}
             Self::Password { hash, .. } => after.password_hash.clone_from(hash),
-            Self::ResetPassword { hash, .. } => {
+            Self::ResetPassword { hash, by_mail, .. } => {
                 after.password_hash.clone_from(hash);
-                verify(&mut after, at);
+                if *by_mail {
+                    verify(&mut after, at);
+                }
             }
             Self::VerifyEmail { .. } => verify(&mut after, at),
             Self::EnableSecondFactor { factor, .. } => after.second_factor = Some(factor.clone()),
@@ -364,6 +366,16 @@ impl Change {
     #[must_use]
     pub const fn proves(&self) -> Option<SessionId> {
         match self {
+            Self::EnableSecondFactor { keep, .. } => Some(keep.id),
+            _ => None,
+        }
+    }
+
+    /// The session that stays when it ends the others, with the token that it goes on with.
+    #[must_use]
+    pub const fn keeps(&self) -> Option<KeptSession> {
+        match self {
+            Self::Password { keep, .. } => *keep,
             Self::EnableSecondFactor { keep, .. } => Some(*keep),
             _ => None,
         }
@@ -381,7 +393,14 @@ impl Change {
             Self::Tier(_) => from_to(json!(old.tier), json!(new.tier)),
             Self::Role(_) => from_to(json!(old.user_type), json!(new.user_type)),
             Self::Active(_) => from_to(json!(old.is_active), json!(new.is_active)),
-            Self::Suspended(_) => from_to(until(old), until(new)),
+            Self::Suspended(suspension) => {
+                let mut details = from_to(until(old), until(new));
+                let reason = suspension.as_ref().and_then(|suspension| suspension.reason.as_ref());
+                if let (Some(reason), Some(details)) = (reason, details.as_object_mut()) {
+                    details.insert(REASON.to_owned(), json!(reason));
+                }
+                details
+            }
             // As with a profile: of the member alone.
             Self::VerifyEmail { .. } => return None,
             // No more than any login.

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{
     StoreError,
     audit::AuditRecord,
-    changes::{Actor, Change},
+    changes::{Actor, Change, Overtaken},
     members::{Invited, MemberRecord, StoredProfile},
     turns::Caller,
 };
@@ -193,6 +193,26 @@ pub enum Created {
     NotAllowed,
 }
 
+/// Who came by an invitation.
+#[derive(Clone, Default)]
+pub struct CameBy {
+    /// The newest [`CAME_BY_MAX`] of them. Who has left is not among them.
+    pub members: Vec<MemberRecord>,
+    /// How many have registered by it and have not verified the address: their uses come back when they are removed.
+    pub unverified: u64,
+}
+
+/// What became of an invitation that was to be revoked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Withdrawn {
+    /// It is revoked, now or before.
+    Done,
+    /// There is none.
+    NotFound,
+    /// Whoever wanted it may not revoke it any more.
+    Overtaken(Overtaken),
+}
+
 /// Invitations.
 #[async_trait]
 pub trait InvitationStore: Send + Sync {
@@ -226,17 +246,18 @@ pub trait InvitationStore: Send + Sync {
         limit: usize,
     ) -> Result<Vec<InvitationRecord>, StoreError>;
 
-    /// Who came by each of some invitations, in their order: of each the newest [`CAME_BY_MAX`]. Who has left is not among them.
+    /// Who came by each of some invitations, in their order.
     ///
     /// # Errors
     /// The store.
-    async fn came_by(&self, by: Caller, invitations: Vec<InvitationId>) -> Result<Vec<Vec<MemberRecord>>, StoreError>;
+    async fn came_by(&self, by: Caller, invitations: Vec<InvitationId>) -> Result<Vec<CameBy>, StoreError>;
 
-    /// Revokes an invitation, with what the audit log keeps of it, unless it was revoked before. False: there is none.
+    /// Revokes an invitation, with what the audit log keeps of it, unless it was revoked before. Whoever has not made it has to be an
+    /// administrator still.
     ///
     /// # Errors
     /// The store.
-    async fn revoke(&self, id: InvitationId, by: Actor, at: Timestamp) -> Result<bool, StoreError>;
+    async fn revoke(&self, id: InvitationId, by: Actor, at: Timestamp) -> Result<Withdrawn, StoreError>;
 
     /// Removes invitations that had expired at a time. Returns how many.
     ///

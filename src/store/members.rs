@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     StoreError,
+    addresses::Allowed,
     changes::{Actor, Change, Changed, Overtaken},
     invitations::InvitationRecord,
     mail::NewLink,
@@ -435,7 +436,7 @@ pub struct DirectoryPosition {
 pub struct MemberCounts {
     /// All, those who have left included.
     pub all: u64,
-    /// Those who are active.
+    /// Those who may sign in: neither deactivated nor suspended.
     pub active: u64,
     /// Those who wait for an administrator; not among all. Who has not verified the address is among none of these.
     pub waiting: u64,
@@ -474,7 +475,7 @@ pub trait MemberStore: Send + Sync {
     ///
     /// # Errors
     /// The store.
-    async fn allow_address(&self, email: &str, by: Actor, at: Timestamp) -> Result<bool, StoreError>;
+    async fn allow_address(&self, email: &str, by: Actor, at: Timestamp) -> Result<Allowed, StoreError>;
 
     /// Removes the record of somebody who waits for an administrator, their links and the mail to them, with what the audit log keeps of
     /// that. Their address is free again.
@@ -578,7 +579,7 @@ pub trait MemberStore: Send + Sync {
     ///
     /// # Errors
     /// The store.
-    async fn count(&self) -> Result<MemberCounts, StoreError>;
+    async fn count(&self, at: Timestamp) -> Result<MemberCounts, StoreError>;
 
     /// Records when members were last connected.
     ///

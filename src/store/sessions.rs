@@ -51,6 +51,16 @@ pub struct NewToken {
     pub expires_at: Timestamp,
 }
 
+/// The session that stays when a change of its member ends the others, and the token that it goes on with: those of before are good for
+/// nothing after it, neither the refresh tokens nor the access tokens. Somebody may have copied them.
+#[derive(Debug, Clone, Copy)]
+pub struct KeptSession {
+    /// Which one.
+    pub id: SessionId,
+    /// The only refresh token that it has after the change.
+    pub token: NewToken,
+}
+
 /// Whose a refresh token is that can still tell something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TokenOwner {
@@ -211,6 +221,8 @@ pub struct SessionView {
     pub revoked: bool,
     /// How often its token was replaced.
     pub generation: u64,
+    /// The generation from which on access tokens are good: those of before were ended ([`KeptSession`]).
+    pub good_from: u64,
     /// Whether the newest token is known to have arrived.
     pub confirmed: bool,
     /// When who is at the device has proved last that they are the member: at the login, or since.
@@ -220,6 +232,12 @@ pub struct SessionView {
 }
 
 impl SessionView {
+    /// Whether access tokens of a generation are good; those of before that was written down say none.
+    #[must_use]
+    pub fn takes(&self, generation: Option<u64>) -> bool {
+        generation.unwrap_or(0) >= self.good_from
+    }
+
     /// Whether the member may sign in at a time, and why not.
     #[must_use]
     pub fn standing(&self, now: Timestamp) -> Standing {

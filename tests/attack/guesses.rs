@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::{StreamExt as _, future::join_all, stream};
 use members_book::clock::SystemClock;
-use protocol::rest::{AuthResponse, DeviceProof};
+use protocol::rest::AuthResponse;
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -196,13 +196,15 @@ async fn proofs_that_were_collected_before_the_password_changed_are_of_strangers
         let in_time: AuthResponse = with_proof(&server, &address(number), &ana, None).await.json().await.unwrap();
         collected.extend(in_time.device_proof);
     }
-    let change = async |current: &str, new: &str| -> DeviceProof {
+    let change = async |member: &Member, current: &str, new: &str| -> AuthResponse {
         let body = json!({ "current_password": current, "new_password": new });
-        let changed = ana.request(Method::PUT, "/api/members/me/password", body).await;
+        let changed = member.request(Method::PUT, "/api/members/me/password", body).await;
         assert_eq!(changed.status(), 200);
         changed.json().await.unwrap()
     };
-    let first = change(&ana.password, "battery staple").await.device_proof;
+    let changed = change(&ana, &ana.password, "battery staple").await;
+    let first = changed.device_proof.clone().unwrap();
+    let here = Member::of(&server, changed, "battery staple");
     assert_eq!(guesses_with(&server, &ana, &collected).await, 10);
     // The device that has changed it is known, and the one of before, without its new proof, is not.
     let own = async |proof: &str, password: &str| {
@@ -218,7 +220,7 @@ async fn proofs_that_were_collected_before_the_password_changed_are_of_strangers
         assert_eq!(own(&first, "guess").await.status(), 401);
     }
     assert_eq!(own(&first, "battery staple").await.status(), 429);
-    let second = change("battery staple", "staple battery").await.device_proof;
+    let second = change(&here, "battery staple", "staple battery").await.device_proof.unwrap();
     assert_eq!(own(&first, "staple battery").await.status(), 429);
     assert_eq!(own(&second, "staple battery").await.status(), 200);
 }
@@ -227,13 +229,13 @@ async fn proofs_that_were_collected_before_the_password_changed_are_of_strangers
 #[tokio::test]
 async fn proofs_that_were_collected_before_a_second_factor_was_turned_on_are_of_strangers() {
     let server = behind_a_proxy(4).await;
-    let ana = server.member("Ana").await;
+    let mut ana = server.member("Ana").await;
     let mut collected = Vec::new();
     for number in 0..4 {
         let in_time: AuthResponse = with_proof(&server, &address(number), &ana, None).await.json().await.unwrap();
         collected.extend(in_time.device_proof);
     }
-    let (app, enabled) = authenticator::enable(&ana, &SystemClock).await;
+    let (app, enabled) = authenticator::enable(&mut ana, &SystemClock).await;
     let try_code = async |proof: &str, typed: String| {
         let (email, password) = (&ana.auth.member.email, &ana.password);
         let body = json!({ "email": email, "password": password, "device_proof": proof, "second_factor": typed });

@@ -61,8 +61,8 @@ async fn a_link_gives_no_further_tries_of_codes() {
     let server = Server::at(&clock, |_| ()).await;
     let ana = server.member("Ana").await;
     let server = server.restart_at(&clock, |settings| mail.set(settings)).await;
-    let ana = ana.at(server.addr());
-    let (app, _) = turn_on(&ana, &clock).await;
+    let mut ana = ana.at(server.addr());
+    let (app, _) = turn_on(&mut ana, &clock).await;
     mail.mail(0).await;
     let mut looked_at = 0;
     for link in [1, 3] {

@@ -10,8 +10,8 @@ use crate::harness::{authenticator::turn_on, fleet::Fleet};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn one_code_at_two_nodes_at_once_is_good_at_one_of_them() {
     let fleet = Fleet::on_a_bus(2, |_| ()).await;
-    let ana = fleet.nodes[0].member("Ana").await;
-    let (app, recovery) = turn_on(&ana, &SystemClock).await;
+    let mut ana = fleet.nodes[0].member("Ana").await;
+    let (app, recovery) = turn_on(&mut ana, &SystemClock).await;
     // The app has shown one for the confirmation; its clock is ahead of that now.
     for code in [app.code_after(1), recovery[0].clone()] {
         let body = json!({ "email": ana.auth.member.email, "password": ana.password, "second_factor": code });
@@ -32,8 +32,8 @@ async fn one_code_at_two_nodes_at_once_is_good_at_one_of_them() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reset_at_one_node_closes_the_sockets_at_the_other_and_a_proof_is_good_at_both() {
     let fleet = Fleet::on_a_bus(2, |_| ()).await;
-    let (ana, admin) = (fleet.nodes[0].member("Ana").await, fleet.nodes[0].admin().await);
-    turn_on(&ana, &SystemClock).await;
+    let (mut ana, admin) = (fleet.nodes[0].member("Ana").await, fleet.nodes[0].admin().await);
+    turn_on(&mut ana, &SystemClock).await;
     let mut phone = fleet.at(&ana, 1).connect().await;
     let stepped = admin.request(Method::POST, "/api/auth/step-up", json!({ "password": admin.password })).await;
     assert_eq!(stepped.status(), 204);

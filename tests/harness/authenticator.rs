@@ -54,17 +54,19 @@ pub async fn begin(member: &Member) -> SecondFactorEnrolment {
 }
 
 /// Turns the second factor of a member on. Returns their app and their recovery codes.
-pub async fn turn_on(member: &Member, clock: &(impl Clock + Clone)) -> (Authenticator, Vec<String>) {
+pub async fn turn_on(member: &mut Member, clock: &(impl Clock + Clone)) -> (Authenticator, Vec<String>) {
     let (app, enabled) = enable(member, clock).await;
     (app, enabled.recovery_codes)
 }
 
 /// The same. Returns the app and what is answered.
-pub async fn enable(member: &Member, clock: &(impl Clock + Clone)) -> (Authenticator, SecondFactorEnabled) {
+pub async fn enable(member: &mut Member, clock: &(impl Clock + Clone)) -> (Authenticator, SecondFactorEnabled) {
     let enrolment = begin(member).await;
     let app = Authenticator::scan(&enrolment, clock);
     let body = json!({ "enrolment": enrolment.enrolment, "code": app.code() });
     let confirmed = member.request(Method::POST, "/api/members/me/second-factor/confirm", body).await;
     assert_eq!(confirmed.status(), 200);
-    (app, confirmed.json().await.unwrap())
+    let enabled: SecondFactorEnabled = confirmed.json().await.unwrap();
+    member.auth = enabled.tokens.clone();
+    (app, enabled)
 }

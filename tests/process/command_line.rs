@@ -248,8 +248,8 @@ async fn a_member_is_made_an_administrator_from_the_command_line_beside_a_runnin
 async fn a_second_factor_is_reset_from_the_command_line_beside_a_running_server() {
     let folder = tempfile::tempdir().unwrap();
     let (server, http) = (Process::start(folder.path()), http());
-    let ana = Member::register_at(server.addr, &http, "Ana").await;
-    turn_on(&ana, &SystemClock).await;
+    let mut ana = Member::register_at(server.addr, &http, "Ana").await;
+    turn_on(&mut ana, &SystemClock).await;
     let login = json!({ "email": ana.auth.member.email, "password": ana.password });
     let log_in = async || {
         let url = format!("http://{}/api/auth/login", server.addr);
@@ -293,11 +293,13 @@ async fn a_link_from_the_command_line_sets_a_lost_password_once() {
     assert_eq!(log_in(&ana.password).await.status(), 401);
     let in_again = log_in("battery staple horse").await;
     assert_eq!(in_again.status(), 200);
+    let in_again: AuthResponse = in_again.json().await.unwrap();
+    assert_eq!(in_again.member.email_verified_at, None, "nobody has read a mail");
     let nobody = made("nobody@example.com");
     assert!(!nobody.status.success() && stderr(&nobody).contains("nobody@example.com"), "{}", stderr(&nobody));
     // In the name of nobody.
     run(folder.path(), &["admin", "promote", "--email", &ana.auth.member.email], "");
-    let token = in_again.json::<AuthResponse>().await.unwrap().access_token;
+    let token = in_again.access_token;
     let entries = http.get(format!("http://{}/api/admin/audit", server.addr)).bearer_auth(token).send().await.unwrap();
     let AuditPage { entries, .. } = entries.json().await.unwrap();
     let entry = entries.iter().find(|entry| entry.action == AuditAction::ResetLinkMade).unwrap();

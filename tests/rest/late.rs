@@ -295,6 +295,8 @@ async fn a_login_that_began_before_the_second_factor_was_turned_on_needs_a_code(
     } else {
         assert_eq!(super::code(login).await, ErrorCode::SecondFactorRequired);
     }
+    let enabled: protocol::rest::SecondFactorEnabled = confirmed.json().await.unwrap();
+    let ana = Member::of(&server, enabled.tokens, &ana.password);
     let sessions: Value = ana.request(Method::GET, "/api/members/me/sessions", Value::Null).await.json().await.unwrap();
     assert_eq!(sessions["sessions"].as_array().unwrap().len(), 1, "{sessions}");
 }

@@ -1,6 +1,9 @@
 //! Passwords: which are refused, and changing one.
 
-use protocol::{CloseCode, ErrorCode, rest::AuditPage};
+use protocol::{
+    CloseCode, ErrorCode,
+    rest::{AuditPage, AuthResponse},
+};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -41,7 +44,7 @@ async fn a_changed_password_ends_every_other_session() {
     let admin = server.admin().await;
     let ana = server.member("Ana").await;
     let tablet = ana.log_in().await;
-    let (mut here, mut there) = (ana.connect().await, tablet.connect_as("tablet", None).await);
+    let mut there = tablet.connect_as("tablet", None).await;
     assert_eq!(fields(change(&ana, "not this one", "battery staple").await).await, ["current_password"]);
     assert_eq!(change(&ana, &ana.password, "battery staple").await.status(), 200);
     assert_eq!(there.close_code().await, Some(CloseCode::Unauthorized.number()));
@@ -50,14 +53,45 @@ async fn a_changed_password_ends_every_other_session() {
         code(tablet.request(Method::GET, "/api/members/me", Value::Null).await).await,
         ErrorCode::SessionRevoked
     );
-    // Here everything goes on.
-    here.ping().await;
-    assert_eq!(ana.refresh().await.status(), 200);
     assert_eq!(code(log_in(&server, &ana, &ana.password).await).await, ErrorCode::InvalidCredentials);
     assert_eq!(log_in(&server, &ana, "battery staple").await.status(), 200);
     let audit: AuditPage = admin.request(Method::GET, "/api/admin/audit", Value::Null).await.json().await.unwrap();
     let newest = audit.entries.first().unwrap();
     assert_eq!((newest.action.as_str(), newest.target_id), ("password_changed", ana.id));
+}
+
+/// Found by an attacker: whoever had copied the tokens of the session in which the password was changed stayed in with them.
+#[tokio::test]
+async fn here_everything_goes_on_with_other_tokens() {
+    let server = Server::start().await;
+    let ana = server.member("Ana").await;
+    let mut open = ana.connect().await;
+    let changed = change(&ana, &ana.password, "battery staple").await;
+    assert_eq!(changed.status(), 200);
+    let auth: AuthResponse = changed.json().await.unwrap();
+    assert!(auth.device_proof.is_some());
+    assert_eq!(open.close_code().await, Some(CloseCode::Disconnected.number()), "to come back with the new ones");
+    let mine = async |member: &Member| {
+        let answer = member.request(Method::GET, "/api/members/me/sessions", Value::Null).await;
+        (answer.status() == 200).then_some(answer)
+    };
+    // Whoever has the former ones is asked to refresh, and cannot; nor does the session end by it.
+    let refused = ana.request(Method::GET, "/api/members/me", Value::Null).await;
+    assert_eq!(code(refused).await, ErrorCode::TokenExpired);
+    for _ in 0..2 {
+        assert_eq!(code(ana.refresh().await).await, ErrorCode::RefreshTokenInvalid);
+    }
+    let mut here = Member::of(&server, auth, "battery staple");
+    let sessions: Value = mine(&here).await.unwrap().json().await.unwrap();
+    assert_eq!(sessions["sessions"].as_array().unwrap().len(), 1, "the session is the same");
+    here.connect().await.ping().await;
+    let refreshed = here.refresh().await;
+    assert_eq!(refreshed.status(), 200);
+    assert!(mine(&here).await.is_some(), "as after any refresh");
+    here.auth = refreshed.json().await.unwrap();
+    assert!(mine(&here).await.is_some());
+    // So it is when the answer was lost: the member logs in with the new password.
+    assert_eq!(log_in(&server, &ana, "battery staple").await.status(), 200);
 }
 
 #[tokio::test]

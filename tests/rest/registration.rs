@@ -12,7 +12,7 @@ use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
 use super::{code, fields, problem};
-use crate::harness::{Member, Server, within};
+use crate::harness::{Member, Server, eventually, within};
 
 fn policy(policy: RegistrationPolicy) -> impl FnOnce(&mut Settings) {
     move |settings| settings.registration.registration = Some(policy)
@@ -337,7 +337,21 @@ async fn who_is_suspended_is_out_until_that_time_and_not_longer() {
     assert_eq!(fields(suspend(Timestamp::from_millis(1_795_370_633_000)).await).await, ["until"], "now");
     assert_eq!(fields(suspend(until.after(Duration::from_secs(11 * 365 * 86_400))).await).await, ["until"]);
     assert_eq!(fields(admin.request(Method::PUT, &path, json!({})).await).await, ["until"]);
+    let active = async || get(&admin, "/api/admin/stats").await["store"]["members_active"].clone();
+    assert_eq!(active().await, 3);
     let suspended: Value = suspend(until).await.json().await.unwrap();
+    // It is counted once a second.
+    let fewer = async || (active().await == 2).then_some(());
+    eventually("who is suspended not to be counted as active", fewer).await;
+    let log = get(&admin, "/api/admin/audit?not_action=member_read,exported").await;
+    let of = |action: &str| log["entries"].as_array().unwrap().iter().find(|entry| entry["action"] == action);
+    assert_eq!(of("suspension_changed").unwrap()["details"]["reason"], "shouted");
+    assert!(of("role_changed").is_some() && of("member_read").is_none(), "{log}");
+    get(&admin, "/api/admin/members").await;
+    let reads = get(&admin, "/api/admin/audit?action=member_read&not_action=exported").await;
+    assert!(!reads["entries"].as_array().unwrap().is_empty());
+    let nonsense = admin.request(Method::GET, "/api/admin/audit?not_action=nonsense", Value::Null).await;
+    assert_eq!(nonsense.status(), 422);
     assert_eq!((&suspended["status"], &suspended["suspension_reason"]), (&json!("suspended"), &json!("shouted")));
     assert_eq!((&suspended["suspended_until"], &suspended["is_active"]), (&json!(until), &json!(true)));
     assert_eq!(client.expect_close().await.code, CloseCode::Deactivated);
@@ -358,6 +372,8 @@ async fn who_is_suspended_is_out_until_that_time_and_not_longer() {
     let back = ana.log_in().await;
     assert_eq!(back.auth.member.suspended_until, None, "the answer of the login says nothing of what is over");
     assert!(get(&back, "/api/members/me").await.get("suspended_until").is_none());
+    let export = back.request(Method::GET, "/api/members/me/export", Value::Null).await.text().await.unwrap();
+    assert!(export.contains("suspension_changed") && !export.contains("shouted"), "{export}");
     assert_eq!(get(&admin, "/api/admin/members?status=suspended").await["members"], json!([]));
 
     let again = until.after(Duration::from_secs(3_600));

@@ -80,10 +80,10 @@ pub(super) async fn actions(admin: &Member) -> Vec<String> {
 async fn what_was_begun_before_it_was_turned_off_is_good_no_more() {
     let clock = ManualClock::at(START);
     let server = server(&clock, |_| ()).await;
-    let ana = server.member("Ana").await;
+    let mut ana = server.member("Ana").await;
     let begun = begin(&ana).await;
     let theirs = Authenticator::scan(&begun, &clock);
-    let (_, recovery) = turn_on(&ana, &clock).await;
+    let (_, recovery) = turn_on(&mut ana, &clock).await;
     let body = json!({ "code": recovery[0], "password": ana.password });
     assert_eq!(post(&ana, &format!("{PATH}/disable"), body).await.status(), 204);
     clock.advance(HALF_A_MINUTE);
@@ -97,7 +97,7 @@ async fn what_was_begun_before_it_was_turned_off_is_good_no_more() {
 async fn it_is_turned_on_with_a_code_and_asked_for_at_the_login() {
     let clock = ManualClock::at(START);
     let server = server(&clock, |_| ()).await;
-    let (ana, ben) = server.two_members().await;
+    let (mut ana, ben) = server.two_members().await;
     assert_eq!(
         state(&ana).await,
         SecondFactor { enabled: false, enabled_at: None, recovery_codes_left: 0, required: false }
@@ -115,7 +115,7 @@ async fn it_is_turned_on_with_a_code_and_asked_for_at_the_login() {
     clock.advance(Duration::from_secs(600));
     assert_eq!(fields(confirm(&ana, &enrolment.enrolment, &app.code()).await).await, ["enrolment"], "too late");
 
-    let (app, recovery) = turn_on(&ana, &clock).await;
+    let (app, recovery) = turn_on(&mut ana, &clock).await;
     let distinct: std::collections::HashSet<_> = recovery.iter().collect();
     assert!(distinct.len() == 10 && recovery.iter().all(|code| code.len() == 19), "{recovery:?}");
     let on = state(&ana).await;
@@ -153,8 +153,8 @@ async fn it_is_turned_on_with_a_code_and_asked_for_at_the_login() {
 async fn of_many_logins_with_one_code_one_succeeds() {
     let clock = ManualClock::at(START);
     let server = server(&clock, |_| ()).await;
-    let ana = server.member("Ana").await;
-    let (app, recovery) = turn_on(&ana, &clock).await;
+    let mut ana = server.member("Ana").await;
+    let (app, recovery) = turn_on(&mut ana, &clock).await;
     clock.advance(HALF_A_MINUTE);
     for typed in [app.code(), recovery[0].clone()] {
         // Those of both rounds that are wrong are no more than may be tried at once.
@@ -169,8 +169,8 @@ async fn of_many_logins_with_one_code_one_succeeds() {
 async fn a_recovery_code_is_good_once_and_until_it_is_replaced() {
     let clock = ManualClock::at(START);
     let server = server(&clock, |_| ()).await;
-    let (ana, admin) = (server.member("Ana").await, server.admin().await);
-    let (app, recovery) = turn_on(&ana, &clock).await;
+    let (mut ana, admin) = (server.member("Ana").await, server.admin().await);
+    let (app, recovery) = turn_on(&mut ana, &clock).await;
     let typed = recovery[3].to_lowercase().replace('-', "");
     assert_eq!(log_in(&server, &ana, Some(&typed)).await.status(), 200);
     assert_eq!(code(log_in(&server, &ana, Some(&recovery[3])).await).await, ErrorCode::SecondFactorInvalid);
@@ -197,8 +197,8 @@ async fn a_recovery_code_is_good_once_and_until_it_is_replaced() {
 async fn whoever_knows_the_password_guesses_no_more_codes_than_passwords_and_keeps_no_device_out() {
     let clock = ManualClock::at(START);
     let server = server(&clock, |_| ()).await;
-    let ana = server.member("Ana").await;
-    let (app, SecondFactorEnabled { device_proof, .. }) = enable(&ana, &clock).await;
+    let mut ana = server.member("Ana").await;
+    let (app, SecondFactorEnabled { device_proof, .. }) = enable(&mut ana, &clock).await;
     clock.advance(HALF_A_MINUTE);
     // The right password alone spends nothing, and gives nothing back.
     let mut wrong_password = login(&ana, None);
@@ -246,8 +246,8 @@ async fn after_a_rotation_of_the_secret_codes_are_good_and_without_its_key_recov
     let clock = ManualClock::at(START);
     let secret = |name: &str| Some(format!("the secret {name} that is long enough").into());
     let server = server(&clock, |settings| settings.auth.jwt_secret = secret("one")).await;
-    let ana = server.member("Ana").await;
-    let (app, recovery) = turn_on(&ana, &clock).await;
+    let mut ana = server.member("Ana").await;
+    let (app, recovery) = turn_on(&mut ana, &clock).await;
     let server = server
         .restart_at(&clock, |settings| {
             settings.auth.jwt_secret_previous = settings.auth.jwt_secret.take().into_iter().collect();
@@ -270,28 +270,28 @@ async fn after_a_rotation_of_the_secret_codes_are_good_and_without_its_key_recov
 async fn it_is_turned_off_with_a_code_and_the_password() {
     let clock = ManualClock::at(START);
     let server = server(&clock, |_| ()).await;
-    let ana = server.member("Ana").await;
-    let disable = async |code: &str, password: &str| {
-        post(&ana, &format!("{PATH}/disable"), json!({ "code": code, "password": password })).await
+    let mut ana = server.member("Ana").await;
+    let disable = async |ana: &Member, code: &str, password: &str| {
+        post(ana, &format!("{PATH}/disable"), json!({ "code": code, "password": password })).await
     };
-    assert_eq!(fields(disable("492039", &ana.password).await).await, ["code"], "there is none");
-    let (app, _) = turn_on(&ana, &clock).await;
+    assert_eq!(fields(disable(&ana, "492039", &ana.password).await).await, ["code"], "there is none");
+    let (app, _) = turn_on(&mut ana, &clock).await;
     clock.advance(HALF_A_MINUTE);
     let right = app.code();
-    assert_eq!(fields(disable(&right, "not this one").await).await, ["password"]);
-    assert_eq!(fields(disable(&app.wrong(), &ana.password).await).await, ["code"]);
-    assert_eq!(disable(&right, &ana.password).await.status(), 204);
+    assert_eq!(fields(disable(&ana, &right, "not this one").await).await, ["password"]);
+    assert_eq!(fields(disable(&ana, &app.wrong(), &ana.password).await).await, ["code"]);
+    assert_eq!(disable(&ana, &right, &ana.password).await.status(), 204);
     assert_eq!(log_in(&server, &ana, None).await.status(), 200);
     assert!(!state(&ana).await.enabled);
     // Another one has other codes.
-    let (other, _) = turn_on(&ana, &clock).await;
+    let (other, _) = turn_on(&mut ana, &clock).await;
     clock.advance(HALF_A_MINUTE);
     assert_eq!(code(log_in(&server, &ana, Some(&app.code())).await).await, ErrorCode::SecondFactorInvalid);
     assert_eq!(log_in(&server, &ana, Some(&other.code())).await.status(), 200);
     // Whoever has a session guesses neither a code nor the password with it: three were tried above, and confirmed twice.
     let mut statuses = Vec::new();
     for _ in 0..6 {
-        statuses.push(disable(&other.wrong(), &ana.password).await.status().as_u16());
+        statuses.push(disable(&ana, &other.wrong(), &ana.password).await.status().as_u16());
     }
     assert_eq!(statuses.last(), Some(&429), "{statuses:?}");
 }
@@ -303,8 +303,8 @@ async fn a_member_is_told_by_mail_and_a_new_password_leaves_it_on() {
     let server = server(&clock, |_| ()).await;
     let ana = server.member("Ana").await;
     let server = server.restart_at(&clock, |settings| mail.set(settings)).await;
-    let ana = ana.at(server.addr());
-    let (app, recovery) = turn_on(&ana, &clock).await;
+    let mut ana = ana.at(server.addr());
+    let (app, recovery) = turn_on(&mut ana, &clock).await;
     let told = async |subject: &str| {
         eventually(subject, async || mail.all().into_iter().find(|mail| mail.subject == subject)).await
     };
@@ -340,8 +340,8 @@ async fn a_member_is_told_by_mail_and_a_new_password_leaves_it_on() {
 async fn the_export_says_since_when_there_is_one_and_no_secret() {
     let clock = ManualClock::at(START);
     let server = server(&clock, |_| ()).await;
-    let (ana, ben) = server.two_members().await;
-    let (_, recovery) = turn_on(&ana, &clock).await;
+    let (mut ana, ben) = server.two_members().await;
+    let (_, recovery) = turn_on(&mut ana, &clock).await;
     let export = async |who: &Member| {
         let text = who.request(Method::GET, "/api/members/me/export", Value::Null).await.text().await.unwrap();
         (serde_json::from_str::<Value>(&text).unwrap()["second_factor"].clone(), text)

@@ -1,6 +1,7 @@
 //! The first administrator, made by whoever has the code that the server prints.
 
-use protocol::{ErrorCode, model::UserType, rest::AuthResponse};
+use members_book::clock::ManualClock;
+use protocol::{ErrorCode, Timestamp, model::UserType, rest::AuthResponse};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
@@ -38,6 +39,34 @@ async fn whoever_has_the_code_becomes_the_first_administrator() {
     assert_eq!(code(again).await, ErrorCode::AlreadySetUp);
     let login = json!({ "email": "rita@example.com", "password": "correct horse" });
     assert_eq!(server.http().post(server.url("/api/auth/login")).json(&login).send().await.unwrap().status(), 200);
+}
+
+/// The answer to the first one was lost.
+#[tokio::test]
+async fn the_same_again_is_answered_as_the_first_and_for_a_while() {
+    let clock = ManualClock::at(Timestamp::from_millis(1_795_370_633_000));
+    let server = Server::at(&clock, |_| ()).await;
+    let set_up_with = async |code: &str, email: &str, password: &str| {
+        let body = json!({ "code": code, "name": "Rita Reis", "email": email, "password": password });
+        within("setup", server.http().post(server.url("/api/setup")).json(&body).send()).await.unwrap()
+    };
+    let (right, rita) = (server.setup_code(), "rita@example.com");
+    let first: AuthResponse = set_up_with(&right, rita, "correct horse").await.json().await.unwrap();
+    let again = set_up_with(&right, "Rita@example.com", "correct horse").await;
+    assert_eq!(again.status(), 201);
+    let again: AuthResponse = again.json().await.unwrap();
+    assert_eq!((again.member.id, again.member.user_type), (first.member.id, UserType::Admin));
+    assert_ne!(again.refresh_token, first.refresh_token);
+    let ben = server.member("Ben").await;
+    for (code_of, email, password) in [
+        ("00000-00000", rita, "correct horse"),
+        (&right, rita, "another horse"),
+        (&right, ben.auth.member.email.as_str(), ben.password.as_str()),
+    ] {
+        assert_eq!(code(set_up_with(code_of, email, password).await).await, ErrorCode::AlreadySetUp, "{email}");
+    }
+    clock.advance(std::time::Duration::from_secs(600));
+    assert_eq!(code(set_up_with(&right, rita, "correct horse").await).await, ErrorCode::AlreadySetUp);
 }
 
 #[tokio::test]

@@ -87,9 +87,9 @@ async fn dangerous_administration_needs_a_proof_of_the_last_fifteen_minutes() {
 async fn nobody_leaves_with_a_token_alone() {
     let clock = ManualClock::at(START);
     let server = server(&clock, |_| ()).await;
-    let (ana, ben) = server.two_members().await;
+    let (ana, mut ben) = server.two_members().await;
     let leave = async |member: &Member| member.request(Method::DELETE, "/api/members/me", Value::Null).await;
-    turn_on(&ben, &clock).await;
+    turn_on(&mut ben, &clock).await;
     clock.advance(Duration::from_secs(15 * 60));
     for member in [&ana, &ben] {
         assert_eq!(code(leave(member).await).await, ErrorCode::StepUpRequired);
@@ -112,8 +112,8 @@ async fn an_administrator_without_the_factor_that_is_demanded_is_not_told_who_wa
     let server = server(&clock, |_| ()).await;
     let (admin, other) = (server.admin().await, server.admin_named("Second").await);
     let server = server.restart_at(&clock, change).await;
-    let (admin, other) = (admin.at(server.addr()), other.at(server.addr()));
-    turn_on(&other, &clock).await;
+    let (mut admin, mut other) = (admin.at(server.addr()), other.at(server.addr()));
+    turn_on(&mut other, &clock).await;
     let (mut without, mut with) = (admin.connect().await, other.connect().await);
     let register = async |name: &str| {
         let body = json!({ "name": name, "email": format!("{name}@example.com"), "password": "correct horse" });
@@ -122,34 +122,37 @@ async fn an_administrator_without_the_factor_that_is_demanded_is_not_told_who_wa
     assert_eq!(register("Ana").await, 202);
     assert_eq!(with.expect::<Applications>().await.waiting, 1);
     without.expect_no::<Applications>().await;
-    turn_on(&admin, &clock).await;
-    assert_eq!(without.expect::<Applications>().await.waiting, 1, "from then on they are");
+    turn_on(&mut admin, &clock).await;
+    // It comes back with the tokens of now.
+    assert_eq!(without.close_code().await, Some(CloseCode::Disconnected.number()));
+    let mut with = admin.connect().await;
+    assert_eq!(with.expect::<Applications>().await.waiting, 1, "from then on they are");
 }
 
 #[tokio::test]
 async fn who_has_a_second_factor_proves_themselves_with_a_code() {
     let clock = ManualClock::at(START);
     let server = server(&clock, |_| ()).await;
-    let (ana, admin) = (server.member("Ana").await, server.admin().await);
+    let (ana, mut admin) = (server.member("Ana").await, server.admin().await);
     clock.advance(Duration::from_secs(3_600));
-    let end = async || {
+    let end = async |admin: &Member| {
         let path = format!("/api/admin/members/{}/sessions", ana.id);
         admin.request(Method::DELETE, &path, Value::Null).await.status().as_u16()
     };
-    assert_eq!(end().await, 403);
-    let (app, recovery) = turn_on(&admin, &clock).await;
-    assert_eq!(end().await, 204, "whoever turns it on gives a code");
+    assert_eq!(end(&admin).await, 403);
+    let (app, recovery) = turn_on(&mut admin, &clock).await;
+    assert_eq!(end(&admin).await, 204, "whoever turns it on gives a code");
     clock.advance(Duration::from_secs(15 * 60));
-    assert_eq!(end().await, 403);
+    assert_eq!(end(&admin).await, 403);
     assert_eq!(fields(step_up(&admin, json!({ "password": admin.password })).await).await, ["code"]);
     assert_eq!(fields(step_up(&admin, json!({ "code": app.wrong() })).await).await, ["code"]);
     let right = app.code();
     assert_eq!(step_up(&admin, json!({ "code": right })).await.status(), 204);
-    assert_eq!(end().await, 204);
+    assert_eq!(end(&admin).await, 204);
     assert_eq!(fields(step_up(&admin, json!({ "code": right })).await).await, ["code"], "it is used");
     clock.advance(Duration::from_secs(15 * 60));
     assert_eq!(step_up(&admin, json!({ "code": recovery[0] })).await.status(), 204);
-    assert_eq!((end().await, state(&admin).await.recovery_codes_left), (204, 9));
+    assert_eq!((end(&admin).await, state(&admin).await.recovery_codes_left), (204, 9));
     // Whoever has taken a session over finds no code out by it.
     let mut statuses = Vec::new();
     for _ in 0..10 {
@@ -163,7 +166,7 @@ async fn where_the_club_demands_one_an_administrator_without_is_a_member() {
     let clock = ManualClock::at(START);
     let required = |settings: &mut Settings| settings.auth.admin_second_factor = SecondFactorPolicy::Required;
     let server = server(&clock, required).await;
-    let (ana, admin) = (server.member("Ana").await, server.admin().await);
+    let (ana, mut admin) = (server.member("Ana").await, server.admin().await);
     assert_eq!((state(&admin).await.required, state(&ana).await.required), (true, false));
     let members = async |who: &Member| who.request(Method::GET, "/api/admin/members", Value::Null).await;
     for (method, path, body) in dangerous(&ana) {
@@ -176,7 +179,7 @@ async fn where_the_club_demands_one_an_administrator_without_is_a_member() {
     assert_eq!(code(renamed).await, ErrorCode::Forbidden, "what administrators do elsewhere");
     assert_eq!(admin.request(Method::GET, "/api/members", Value::Null).await.status(), 200);
     admin.connect().await.ping().await;
-    turn_on(&admin, &clock).await;
+    turn_on(&mut admin, &clock).await;
     assert_eq!(members(&admin).await.status(), 200, "in the same session");
     assert_eq!(admin.request(Method::PATCH, &profile, json!({ "name": "Somebody" })).await.status(), 200);
 }
@@ -186,8 +189,8 @@ async fn an_administrator_resets_that_of_a_member_who_has_lost_it() {
     let clock = ManualClock::at(START);
     let mail = MailServer::start(How::StartTls).await;
     let server = server(&clock, |_| ()).await;
-    let (ana, admin) = (server.member("Ana").await, server.admin().await);
-    turn_on(&ana, &clock).await;
+    let (mut ana, admin) = (server.member("Ana").await, server.admin().await);
+    turn_on(&mut ana, &clock).await;
     let server = server.restart_at(&clock, |settings| mail.set(settings)).await;
     let (ana, admin) = (ana.at(server.addr()), admin.at(server.addr()));
     let mut phone = ana.connect().await;
@@ -227,10 +230,10 @@ async fn who_logged_in_with_the_password_alone_is_out_once_it_is_turned_on() {
     let server = server(&clock, |_| ()).await;
     let admin = server.admin().await;
     let server = server.restart_at(&clock, demanded).await;
-    let admin = admin.at(server.addr());
+    let mut admin = admin.at(server.addr());
     let thief = admin.log_in().await;
     let mut socket = thief.connect().await;
-    turn_on(&admin, &clock).await;
+    turn_on(&mut admin, &clock).await;
     assert_eq!(socket.expect_close().await.code, CloseCode::Unauthorized);
     assert_eq!(thief.request(Method::GET, "/api/admin/members", Value::Null).await.status(), 401);
     assert_eq!(thief.refresh().await.status(), 401);

@@ -17,13 +17,14 @@ use members_book::{
         entries::StoredEntry,
         members::{MemberRecord, NewMember},
         mongo::{self, Mongo, Nodes},
+        sessions::{KeptSession, NewToken},
         sqlite::{Options, Sqlite},
         turns::Caller,
     },
     supervisor::Supervisor,
     telemetry::Metrics,
 };
-use protocol::{ClientMessageId, ConversationId, MemberId, Timestamp, model::UserType};
+use protocol::{ClientMessageId, ConversationId, MemberId, SessionId, Timestamp, model::UserType};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
@@ -179,6 +180,12 @@ impl Fixture {
         let changed = members.change(id, change, Actor::default(), self.now(), CancellationToken::new()).await;
         let Changed::Done { after, .. } = changed.unwrap() else { panic!("the change was refused") };
         *after
+    }
+
+    /// A session that stays when others end, with the token that it goes on with.
+    pub fn keep(&self, id: SessionId) -> KeptSession {
+        let token = NewToken { hash: self.ids.secret(), expires_at: self.now().after(Duration::from_secs(3_600)) };
+        KeptSession { id, token }
     }
 
     /// How often a member has replaced what they prove who they are with.

@@ -138,6 +138,7 @@ async fn what_concerns_members_goes_before_what_strangers_have_written(f: &Fixtu
     assert_eq!(f.store.mail.oldest().await.unwrap(), Some(f.now()));
 }
 
+#[expect(clippy::cognitive_complexity, reason = "what it is good for, one after the other")]
 async fn a_link_that_is_handed_out_is_good_once_and_in_the_audit_log(f: &Fixture) {
     let ana = f.member("Ana").await;
     let (action, details) = (AuditAction::ResetLinkMade, serde_json::json!({}));
@@ -153,8 +154,17 @@ async fn a_link_that_is_handed_out_is_good_once_and_in_the_audit_log(f: &Fixture
     f.wait(LINK_LIFETIME.as_secs());
     assert_eq!(owner(f, Purpose::ResetPassword, 7).await, None);
     f.store.mail.hand_out(handed_out(ana, [9; 32], f.now()), AuditRecord { at: f.now(), ..entry }).await.unwrap();
-    let used = Change::ResetPassword { link: [9; 32], hash: "another".to_owned() };
-    assert!(matches!(change(f, ana, used.clone()).await, Changed::Done { .. }));
+    let was_mailed = async |hash| {
+        let link = f.store.mail.link(Caller::System, hash, Purpose::ResetPassword, f.now()).await.unwrap();
+        link.map(|link| link.was_mailed)
+    };
+    assert_eq!(was_mailed([9; 32]).await, Some(false));
+    assert!(issue(f, ana, Purpose::ResetPassword, 10).await);
+    assert_eq!(was_mailed([10; 32]).await, Some(true));
+    let used = Change::ResetPassword { link: [9; 32], hash: "another".to_owned(), by_mail: false };
+    // Nobody has read a mail.
+    let Changed::Done { after, .. } = change(f, ana, used.clone()).await else { panic!("it is good") };
+    assert_eq!(after.profile.email_verified_at, None);
     assert!(matches!(change(f, ana, used).await, Changed::Stale));
 }
 
@@ -198,7 +208,7 @@ async fn a_link_is_good_once_and_for_a_while(f: &Fixture) {
     assert_eq!(drain(f).await, [Mail::ResetPassword { member: ana, token }]);
     assert_eq!(owner(f, Purpose::ResetPassword, 1).await, Some(ana));
     assert_eq!((owner(f, Purpose::VerifyEmail, 1).await, owner(f, Purpose::ResetPassword, 2).await), (None, None));
-    let reset = |byte: u8| Change::ResetPassword { link: [byte; 32], hash: "new".to_owned() };
+    let reset = |byte: u8| Change::ResetPassword { link: [byte; 32], hash: "new".to_owned(), by_mail: true };
     // Neither for another member, nor for another purpose.
     assert!(matches!(change(f, ben, reset(1)).await, Changed::Stale));
     assert!(matches!(change(f, ana, Change::VerifyEmail { link: [1; 32] }).await, Changed::Stale));
@@ -318,7 +328,7 @@ async fn three_links_a_day_are_sent_to_an_address_that_nobody_has_shown_to_be_th
     assert!(!issue(f, ana, Purpose::ResetPassword, 100).await, "however often it is tidied up");
     f.wait(UNVERIFIED_LINKS_WITHIN.as_secs() - LINKS_WITHIN.as_secs());
     assert!(issue(f, ana, Purpose::ResetPassword, 101).await);
-    change(f, ana, Change::ResetPassword { link: [101; 32], hash: "new".to_owned() }).await;
+    change(f, ana, Change::ResetPassword { link: [101; 32], hash: "new".to_owned(), by_mail: true }).await;
     for byte in 102..=105 {
         assert!(issue(f, ana, Purpose::ALL[usize::from(byte % 2)], byte).await, "like others from then on");
     }
@@ -506,7 +516,8 @@ async fn what_cannot_be_read_keeps_nothing_back_and_what_is_unknown_goes_with_it
 async fn a_link_is_used_up_once_by_however_many(f: &Fixture) {
     let ana = f.member("Ana").await;
     assert!(issue(f, ana, Purpose::ResetPassword, 1).await);
-    let uses = (0..20).map(|number| change(f, ana, Change::ResetPassword { link: [1; 32], hash: number.to_string() }));
+    let uses = (0..20)
+        .map(|number| change(f, ana, Change::ResetPassword { link: [1; 32], hash: number.to_string(), by_mail: true }));
     let done = futures_util::future::join_all(uses).await;
     assert_eq!(done.iter().filter(|done| matches!(done, Changed::Done { .. })).count(), 1);
     assert!(done.iter().all(|done| matches!(done, Changed::Done { .. } | Changed::Stale)));
@@ -541,7 +552,7 @@ async fn a_changed_password_and_an_approval_are_told(f: &Fixture) {
     assert_eq!(drain(f).await, [Mail::PasswordChanged { member: ana, at }]);
     assert!(issue(f, ana, Purpose::ResetPassword, 1).await);
     drain(f).await;
-    change(f, ana, Change::ResetPassword { link: [1; 32], hash: "newer".to_owned() }).await;
+    change(f, ana, Change::ResetPassword { link: [1; 32], hash: "newer".to_owned(), by_mail: true }).await;
     assert_eq!(drain(f).await, [Mail::PasswordReset { member: ana, at }]);
     change(f, ana, Change::Active(false)).await;
     change(f, ana, Change::Approve).await;

@@ -35,7 +35,7 @@ fn factor(f: &Fixture) -> StoredFactor {
 
 async fn with_factor(f: &Fixture) -> (MemberId, StoredFactor) {
     let (ana, factor) = (f.member("Ana").await, factor(f));
-    f.change(ana, enable(0, factor.clone())).await;
+    f.change(ana, enable(f, 0, factor.clone())).await;
     (ana, factor)
 }
 
@@ -130,8 +130,8 @@ async fn recovery_codes_are_replaced_with_a_code_that_is_good(f: &Fixture) {
 async fn it_is_turned_on_once_and_off_with_a_code(f: &Fixture) {
     let (ana, first) = with_factor(f).await;
     let other = StoredFactor { secret: vec![4], ..factor(f) };
-    assert!(!changes(f, ana, enable(1, other.clone())).await);
-    assert!(changes(f, ana, enable(0, first.clone())).await, "as after a lost answer");
+    assert!(!changes(f, ana, enable(f, 1, other.clone())).await);
+    assert!(changes(f, ana, enable(f, 0, first.clone())).await, "as after a lost answer");
     assert!(!changes(f, ana, Change::DisableSecondFactor(app(&first, 100))).await);
     assert!(changes(f, ana, Change::DisableSecondFactor(app(&first, 101))).await);
     assert_eq!(stored(f, ana).await.second_factor, None);
@@ -139,8 +139,8 @@ async fn it_is_turned_on_once_and_off_with_a_code(f: &Fixture) {
     f.wait(1);
     let second = StoredFactor { enabled_at: f.now(), ..other };
     // Found by a reviewer: whoever had begun to turn it on with a password that is replaced could still do so, and put its member out.
-    assert!(!changes(f, ana, enable(0, second.clone())).await);
-    assert!(changes(f, ana, enable(1, second.clone())).await);
+    assert!(!changes(f, ana, enable(f, 0, second.clone())).await);
+    assert!(changes(f, ana, enable(f, 1, second.clone())).await);
     assert!(!changes(f, ana, Change::UseCode(app(&first, 102))).await, "a code of the one before");
     assert_eq!(stored(f, ana).await.second_factor, Some(second));
     let expected =
@@ -150,8 +150,8 @@ async fn it_is_turned_on_once_and_off_with_a_code(f: &Fixture) {
 }
 
 /// A second factor turned on, of who has these credentials.
-fn enable(credentials: u64, factor: StoredFactor) -> Change {
-    Change::EnableSecondFactor { credentials, factor, keep: SessionId::from_bytes([0; 12]) }
+fn enable(f: &Fixture, credentials: u64, factor: StoredFactor) -> Change {
+    Change::EnableSecondFactor { credentials, factor, keep: f.keep(f.ids.session()) }
 }
 
 async fn session(f: &Fixture, member: MemberId) -> SessionId {
@@ -208,6 +208,6 @@ async fn a_session_knows_when_it_was_proved_and_whether_there_is_one(f: &Fixture
     assert_eq!(proved().await[0].0, started, "it is not that member's");
     f.store.sessions.prove(ana, one, f.now()).await.unwrap();
     f.store.sessions.prove(ana, one, started).await.unwrap();
-    f.change(ana, enable(0, factor(f))).await;
+    f.change(ana, enable(f, 0, factor(f))).await;
     assert_eq!(proved().await, [(f.now(), true), (started, true)]);
 }

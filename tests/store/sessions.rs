@@ -8,8 +8,8 @@ use members_book::store::{
     members::Suspension,
     second_factor::StoredFactor,
     sessions::{
-        Exchange, NewSession, NewToken, Renewal, Rotation, SESSIONS_OF_MEMBER, SessionDevice, SessionRecord,
-        SessionView, TokenHash, TokenOwner, USED_TOKENS_OF_SESSION, VIEWS_MAX,
+        Exchange, KeptSession, NewSession, NewToken, Renewal, Rotation, SESSIONS_OF_MEMBER, SessionDevice,
+        SessionRecord, SessionView, TokenHash, TokenOwner, USED_TOKENS_OF_SESSION, VIEWS_MAX,
     },
     turns::Caller,
 };
@@ -37,6 +37,7 @@ for_every_store![
     deactivating_a_member_ends_their_sessions,
     only_the_sessions_that_are_meant_are_revoked,
     a_changed_password_ends_the_sessions_but_one,
+    the_session_that_stays_goes_on_with_another_token,
     a_login_that_a_deactivation_overtook_starts_no_session,
     a_login_that_other_credentials_overtook_starts_no_session,
     what_was_asked_for_by_who_may_not_any_more_is_not_done,
@@ -143,6 +144,7 @@ async fn a_session_is_seen_until_it_is_revoked(f: &Fixture) {
         suspended_until: None,
         revoked: false,
         generation: 0,
+        good_from: 0,
         confirmed: true,
         proved_at: f.now(),
         has_second_factor: false,
@@ -392,11 +394,12 @@ async fn a_changed_password_ends_the_sessions_but_one(f: &Fixture) {
         f.store.members.change(ana, change, Actor::default(), f.now(), CancellationToken::new())
     };
     let version = f.store.members.by_id(Caller::System, ana).await.unwrap().unwrap().version;
-    assert!(matches!(change(1, "new", Some(kept)).await.unwrap(), Changed::Stale));
+    let keep = Some(KeptSession { id: kept, token: token(f, 7) });
+    assert!(matches!(change(1, "new", keep).await.unwrap(), Changed::Stale));
     assert!(!revoked(f, ended).await);
     // An attempt may be repeated, while nobody knows what became of it.
     for those in [vec![ended], Vec::new()] {
-        assert_eq!(ended_by(change(0, "new", Some(kept)).await.unwrap()), those);
+        assert_eq!(ended_by(change(0, "new", keep).await.unwrap()), those);
     }
     assert_eq!((revoked(f, kept).await, revoked(f, ended).await), (false, true));
     let record = f.store.members.by_id(Caller::System, ana).await.unwrap().unwrap();
@@ -410,6 +413,34 @@ async fn a_changed_password_ends_the_sessions_but_one(f: &Fixture) {
         Change::Profile { edit: ProfileEdit { name: Some("Anna".to_owned()), ..<_>::default() }, expected: None };
     let changed = f.store.members.change(ana, profile, Actor::default(), f.now(), CancellationToken::new()).await;
     assert_eq!(ended_by(changed.unwrap()), []);
+}
+
+/// Found by an attacker: tokens that somebody had copied from the session that stayed were good after the password had changed.
+#[expect(clippy::cognitive_complexity, reason = "each token, one after the other")]
+async fn the_session_that_stays_goes_on_with_another_token(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let kept = session(f, ana, 1).await;
+    let rotate = async |used, successor| rotate_as(f, exchange(f, used, successor)).await;
+    assert!(matches!(rotate(1, 2).await, Rotation::Rotated(_)));
+    let former = f.store.sessions.view(kept).await.unwrap().unwrap();
+    let keep = Some(KeptSession { id: kept, token: token(f, 7) });
+    f.change(ana, Change::Password { credentials: 0, hash: "new".to_owned(), keep }).await;
+    let view = f.store.sessions.view(kept).await.unwrap().unwrap();
+    assert!(!view.takes(Some(former.generation)) && !view.takes(None) && view.takes(Some(view.generation)));
+    assert!(!view.revoked && view.confirmed);
+    // Used before or not: who has one of those neither gets another one nor ends the session.
+    for former in [1, 2] {
+        assert!(matches!(rotate(former, 9).await, Rotation::Invalid), "{former}");
+    }
+    assert!(matches!(rotate(7, 8).await, Rotation::Rotated(_)));
+    let next = f.store.sessions.view(kept).await.unwrap().unwrap();
+    assert!(next.takes(Some(view.generation)), "as after any exchange");
+    assert_eq!(f.store.archive.count(Part::RefreshTokens).await.unwrap(), 2);
+    // A session of somebody else is not kept.
+    let bens = session(f, f.member("Ben").await, 3).await;
+    let keep = Some(KeptSession { id: bens, token: token(f, 5) });
+    f.change(ana, Change::Password { credentials: 1, hash: "newer".to_owned(), keep }).await;
+    assert_eq!(f.store.sessions.view(bens).await.unwrap().unwrap().good_from, 0);
 }
 
 /// The sessions that a change has ended.
@@ -443,7 +474,7 @@ async fn a_login_that_other_credentials_overtook_starts_no_session(f: &Fixture) 
     // The same password, hashed at another cost, is the same.
     let rehashed = new(f, ana, 2).await;
     assert!(f.store.members.replace_hash(ana, "new".to_owned(), "dearer".to_owned()).await.unwrap());
-    let keep = rehashed.id;
+    let keep = KeptSession { id: rehashed.id, token: token(f, 7) };
     assert_eq!(f.store.sessions.start(rehashed).await.unwrap(), Some(Vec::new()));
     // Found by a reviewer: who had shown the password alone before a second factor was turned on got a session after it.
     let without = new(f, ana, 3).await;

@@ -109,7 +109,7 @@ async fn of_status(f: &Fixture, status: MemberStatus) -> Vec<String> {
 }
 
 async fn counts(f: &Fixture) -> (u64, u64, u64) {
-    let MemberCounts { all, active, waiting } = f.store.members.count().await.unwrap();
+    let MemberCounts { all, active, waiting } = f.store.members.count(f.now()).await.unwrap();
     (all, active, waiting)
 }
 
@@ -238,7 +238,8 @@ async fn who_has_not_verified_in_time_leaves_nothing_and_the_use_is_given_back(f
     assert_eq!(register(f, "Dot", way, 3).await.err(), Some(NotRegistered::InvitationInvalid));
     verify(f, ben, 1).await;
     let came = f.store.invitations.came_by(Caller::System, vec![invitation.id]).await.unwrap().remove(0);
-    assert_eq!(came.iter().map(|came| came.profile.id).collect::<Vec<_>>(), [ben]);
+    assert_eq!(came.unverified, 1, "Eva");
+    assert_eq!(came.members.iter().map(|came| came.profile.id).collect::<Vec<_>>(), [ben]);
     f.wait(10);
     let purge = async |seconds| {
         f.store.members.purge_unverified(f.now().before(Duration::from_secs(seconds)), f.now()).await.unwrap()
@@ -246,6 +247,8 @@ async fn who_has_not_verified_in_time_leaves_nothing_and_the_use_is_given_back(f
     assert_eq!(purge(10).await, 0, "not yet");
     mails(f).await;
     assert_eq!(purge(9).await, 1);
+    let came = f.store.invitations.came_by(Caller::System, vec![invitation.id]).await.unwrap().remove(0);
+    assert_eq!((came.unverified, came.members.len()), (0, 1));
     assert!(f.store.members.by_id(Caller::System, eva).await.unwrap().is_none());
     assert!(f.store.members.by_id(Caller::System, ben).await.unwrap().is_some());
     assert_eq!(f.store.mail.link(Caller::System, [2; 32], Purpose::VerifyEmail, f.now()).await.unwrap(), None);

@@ -41,10 +41,17 @@ pub(super) fn document(examples: &Examples) -> Result<Value, String> {
         },
         "defaultContentType": "application/json",
         "servers": {
-            "local": {
-                "host": "127.0.0.1:8000",
-                "protocol": "ws",
-                "description": "The server as `cargo run --release` starts it.",
+            "club": {
+                "host": "{host}",
+                "protocol": "wss",
+                "description": "The server of a club. One on the own machine, as `cargo run --release` starts it, speaks `ws`.",
+                "variables": {
+                    "host": {
+                        "default": "club.example",
+                        "description": "Where the club is, with the port unless it is 443: the host of PUBLIC_URL.",
+                        "examples": ["club.example", "127.0.0.1:8000"],
+                    },
+                },
             },
         },
         "channels": {

@@ -1,7 +1,7 @@
 //! Administration.
 
 use garde::Validate;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 
 use super::{from_text, members::Member};
@@ -42,6 +42,10 @@ pub struct AuditQuery {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", param(inline, nullable = false))]
     pub action: Option<AuditAction>,
+    /// No entries of these actions, with commas between them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", param(nullable = false, value_type = String, example = "member_read,exported"))]
+    pub not_action: Option<AuditActions>,
     /// Only entries of what this member has done.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", param(nullable = false))]
@@ -451,7 +455,55 @@ impl AuditAction {
     }
 }
 
-/// Who did what to whom, when, from where. Never changed and never removed.
+/// Several actions, written with commas between them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AuditActions(u64);
+
+impl AuditActions {
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether an action is among them.
+    #[must_use]
+    pub fn contains(self, action: AuditAction) -> bool {
+        self.0 & Self::bit(action) != 0
+    }
+
+    fn bit(action: AuditAction) -> u64 {
+        let number = AuditAction::ALL.iter().position(|known| *known == action);
+        number.map_or(0, |number| 1 << number)
+    }
+}
+
+impl FromIterator<AuditAction> for AuditActions {
+    fn from_iter<I: IntoIterator<Item = AuditAction>>(actions: I) -> Self {
+        Self(actions.into_iter().fold(0, |all, action| all | Self::bit(action)))
+    }
+}
+
+impl Serialize for AuditActions {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let all: Vec<&str> =
+            AuditAction::ALL.iter().filter(|action| self.contains(**action)).map(|action| action.as_str()).collect();
+        serializer.serialize_str(&all.join(","))
+    }
+}
+
+impl<'de> Deserialize<'de> for AuditActions {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let action = |word: &str| {
+            let found = AuditAction::ALL.iter().find(|action| action.as_str() == word.trim());
+            found.copied().ok_or_else(|| D::Error::custom(format!("unknown action `{word}`")))
+        };
+        text.split(',').map(action).collect()
+    }
+}
+
+/// Who did what to whom, when, from where. Never changed, but for what of a member who has left is removed, and never removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]

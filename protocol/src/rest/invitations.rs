@@ -130,6 +130,10 @@ pub struct AdminInvitation {
     pub created_by_name: String,
     /// Who came by it, the newest 20. Those who have left are not among them, and count in `used`.
     pub members: Vec<NamedMember>,
+    /// How many have registered by it and have not verified the address yet. They count in `used`, and not any more when they are removed,
+    /// 48 hours after they have registered.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub unverified: u64,
 }
 
 /// A page of all invitations, the newest first.

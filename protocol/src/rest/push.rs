@@ -1,5 +1,7 @@
 //! Push: what a device is told while no connection of it says that a message has arrived.
 
+use std::fmt;
+
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 
@@ -8,8 +10,8 @@ use crate::{DeviceId, Timestamp, model::Platform, rules};
 /// Longest address of a push service, in characters.
 pub const PUSH_ADDRESS_MAX_CHARS: usize = 1_024;
 
-/// Where pushes for a device are sent.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// Where pushes for a device are sent. Who knows it can push to the device: it is in no log.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "service", rename_all = "snake_case")]
@@ -34,7 +36,7 @@ pub enum PushAddress {
 }
 
 /// The keys with which what is sent to a browser is encrypted (RFC 8291).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PushKeys {
@@ -92,6 +94,18 @@ impl PushService {
             Self::Expo => "expo",
             Self::Web => "web",
         }
+    }
+}
+
+impl fmt::Debug for PushAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("PushAddress").field("service", &self.service()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for PushKeys {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("PushKeys").finish_non_exhaustive()
     }
 }
 
@@ -183,4 +197,20 @@ pub struct PushPatch {
     #[cfg_attr(feature = "codegen", ts(optional, type = "QuietHours | null"))]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<QuietHours>))]
     pub quiet_hours: Option<Option<QuietHours>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_not_shown() {
+        let keys = PushKeys { p256dh: "the-secret".to_owned(), auth: "the-secret".to_owned() };
+        let web = PushAddress::Web { endpoint: "https://push.example/the-secret".to_owned(), keys };
+        let expo = PushAddress::Expo { token: "ExponentPushToken[the-secret]".to_owned() };
+        for address in [web, expo] {
+            let registration = PushRegistration { address, platform: Platform::Ios };
+            assert!(!format!("{registration:?}").contains("the-secret"));
+        }
+    }
 }

@@ -3,6 +3,7 @@
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 
+use super::AuthResponse;
 use crate::{Timestamp, rules};
 
 /// The longest code that is looked at, in characters: there may be spaces and hyphens in it.
@@ -102,6 +103,8 @@ pub struct SecondFactorEnabled {
     pub recovery_codes: Vec<String>,
     /// What this device proves itself with at the next login, in place of the one before, which is good no more.
     pub device_proof: String,
+    /// What this session goes on with: its tokens of before are good no more.
+    pub tokens: AuthResponse,
 }
 
 /// `POST /api/members/me/second-factor/recovery-codes`: ten new ones; those of before are good no more.

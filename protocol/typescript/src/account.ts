@@ -1,7 +1,8 @@
 import { LONG_TIMEOUT_MS, path } from "./api.js";
 import type { Api, ApiRequest, Versioned } from "./api.js";
+import { problemOf } from "./problem.js";
 import type {
-  ClubInfo, DeviceProof, Export, Language, Member, PasswordChange, RecoveryCodes, SecondFactor, SecondFactorDisabling, SecondFactorEnabled, SecondFactorEnrolment, Session, SessionId, SessionList, StepUpRequest,
+  AuthResponse, ClubInfo, DeviceProof, Export, Language, Member, PasswordChange, RecoveryCodes, SecondFactor, SecondFactorDisabling, SecondFactorEnabled, SecondFactorEnrolment, Session, SessionId, SessionList, StepUpRequest,
 } from "./protocol.js";
 
 /**
@@ -18,8 +19,10 @@ export class Account {
   setupNeeded(): Promise<{ needed: boolean }> { return this.api.json("/api/setup", { anonymous: true }); }
 
   // Passwords and mail.
-  /** Changes the password. This session stays, every other one of the member ends. */
-  changePassword(change: PasswordChange): Promise<void> { return this.proved("/api/members/me/password", { method: "PUT", body: change }); }
+  /** Changes the password. This session stays, with other tokens, and every other one of the member ends. If the answer is lost, the member logs in with the new password. */
+  async changePassword(change: PasswordChange): Promise<void> {
+    await this.proved<Partial<AuthResponse> | undefined>("/api/members/me/password", { method: "PUT", body: change }, (answer) => answer);
+  }
   /** Has a link that sets a new password sent, if a member has the address; the answer does not tell. */
   forgotPassword(email: string): Promise<void> { return this.api.json("/api/auth/password/forgot", { method: "POST", body: { email }, anonymous: true }); }
   /** Sets a new password with the token of a link. Every session of the member ends. */
@@ -50,18 +53,27 @@ export class Account {
   secondFactor(): Promise<SecondFactor> { return this.api.json("/api/members/me/second-factor"); }
   /** What an authenticator app is to be given. Nothing is on before `confirmSecondFactor`, for which there are ten minutes. */
   beginSecondFactor(password: string): Promise<SecondFactorEnrolment> { return this.api.json("/api/members/me/second-factor", { method: "POST", body: { password } }); }
-  /** Turns it on, with a code that the app shows. The recovery codes are in the answer and nowhere else. */
+  /** Turns it on, with a code that the app shows. This session goes on with other tokens, and every other one ends. The recovery codes are in the answer and nowhere else. */
   confirmSecondFactor(enrolment: string, code: string): Promise<SecondFactorEnabled> {
-    return this.proved("/api/members/me/second-factor/confirm", { method: "POST", body: { enrolment, code } });
+    return this.proved<SecondFactorEnabled>("/api/members/me/second-factor/confirm", { method: "POST", body: { enrolment, code } }, ({ tokens }) => tokens);
   }
   /** New recovery codes; those of before are good no more. */
   replaceRecoveryCodes(code: string): Promise<RecoveryCodes> { return this.api.json("/api/members/me/second-factor/recovery-codes", { method: "POST", body: { code } }); }
   disableSecondFactor(body: SecondFactorDisabling): Promise<void> { return this.api.json("/api/members/me/second-factor/disable", { method: "POST", body }); }
 
-  /** A request whose answer has the proof that this device shows at its next log-in. Servers of before answer without one. */
-  private async proved<T>(path: string, request: ApiRequest): Promise<T> {
-    const answer = await this.api.json<T & Partial<DeviceProof>>(path, request);
-    if (answer?.device_proof) await this.api.keepProof(answer.device_proof, !request.anonymous);
+  /** A request whose answer has the proof that this device shows at its next log-in. Servers of before answer without one. `fresh`: the tokens in the answer that this session goes on with. */
+  private async proved<T>(path: string, request: ApiRequest, fresh?: (answer: T) => Partial<AuthResponse> | undefined): Promise<T> {
+    const { api } = this;
+    const { tokens } = api;
+    const access = fresh && (await tokens.access());
+    const ask = () => (fresh ? tokens.replace((token) => api.json<T>(path, { ...request, token }), fresh) : api.json<T>(path, request));
+    const answer = await ask().catch(async (error: unknown) => {
+      if (!access || problemOf(error).code !== "token_expired") throw error;
+      await tokens.renew(access);
+      return ask();
+    });
+    const { device_proof } = (answer ?? {}) as Partial<DeviceProof>;
+    if (device_proof) await api.keepProof(device_proof, !request.anonymous);
     return answer;
   }
 }

@@ -8,6 +8,8 @@ import type {
 /** Which entries of the audit log: of several conditions all are true. Times are RFC 3339; `until` is not included. */
 export interface AuditFilter {
   action?: AuditAction | undefined;
+  /** None of these; one at least. */
+  not_action?: readonly AuditAction[] | undefined;
   /** Who did it. */
   actor_id?: MemberId | undefined;
   /** To whom. */

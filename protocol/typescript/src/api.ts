@@ -10,8 +10,8 @@ export const LONG_TIMEOUT_MS = 120_000;
 /** A request of the REST API. */
 export interface ApiRequest {
   method?: "GET" | "POST" | "PUT" | "PATCH" | "DELETE";
-  /** Values that are not given are left out. */
-  query?: Readonly<Record<string, string | number | boolean | undefined>>;
+  /** Values that are not given are left out. A list has commas between its parts. */
+  query?: Readonly<Record<string, string | number | boolean | readonly string[] | undefined>>;
   /** Sent as JSON. */
   body?: unknown;
   /** Sent as it is. */
@@ -36,6 +36,8 @@ export interface Tokens {
   access(): Promise<string>;
   /** The server refused this token: another one, or throws. */
   renew(refused: string): Promise<string>;
+  /** Asks with a token for what ends all tokens of the session and answers others, which are taken up: nobody renews any meanwhile. */
+  replace<T>(ask: (access: string) => Promise<T>, fresh: (answer: T) => Partial<AuthResponse> | undefined): Promise<T>;
 }
 
 /** A page of a list: which, and how long. */
@@ -53,7 +55,7 @@ export class Api {
     /** Where the server is: `https://club.example`. */
     readonly url: string,
     private readonly environment: Environment,
-    private readonly tokens: Tokens,
+    readonly tokens: Tokens,
     /** Keeps the proof of this device, which a new password replaces. `own`: it is of who is signed in; else of whom is not known. */
     readonly keepProof: (proof: string, own: boolean) => Promise<void> = () => Promise.resolve(),
   ) {}

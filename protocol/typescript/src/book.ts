@@ -5,6 +5,7 @@ import { Conversation } from "./conversation.js";
 import { Timer } from "./environment.js";
 import type { Environment } from "./environment.js";
 import { MembersBookError, misuse, nobody } from "./errors.js";
+import { valueIn } from "./journal.js";
 import type { Pages } from "./journal.js";
 import { given } from "./json.js";
 import { Outbox } from "./outbox.js";
@@ -69,8 +70,8 @@ export class Book {
   /** Reads what is stored. */
   async load(): Promise<void> {
     const { journal, keys } = this;
-    const cursor = (await journal.range(keys.cursor, `${keys.cursor}~`, { limit: 1 }))[0];
-    this.listing = (await journal.range(keys.listing, `${keys.listing}~`, { limit: 1 })).length > 0;
+    const cursor = await valueIn(journal, keys.cursor);
+    this.listing = (await valueIn(journal, keys.listing)) !== undefined;
     const prefix = keys.conversations[0].length;
     let whole = true;
     for (const [key, value] of await journal.range(...keys.conversations)) {
@@ -86,7 +87,7 @@ export class Book {
     }
     await this.loadOutbox();
     // Last: without all that came before it, it would stand for too much.
-    if (cursor && whole) this.cursor = read(cursor[1], CURSOR);
+    if (cursor && whole) this.cursor = read(cursor, CURSOR);
     for (const conversation of this.conversations.values()) this.changed.add(conversation);
     this.publish(this.cursor !== undefined);
   }

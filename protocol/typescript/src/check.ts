@@ -1,3 +1,4 @@
+import { objectIn } from "./json.js";
 import type { Conversation, Entry, Member, MemberCard } from "./protocol.js";
 import type { ConversationRecord, CursorRecord, OutboxRecord } from "./records.js";
 
@@ -32,13 +33,9 @@ export function fits<T>(value: T | undefined, form: Form<T>): boolean {
 }
 
 /** What is stored, if it is as it should be. */
-export function read<T>(text: string, form: Form<T>): T | undefined {
-  try {
-    const value = JSON.parse(text) as T;
-    return fits(value, form) ? value : undefined;
-  } catch {
-    return undefined;
-  }
+export function read<T>(text: string | undefined, form: Form<T>): T | undefined {
+  const value = objectIn<object>(text) as T | undefined;
+  return fits(value, form) ? value : undefined;
 }
 
 /** A time, in milliseconds since the Unix epoch, if it is one. */
@@ -49,13 +46,14 @@ export function timeOf(text: unknown): number | undefined {
 
 /** An entry whose place is good is taken, whatever else is wrong with it: what cannot be shown is empty, so the log has no hole. */
 export function mended(entry: Entry): Entry | undefined {
-  if (fits(entry, ENTRY)) return Number.isSafeInteger(entry.seq) && entry.seq > 0 ? entry : undefined;
   const { seq } = entry ?? {};
   if (!Number.isSafeInteger(seq) || !(seq > 0)) return undefined;
+  if (fits(entry, ENTRY)) return entry;
   const text = (value: unknown) => (typeof value === "string" ? value.slice(0, TEXT_MAX) : "");
-  const { kind, id, conversation, sender, client_id, content, at } = entry;
+  const { kind, conversation, at } = entry;
+  const name = (value: unknown) => text(value) || `bad-${seq}`;
   return {
-    kind, id: text(id) || `bad-${seq}`, conversation, seq, sender: text(sender), client_id: text(client_id) || `bad-${seq}`, content: text(content),
+    kind, conversation, seq, id: name(entry.id), client_id: name(entry.client_id), sender: text(entry.sender), content: text(entry.content),
     at: timeOf(at) === undefined ? new Date(0).toISOString() : at,
   };
 }

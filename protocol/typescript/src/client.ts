@@ -7,7 +7,7 @@ import type { Environment, Observable } from "./environment.js";
 import { MembersBookError, misuse, nobody } from "./errors.js";
 import { Erasures, takesAll } from "./erasures.js";
 import type { Extend, Extension } from "./extension.js";
-import { Journal } from "./journal.js";
+import { Journal, valueIn } from "./journal.js";
 import { given } from "./json.js";
 import { migrate } from "./migrate.js";
 import { problemOf } from "./problem.js";
@@ -276,14 +276,12 @@ export class Client implements MembersBook {
     try {
       await this.readStorage();
     } catch (error) {
-      this.debug("storage cannot be used", { error: String(error) });
       // Unsent messages have the form that they always had, and are shown and sent all the same.
-      this.journal.suspend(/^\w+\/o\//, async () => {
+      this.journal.suspend(error, /^\w+\/o\//, async () => {
         await this.readStorage();
         // Those that could not be read before.
         await this.signedIn?.book.reloadOutbox();
       });
-      this.connectionState.set({ ...this.connectionState.getSnapshot(), storageFailing: true });
     }
     this.deviceId ||= this.environment.uuid();
     this.journal.put(SCHEMA_KEY, String(SCHEMA_VERSION));
@@ -337,8 +335,7 @@ export class Client implements MembersBook {
   /** Takes up what is kept of a member, and connects. */
   private async resume(signIn: SignIn): Promise<void> {
     const { keys, journal, book, core } = signIn;
-    const [[, text] = []] = await journal.range(keys.me, `${keys.me}~`).catch(() => []);
-    const record = text === undefined ? undefined : read(text, OWN);
+    const record = read(await valueIn(journal, keys.me).catch(() => undefined), OWN);
     await book.load().catch((error: unknown) => this.debug("storage cannot be read", { error: String(error) }));
     if (!signIn.ended) await Promise.all([...this.extensions.values()].map((extension) => extension.begin(core)));
     if (record) return this.present(record, signIn);
@@ -458,7 +455,7 @@ function follow<T>(from: Value<T>, to: Value<T>): () => void {
 
 /** A name that the server takes; nothing if there is none in it: nobody is kept out because of what their device is called. */
 function shownName(name: string | undefined): string | undefined {
-  const visible = (name ?? "").normalize("NFC").replace(/[\p{C}\p{Zl}\p{Zp}]/gu, " ").replace(/\s+/g, " ").trim();
+  const visible = (name ?? "").normalize("NFC").replace(/[\p{C}\s]+/gu, " ").trim();
   const cut = [...visible].slice(0, NAME_MAX).join("").trim();
   return /[\p{L}\p{N}]/u.test(cut) ? cut : undefined;
 }

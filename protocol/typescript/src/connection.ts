@@ -215,9 +215,9 @@ export class Connection {
         return;
       default:
     }
-    const id = "id" in frame ? frame.id : undefined;
-    const waiting = id === undefined ? undefined : this.waiting.get(id);
-    if (id !== undefined && waiting) {
+    const { id = "" } = frame as { id?: string };
+    const waiting = this.waiting.get(id);
+    if (waiting) {
       this.waiting.delete(id);
       this.environment.clock.clearTimeout(waiting.timer);
       if (frame.type === "error") waiting.reject(errorOf(frame));

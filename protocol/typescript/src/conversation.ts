@@ -154,7 +154,7 @@ export class Conversation {
     const record = this.record;
     record.id = state.id;
     record.kind = state.kind;
-    record.members = unasked ? state.members.map((theirs) => later(theirs, this.watermarks(theirs.member))) : state.members.map((theirs) => later({ member: theirs.member, delivered: 0, read: 0 }, theirs));
+    record.members = state.members.map((theirs) => later(unasked ? this.watermarks(theirs.member) : { member: theirs.member, delivered: 0, read: 0 }, theirs));
     this.counted(state.last_seq, state.unread, state.unread_more);
     record.lastSeq = Math.max(state.last_seq, record.to, unasked ? record.lastSeq : 0);
     record.lastAt = Math.max(record.lastAt, timeOf(state.last_at) ?? 0);

@@ -97,8 +97,6 @@ export function addressOf(url: unknown): string {
 /** A random UUID (version 4). React Native has no `crypto` of its own: these ids have to be unique, and need not be secret. */
 function uuid(): string {
   const { crypto } = globalThis as { crypto?: Partial<Crypto> };
-  if (crypto?.randomUUID) return crypto.randomUUID();
-  const bytes = crypto?.getRandomValues?.(new Uint8Array(16)) ?? Uint8Array.from({ length: 16 }, () => Math.random() * 256);
-  const text = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  return text.replace(/^(.{8})(.{4}).(.{3}).(.{3})/, "$1-$2-4$3-8$4-");
+  const byte = () => crypto?.getRandomValues?.(new Uint8Array(1))[0] ?? Math.random() * 256;
+  return crypto?.randomUUID?.() ?? "xxxxxxxx-xxxx-4xxx-8xxx-xxxxxxxxxxxx".replace(/x/g, () => (byte() & 15).toString(16));
 }

@@ -6,7 +6,7 @@ export type { Clock, Environment, Observable, Socket } from "./environment.js";
 export { MembersBookError, verdictOf } from "./errors.js";
 export type { ErrorVerdict, ProblemCode } from "./errors.js";
 export { MemoryStorage, MemoryVault } from "./storage/memory.js";
-export type { Changes, Erasure, RangeOptions, Storage, Vault } from "./storage.js";
+export type { Changes, Erasure, Storage, Vault } from "./storage.js";
 export type * from "./types.js";
 export type {
   ActiveChange, AdminInvitation, AdminInvitationPage, AdminMember, AdminMemberPage, AdviceSource, Audience, AuditAction, AuditEntry, AuditPage, AuthResponse,

@@ -1,6 +1,6 @@
+import { Timer } from "./environment.js";
 import type { Clock } from "./environment.js";
-import { given } from "./json.js";
-import type { RangeOptions, Storage } from "./storage.js";
+import type { Storage } from "./storage.js";
 
 /** Between two attempts to store what could not be stored, in milliseconds. */
 const RETRY_FIRST_MS = 500;
@@ -9,8 +9,10 @@ const RETRY_MAX_MS = 30_000;
 /** What is written, and read back. */
 export type Pages = Pick<Journal, "put" | "clear" | "stored" | "attempted" | "range">;
 
+type Range = readonly [from: string, to: string];
+
 interface Pending {
-  clear: (readonly [from: string, to: string])[];
+  clear: Range[];
   put: Map<string, string | null>;
   /** Told when it is stored. */
   waiting: (() => void)[];
@@ -35,22 +37,25 @@ export class Journal implements Pages {
   private suspended: (() => Promise<void>) | undefined;
   private readable: RegExp | undefined;
   private failures = 0;
-  private timer: unknown;
+  private readonly timer: Timer;
 
   constructor(
     private readonly storage: Storage,
-    private readonly clock: Clock,
+    clock: Clock,
     /** Told when writing begins to fail, and when it succeeds again. */
     private readonly onFailing: (failing: boolean, error?: unknown) => void,
-  ) {}
+  ) {
+    this.timer = new Timer(clock);
+  }
 
   /**
-   * The storage is in a form that is not understood: nothing is read of it but what begins like `readable`, and nothing written, before `ready` has succeeded; it is
-   * tried again as a write is.
+   * The storage fails: it is not open, or in a form that is not understood. Nothing is read of it but what begins like `readable`, and nothing written, before `ready` has
+   * succeeded; it is tried again as a write is.
    */
-  suspend(readable: RegExp, ready: () => Promise<void>): void {
+  suspend(error: unknown, readable: RegExp, ready: () => Promise<void>): void {
     this.readable = readable;
     this.suspended = ready;
+    this.failed(error);
   }
 
   put(key: string, value: string | null): void {
@@ -60,7 +65,7 @@ export class Journal implements Pages {
 
   /** Removes everything from `from` up to, and without, `to`. */
   clear(from: string, to: string): void {
-    for (const key of this.pending.put.keys()) if (key >= from && key < to) this.pending.put.delete(key);
+    for (const key of this.pending.put.keys()) if (lies(key, [from, to])) this.pending.put.delete(key);
     this.pending.clear.push([from, to]);
     this.schedule();
   }
@@ -90,37 +95,33 @@ export class Journal implements Pages {
   }
 
   /** As `Storage.range`, with what is not stored yet. */
-  async range(from: string, to: string, options: RangeOptions = {}): Promise<[string, string][]> {
-    const layers = [this.writing, this.pending].filter((layer) => layer !== undefined);
-    const { put, clear } = overlay(layers, from, to);
-    // What was cleared is still in the storage, and takes no room in the answer.
-    const limit = options.limit === undefined || clear.length > 0 ? undefined : options.limit + put.size;
-    const hidden = this.suspended !== undefined && !this.readable?.test(from);
-    const stored = hidden || clear.some(([first, end]) => first <= from && end >= to)
-      ? []
-      : await this.storage.range(from, to, given({ reverse: options.reverse, limit }));
-    const merged = new Map(stored.filter(([key]) => !clear.some(([first, end]) => key >= first && key < end)));
-    for (const [key, value] of put) {
-      if (value === null) merged.delete(key);
-      else merged.set(key, value);
+  async range(from: string, to: string): Promise<[string, string][]> {
+    // These may be stored before the storage has answered, and after it has looked.
+    const before = [this.writing, this.pending];
+    const merged = new Map(this.suspended && !this.readable?.test(from) ? [] : await this.storage.range(from, to));
+    // What has changed while it looked counts: a message that was sent meanwhile must not come back.
+    for (const layer of [...before, this.writing, this.pending]) {
+      for (const key of merged.keys()) if (layer?.clear.some((range) => lies(key, range))) merged.delete(key);
+      for (const [key, value] of layer?.put ?? []) {
+        if (value === null) merged.delete(key);
+        else if (lies(key, [from, to])) merged.set(key, value);
+      }
     }
-    const sorted = [...merged].sort(([a], [b]) => (a < b ? -1 : 1));
-    if (options.reverse) sorted.reverse();
-    return sorted.slice(0, options.limit);
+    return [...merged].sort(([a], [b]) => (a < b ? -1 : 1));
   }
 
   /** Writes what is left, once, and ends. */
   async close(): Promise<void> {
-    this.clock.clearTimeout(this.timer);
+    this.timer.stop();
     if (this.writing) await new Promise<void>((resolve) => this.writing?.attempts.push(resolve));
-    this.clock.clearTimeout(this.timer);
+    this.timer.stop();
     await this.write();
     this.closed = true;
-    this.clock.clearTimeout(this.timer);
+    this.timer.stop();
   }
 
   private schedule(): void {
-    if (this.scheduled || this.writing || this.closed || this.timer !== undefined) return;
+    if (this.scheduled || this.writing || this.closed || this.timer.isSet) return;
     this.scheduled = true;
     queueMicrotask(() => {
       this.scheduled = false;
@@ -128,9 +129,13 @@ export class Journal implements Pages {
     });
   }
 
+  private failed(error: unknown): void {
+    if (this.failures === 0) this.onFailing(true, error);
+    this.failures += 1;
+  }
+
   private async write(): Promise<void> {
-    this.timer = undefined;
-    if (this.closed || this.writing || (this.pending.put.size === 0 && this.pending.clear.length === 0)) return;
+    if (this.closed || this.writing || !this.last) return;
     const batch = this.pending;
     this.writing = batch;
     this.pending = nothing();
@@ -146,10 +151,9 @@ export class Journal implements Pages {
     } catch (error) {
       this.writing = undefined;
       this.pending = together(batch, this.pending);
-      if (this.failures === 0) this.onFailing(true, error);
       const wait = Math.min(RETRY_FIRST_MS * 2 ** this.failures, RETRY_MAX_MS);
-      this.failures += 1;
-      if (!this.closed) this.timer = this.clock.setTimeout(() => void this.write(), wait);
+      this.failed(error);
+      if (!this.closed) this.timer.set(wait, () => void this.write());
     }
     for (const resolve of batch.attempts.splice(0)) resolve();
   }
@@ -177,8 +181,8 @@ export class OwnPages implements Pages {
     return this.journal.attempted();
   }
 
-  range(from: string, to: string, options?: RangeOptions): Promise<[string, string][]> {
-    return this.journal.range(from, to, options);
+  range(from: string, to: string): Promise<[string, string][]> {
+    return this.journal.range(from, to);
   }
 
   end(): void {
@@ -186,16 +190,20 @@ export class OwnPages implements Pages {
   }
 }
 
-/** What two batches, one after the other, change together. */
-function together(first: Pending, second: Pending): Pending {
-  const put = new Map([...first.put].filter(([key]) => !second.clear.some(([from, to]) => key >= from && key < to)));
-  for (const [key, value] of second.put) put.set(key, value);
-  const clear = first.clear.filter(([from, to]) => !second.clear.some(([first, end]) => first <= from && end >= to));
-  return { clear: [...clear, ...second.clear], put, waiting: [...first.waiting, ...second.waiting], attempts: [...first.attempts, ...second.attempts] };
+/** The value of one key. */
+export async function valueIn(journal: Pages, key: string): Promise<string | undefined> {
+  return (await journal.range(key, `${key}~`))[0]?.[1];
 }
 
-/** What batches that are not stored change between two keys. */
-function overlay(layers: Pending[], from: string, to: string): Pick<Pending, "put" | "clear"> {
-  const all = layers.reduce(together, nothing());
-  return { clear: all.clear.filter(([first, end]) => first < to && end > from), put: new Map([...all.put].filter(([key]) => key >= from && key < to)) };
+function lies(key: string, [from, to]: Range): boolean {
+  return key >= from && key < to;
+}
+
+/** What two batches, one after the other, change together. */
+function together(first: Pending, second: Pending): Pending {
+  const put = [...first.put].filter(([key]) => !second.clear.some((range) => lies(key, range)));
+  const clear = first.clear.filter(([from, to]) => !second.clear.some(([first, end]) => first <= from && end >= to));
+  return {
+    clear: [...clear, ...second.clear], put: new Map([...put, ...second.put]), waiting: [...first.waiting, ...second.waiting], attempts: [...first.attempts, ...second.attempts],
+  };
 }

@@ -1,3 +1,4 @@
+import { valueIn } from "./journal.js";
 import type { Pages } from "./journal.js";
 import { PROOFS_KEY } from "./records.js";
 
@@ -24,7 +25,7 @@ export class Proofs {
 
   /** Lines of an account and its proof. */
   private async read(): Promise<string[]> {
-    const [[, text] = []] = await this.journal.range(PROOFS_KEY, `${PROOFS_KEY}~`).catch(() => []);
+    const text = await valueIn(this.journal, PROOFS_KEY).catch(() => undefined);
     return text?.split("\n") ?? [];
   }
 }

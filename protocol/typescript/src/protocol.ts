@@ -30,7 +30,7 @@ export const CloseCode = {
   TimedOut: 4408,
   /** The same device connected again elsewhere: the newer connection wins. Come back: no. */
   Replaced: 4409,
-  /** An administrator closed the connections of the member. Come back: yes, with backoff. */
+  /** An administrator closed the connections of the member, or a new password or second factor has replaced the tokens of the session. Come back: yes, with backoff. */
   Disconnected: 4410,
   /** The connection could not keep up with what it was sent; sync finds what it missed. Come back: yes, with backoff. */
   SlowConsumer: 4413,
@@ -164,6 +164,11 @@ created_by_name: string,
  * Who came by it, the newest 20. Those who have left are not among them, and count in `used`.
  */
 members: Array<NamedMember>, 
+/**
+ * How many have registered by it and have not verified the address yet. They count in `used`, and not any more when they are removed,
+ * 48 hours after they have registered.
+ */
+unverified: number, 
 /**
  * Its id.
  */
@@ -354,7 +359,7 @@ export type Audience = "members" | "partners" | "nobody";
 export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "password_changed" | "password_reset" | "erased" | "sessions_ended" | "application_approved" | "application_rejected" | "invitation_created" | "invitation_revoked" | "invitation_used" | "invitation_returned" | "suspension_changed" | "second_factor_enabled" | "second_factor_disabled" | "second_factor_reset" | "recovery_codes_replaced" | "recovery_code_used" | "login_failed" | "member_read" | "exported" | "address_allowed" | "reset_link_made";
 
 /**
- * Who did what to whom, when, from where. Never changed and never removed.
+ * Who did what to whom, when, from where. Never changed, but for what of a member who has left is removed, and never removed.
  */
 export type AuditEntry = { 
 /**
@@ -2181,7 +2186,11 @@ recovery_codes: Array<string>,
 /**
  * What this device proves itself with at the next login, in place of the one before, which is good no more.
  */
-device_proof: string, };
+device_proof: string, 
+/**
+ * What this session goes on with: its tokens of before are good no more.
+ */
+tokens: AuthResponse, };
 
 /**
  * What an authenticator app is to be given. Nothing is stored until a code of the app confirms it.

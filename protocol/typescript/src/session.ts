@@ -1,4 +1,6 @@
 import type { Api, Tokens } from "./api.js";
+import { fits, read } from "./check.js";
+import type { Form } from "./check.js";
 import { Timer } from "./environment.js";
 import type { Clock } from "./environment.js";
 import { MembersBookError, nobody } from "./errors.js";
@@ -27,6 +29,8 @@ export interface Kept {
   /** When the access token expires, by the server's clock, in milliseconds since the Unix epoch. */
   readonly expires: number;
 }
+
+const KEPT: Form<Kept> = { member: "string", access: "string", refresh: "string", expires: "number", attempt: "string?" };
 
 /** The tokens of the session: kept in the vault, which tabs share, and renewed once, whoever asks. */
 export class Session implements Tokens {
@@ -143,6 +147,28 @@ export class Session implements Tokens {
         this.renewing = undefined;
       });
     return this.renewing;
+  }
+
+  /** Other tabs wait with their renewals, and find the new tokens then. */
+  replace<T>(ask: (access: string) => Promise<T>, fresh: (answer: T) => Partial<AuthResponse> | undefined): Promise<T> {
+    return this.vault.exclusive(async () => {
+      const { generation } = this;
+      const stored = parsed(await this.vault.get().catch(() => undefined));
+      if (!this.kept || generation !== this.generation) throw nobody();
+      // Another tab was faster.
+      if (stored?.member === this.kept.member && stored.refresh !== this.kept.refresh && stored.refresh !== this.spent) this.adopt(stored);
+      const { access, refresh } = this.kept;
+      const answer = await ask(access);
+      const tokens = fresh(answer);
+      // Servers of before leave them as they are; and who has signed out meanwhile needs none.
+      if (tokens?.access_token === undefined || generation !== this.generation) return answer;
+      const next = keptOf(tokens);
+      // Those of before are gone, so these are good although they may not be kept yet.
+      this.take(next);
+      this.spent = refresh;
+      await this.store(next).catch(() => this.later());
+      return answer;
+    });
   }
 
   private async exchange(refused: string): Promise<string> {
@@ -292,17 +318,14 @@ export class Session implements Tokens {
 
 /** The tokens in an answer of the server. Throws if there are none: it is not of the server. */
 export function keptOf({ member, access_token: access, refresh_token: refresh, expires_at }: Partial<AuthResponse>): Kept {
-  const kept = parsed(JSON.stringify({ member: member?._id, access, refresh, expires: Date.parse(expires_at ?? "") }));
-  if (!kept) throw new MembersBookError("network", "The answer is none of the server.");
+  const kept = { member: member?._id, access, refresh, expires: Date.parse(expires_at ?? "") } as Kept;
+  if (!fits(kept, KEPT)) throw new MembersBookError("network", "The answer is none of the server.");
   return kept;
 }
 
 /** The tokens in what the vault has. */
 function parsed(text: string | undefined): Kept | undefined {
-  const { member, access, refresh, expires, attempt } = objectIn<Kept>(text) ?? {};
-  return typeof member === "string" && typeof access === "string" && typeof refresh === "string" && typeof expires === "number"
-    ? { member, access, refresh, expires, ...(typeof attempt === "string" ? { attempt } : {}) }
-    : undefined;
+  return read(text, KEPT);
 }
 
 /** The vault does not take the tokens. */

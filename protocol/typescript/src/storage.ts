@@ -10,8 +10,8 @@ export interface Storage {
   open(): Promise<void>;
   /** The value of a key. */
   get(key: string): Promise<string | undefined>;
-  /** What lies between two keys: `from <= key < to`. */
-  range(from: string, to: string, options?: RangeOptions): Promise<[key: string, value: string][]>;
+  /** What lies between two keys: `from <= key < to`, ascending by key. */
+  range(from: string, to: string): Promise<[key: string, value: string][]>;
   /**
    * Makes all changes or none, those of `clear` before those of `put`; durable when it resolves. Calls may overlap: they take effect in the order in
    * which they were made. Rejects if there is no room, for example; nothing has changed then, and the same or another call may be made later.
@@ -19,13 +19,6 @@ export interface Storage {
   write(changes: Changes): Promise<void>;
   /** Lets go of it: everything that was written before is durable. Nothing is called after that. */
   close(): Promise<void>;
-}
-
-export interface RangeOptions {
-  /** How many at most: the first ones in the order asked for. All, if not given. */
-  limit?: number;
-  /** From the end: descending by key. */
-  reverse?: boolean;
 }
 
 /** Changes that are made together. */

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 
-import type { MemberId } from "../src/protocol.js";
+import type { MemberId, Message } from "../src/protocol.js";
 import type { ConversationHandle, ConversationView, MessagesState, MessageView } from "../src/types.js";
 import { Value } from "../src/value.js";
 import { Observer } from "./support/checker.js";
@@ -76,11 +76,17 @@ describe("the checker", () => {
     expect(said([theirs(1)], { ready: false })).toMatch(/was ready/);
   });
 
+  const conversation = "c".repeat(24);
+  const message = (seq: number): Message => ({ id: `${seq}`.padStart(24, "0"), conversation, seq, sender: OTHER as MemberId, client_id: "x", content: `w-b-${seq}`, at: new Date(0).toISOString() });
+  const push = (seq: number): void => device.onReceived?.({ type: "message", message: message(seq) });
+  /** What comes before a place is asked for, and comes. */
+  function page(id: string, before: number, ...seqs: number[]): void {
+    device.onSent?.({ type: "history.get", id, conversation, before, limit: 50 });
+    device.onReceived?.({ type: "history", id, conversation, entries: seqs.map((seq) => ({ kind: "message", ...message(seq) })), more: false });
+  }
+
   test("sees that something is acknowledged that was never stored", () => {
     const observer = new Observer(device, ME);
-    const conversation = "c".repeat(24);
-    const at = new Date(0).toISOString();
-    const push = (seq: number): void => device.onReceived?.({ type: "message", message: { id: `${seq}`.padStart(24, "0"), conversation, seq, sender: OTHER as MemberId, client_id: "x", content: `w-b-${seq}`, at } });
     push(1);
     device.disk.apply({ put: new Map([["e", '{"content":"w-b-1"}']]) });
     device.onSent?.({ type: "message.delivered", conversation, seq: 1 });
@@ -88,5 +94,24 @@ describe("the checker", () => {
     push(2);
     device.onSent?.({ type: "message.delivered", conversation, seq: 2 });
     expect(observer.violations.join()).toMatch(/delivered up to 2 was said, and 2 \(w-b-2\) was never stored/);
+  });
+
+  test("is content when what is newer is acknowledged while a page of older ones is being stored", () => {
+    const observer = new Observer(device, ME);
+    push(14);
+    device.disk.apply({ put: new Map([["e14", '{"content":"w-b-14"}']]) });
+    page("1", 14, 12, 13);
+    device.onSent?.({ type: "message.delivered", conversation, seq: 14 });
+    expect(observer.violations).toEqual([]);
+  });
+
+  test("sees that what was missing is acknowledged, and was never stored, also if it has come as a page", () => {
+    const observer = new Observer(device, ME);
+    push(24);
+    device.disk.apply({ put: new Map([["e24", '{"content":"w-b-24"}']]) });
+    page("1", 27, 25, 26);
+    page("2", 25, 25);
+    device.onSent?.({ type: "message.delivered", conversation, seq: 26 });
+    expect(observer.violations.map((line) => /and (\d+) /.exec(line)?.[1])).toEqual(["25", "26"]);
   });
 });

@@ -7,14 +7,40 @@ import { Value } from "../src/value.js";
 
 const { clock } = platformEnvironment();
 
-test("as many as asked for are read, whatever was removed and is not stored", async () => {
+test("what was removed and put, and is not stored, is read as if it were", async () => {
   const storage = new MemoryStorage();
   await storage.write({ put: new Map(["a", "b", "c", "d"].map((key) => [key, key])) });
   storage.write = () => Promise.reject(new Error("no room"));
   const journal = new Journal(storage, clock, () => undefined);
   journal.clear("a", "c");
+  journal.put("b", "new");
+  journal.put("d", null);
   await journal.attempted();
-  expect((await journal.range("a", "z", { limit: 2 })).map(([key]) => key)).toEqual(["c", "d"]);
+  // What has failed is kept, and what comes now is after it.
+  journal.put("aa", "new");
+  journal.clear("b", "bb");
+  expect((await journal.range("a", "z")).map(([key]) => key)).toEqual(["aa", "c"]);
+  await journal.close();
+});
+
+test("what changes while the storage looks is in what is read, whatever becomes of the write meanwhile", async () => {
+  const storage = new MemoryStorage();
+  let look = (): void => undefined;
+  storage.range = () => new Promise((resolve) => (look = () => resolve([["a", "old"], ["b", "old"]])));
+  const refused = new Promise<() => void>((called) => (storage.write = () => new Promise((_, reject) => called(() => reject(new Error("no room"))))));
+  const journal = new Journal(storage, clock, () => undefined);
+  journal.put("a", "1");
+  const refuse = await refused;
+  const tried = journal.attempted();
+  const found = journal.range("a", "z");
+  journal.put("b", null);
+  refuse();
+  await tried;
+  journal.put("a", null);
+  journal.put("c", "2");
+  look();
+  expect(await found).toEqual([["c", "2"]]);
+  storage.write = () => Promise.resolve();
   await journal.close();
 });
 

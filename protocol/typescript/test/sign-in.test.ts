@@ -435,8 +435,12 @@ describe("a storage that does not open at first", () => {
       return super.get(key);
     }
 
+    /** Told when the outbox is read; it is there when that resolves. */
+    onOutbox: (() => Promise<void>) | undefined;
+
     override async range(...of: Parameters<MemoryStorage["range"]>): Promise<[string, string][]> {
       this.check();
+      if (/^\w+\/o\//.test(of[0])) await this.onOutbox?.();
       return super.range(...of);
     }
 
@@ -470,6 +474,43 @@ describe("a storage that does not open at first", () => {
     expect(device).toBeTypeOf("string");
     expect(await storage.get("device")).toBe(device);
     expect(again.client.unsent()).toBe(0);
+  });
+
+  test("is not said to fail any more, also if the second attempt succeeds at once", async () => {
+    const storage = new Locked();
+    storage.open = async () => {
+      storage.attempts += 1;
+      if (storage.attempts === 1) throw new Error("the database is locked");
+    };
+    const { client } = await local(world.server, { storage });
+    await until("it is kept", () => storage.get("schema"));
+    await until("it works", () => !client.connection.getSnapshot().storageFailing);
+    expect(storage.attempts).toBe(2);
+  });
+
+  test("is read while messages go on: what was sent meanwhile is not shown twice", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    const [storage, vault] = [new Locked(), new MemoryVault()];
+    const first = await local(world.server, { storage, vault });
+    await first.client.login(credentials(ana.person));
+    await first.client.stop();
+    storage.locked = true;
+    const { client } = await local(world.server, { storage, vault });
+    await until("it is online", () => client.connection.getSnapshot().status === "online");
+    const handle = client.conversation({ member: ben.person.id });
+    const seen = new Set<string>();
+    handle.messages.subscribe(() => seen.add(contents(handle).join()));
+    world.server.pause();
+    await handle.send("on its way");
+    const outbox = new Promise<() => void>((reached) => (storage.onOutbox = () => new Promise((resolve) => reached(resolve))));
+    storage.locked = false;
+    const look = await outbox;
+    world.server.resume();
+    await shows(handle, "it is sent", ({ messages }) => messages[0]?.status === "sent");
+    look();
+    await until("it is kept again", () => !client.connection.getSnapshot().storageFailing);
+    expect([...seen].filter((each) => each !== "")).toEqual(["on its way"]);
+    expect(client.unsent()).toBe(0);
   });
 });
 

@@ -29,24 +29,18 @@ export function conformance(name: string, subject: Subject): void {
       await using(Object.fromEntries(keys.map((key) => [key, key])), async (storage) => {
         const sorted = [...keys].sort();
         expect((await storage.range(" ", "~~")).map(([key]) => key)).toEqual(sorted);
-        expect((await storage.range(" ", "~~", { reverse: true })).map(([key]) => key)).toEqual(sorted.reverse());
       });
     });
 
-    it("gives ranges without their end, and only as much as is asked for", async () => {
+    it("gives ranges without their end", async () => {
       await using({ a: "1", b: "2", c: "3", d: "4", e: "5" }, async (storage) => {
         const keys = async (...args: Parameters<Storage["range"]>) => (await storage.range(...args)).map(([key]) => key).join("");
         expect(await keys("b", "d")).toBe("bc");
         expect(await keys("aa", "dd")).toBe("bcd");
-        expect(await keys("a", "z", { limit: 2 })).toBe("ab");
-        expect(await keys("a", "z", { limit: 2, reverse: true })).toBe("ed");
-        expect(await keys("a", "e", { limit: 9, reverse: true })).toBe("dcba");
-        expect(await keys("a", "z", { limit: 99 })).toBe("abcde");
-        expect(await keys("a", "z", { limit: 0 })).toBe("");
-        expect(await keys("a", "z", { limit: 0, reverse: true })).toBe("");
+        expect(await keys("a", "z")).toBe("abcde");
         expect(await keys("c", "c")).toBe("");
         expect(await keys("d", "b")).toBe("");
-        expect(await keys("x", "z", { reverse: true, limit: 1 })).toBe("");
+        expect(await keys("x", "z")).toBe("");
         expect(await storage.range("b", "d")).toEqual([["b", "2"], ["c", "3"]]);
       });
     });
@@ -188,7 +182,6 @@ export function conformance(name: string, subject: Subject): void {
         const found = await storage.range("e/", "e/~");
         expect(found.length).toBe(10_000);
         expect(found.every(([k], i) => k === key(i))).toBe(true);
-        expect((await storage.range("e/", "e/~", { reverse: true, limit: 50 })).map(([k]) => k)).toEqual(Array.from({ length: 50 }, (_, i) => key(9999 - i)));
         expect((await storage.range(key(5000), key(5100))).length).toBe(100);
         await storage.write({ clear: [[key(100), key(9900)]], put: new Map(Array.from({ length: 100 }, (_, i) => [key(i), i % 2 ? null : "y"])) });
         expect((await storage.range("e/", "e/~")).length).toBe(150);

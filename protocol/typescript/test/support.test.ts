@@ -135,7 +135,7 @@ describe("the disk", () => {
     await storage.open();
     await Promise.all(["b", "a", "c", "d"].map((key) => storage.write(put(key, `{"content":"w-x-${key.charCodeAt(0)}"}`))));
     expect((await storage.range("a", "d")).map(([key]) => key)).toEqual(["a", "b", "c"]);
-    expect((await storage.range("a", "z", { reverse: true, limit: 2 })).map(([key]) => key)).toEqual(["d", "c"]);
+    expect((await storage.range("c", "z")).map(([key]) => key)).toEqual(["c", "d"]);
     expect(disk.holds("w-x-97")).toBe(true);
     await storage.write({ clear: [["a", "c"]], ...put("b", "again") });
     expect((await storage.range("", "z")).map(([key]) => key)).toEqual(["b", "c", "d"]);

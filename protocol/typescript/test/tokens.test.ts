@@ -1,4 +1,4 @@
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 
 import type { Api } from "../src/api.js";
 import { platformEnvironment } from "../src/environment.js";
@@ -207,4 +207,41 @@ test("a name that could not be kept is the same as long as the client runs", asy
   vault.set = set;
   expect(await session.renew("A1")).toBe("A2");
   expect([used, over, attempts.size]).toEqual([["R1", "R1"], [], 1]);
+});
+
+test("a change that replaces the tokens holds renewals up, and every tab goes on with the new ones", async () => {
+  const vault = new MemoryVault();
+  const { api, used } = server();
+  const [first, second] = [tab(vault, api), tab(vault, api)];
+  await first.session.begin(answer(1), none, none);
+  await second.session.load(none);
+  let said: (tokens: AuthResponse) => void = () => undefined;
+  const asked: string[] = [];
+  const changed = first.session.replace(
+    (access) => {
+      asked.push(access);
+      return new Promise<AuthResponse>((resolve) => (said = resolve));
+    },
+    (tokens) => tokens,
+  );
+  await vi.waitFor(() => expect(asked).toEqual(["A1"]));
+  // Its connections were closed, and the token that they had is refused: the answer comes after that.
+  const renewed = [first.session.renew("A1"), second.session.renew("A1")];
+  said(answer(7));
+  await changed;
+  expect(await Promise.all(renewed)).toEqual(["A7", "A7"]);
+  expect([used, first.over, second.over]).toEqual([[], [], []]);
+  // A server of before answers without any: those of before stay.
+  await first.session.replace(() => Promise.resolve(undefined), () => undefined);
+  expect(await first.session.access()).toBe("A7");
+});
+
+test("whose change was refused goes on with the tokens of before", async () => {
+  const vault = new MemoryVault();
+  const { api } = server();
+  const { session } = tab(vault, api);
+  await session.begin(answer(1), none, none);
+  const refused = session.replace(() => Promise.reject(new MembersBookError("validation_failed", "wrong")), () => answer(2));
+  await expect(refused).rejects.toMatchObject({ code: "validation_failed" });
+  expect(await session.renew("A1")).toBe("A2");
 });

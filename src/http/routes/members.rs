@@ -11,7 +11,7 @@ use futures_util::{StreamExt as _, stream};
 use protocol::{
     MemberId,
     rest::{
-        DeviceProof, Directory, DirectoryQuery, Export, Member, MemberPatch, MemberReplacement, PageQuery,
+        AuthResponse, Directory, DirectoryQuery, Export, Member, MemberPatch, MemberReplacement, PageQuery,
         PasswordChange, Profile, SearchQuery,
     },
 };
@@ -146,7 +146,8 @@ async fn erase(
 
 /// Changes the password. Every other session of the member ends.
 ///
-/// Their live connections are closed with 4401; this session stays. A present password that is wrong is a `validation_failed` of
+/// Their live connections are closed with 4401. This session goes on with the tokens of the answer: those of before are good no more, and its
+/// connections are closed with 4410, to come back. Whoever loses the answer logs in with the new password. A present password that is wrong is a `validation_failed` of
 /// `current_password`; ten attempts an hour. The `device_proof` of every device is good no more; this one's is in the answer.
 #[utoipa::path(
     put,
@@ -155,7 +156,7 @@ async fn erase(
     operation_id = "change_password",
     request_body = PasswordChange,
     responses(
-        (status = 200, description = "The password is changed.", body = DeviceProof),
+        (status = 200, description = "The password is changed.", body = AuthResponse),
         (status = 404, description = "member_not_found"),
     )
 )]
@@ -164,7 +165,7 @@ async fn change_password(
     SignedIn(who): SignedIn,
     Peer(from): Peer,
     Body(change): Body<PasswordChange>,
-) -> Result<Json<DeviceProof>, Failure> {
+) -> Result<Json<AuthResponse>, Failure> {
     state.credentials.change_password(&who, from, change).await.map(Json)
 }
 

@@ -207,6 +207,8 @@ pub struct GoodLink {
     pub member: MemberId,
     /// Until when it is good, unless it is used.
     pub until: Timestamp,
+    /// Whether it came by mail; else it was handed out ([`handed_out`]).
+    pub was_mailed: bool,
 }
 
 /// Links made at this time or before count for nobody any more.

@@ -13,10 +13,10 @@ use super::{
     db::Db,
     document::{binary, bytes_of},
     fault::Fault,
-    members::transaction,
+    members::{overtaken, transaction},
 };
 use crate::store::{
-    addresses::{AddressHash, AddressKey, KEY, allowed, hash},
+    addresses::{AddressHash, AddressKey, Allowed, KEY, allowed, hash},
     changes::Actor,
 };
 
@@ -54,25 +54,35 @@ pub(super) async fn is_barred(db: &Db, session: &mut ClientSession, email: &str)
     Ok(found.is_some())
 }
 
-/// Lets somebody register with an address again. False if nobody was kept out.
-pub(super) async fn allow(db: &Db, email: String, by: Actor, at: Timestamp) -> Result<bool, Fault> {
+/// Lets somebody register with an address again.
+pub(super) async fn allow(db: &Db, email: String, by: Actor, at: Timestamp) -> Result<Allowed, Fault> {
     let own = db.clone();
     let never = CancellationToken::new();
     let allowed = transaction(db, &never, move |session| {
         let (db, email) = (own.clone(), email.clone());
         async move { allow_in(&db, session, &email, by, at).await }.boxed()
     });
-    Ok(allowed.await?.unwrap_or(false))
+    Ok(allowed.await?.unwrap_or(Allowed::NotBarred))
 }
 
-async fn allow_in(db: &Db, session: &mut ClientSession, email: &str, by: Actor, at: Timestamp) -> Result<bool, Fault> {
-    let Some(hash) = hash(key(db, session).await?, email) else { return Ok(false) };
+async fn allow_in(
+    db: &Db,
+    session: &mut ClientSession,
+    email: &str,
+    by: Actor,
+    at: Timestamp,
+) -> Result<Allowed, Fault> {
+    let Some(hash) = hash(key(db, session).await?, email) else { return Ok(Allowed::NotBarred) };
     let barred = db.collection::<Document>("barred_addresses");
-    if barred.delete_one(document(hash)).session(&mut *session).await?.deleted_count == 0 {
-        return Ok(false);
+    if barred.find_one(document(hash)).session(&mut *session).await?.is_none() {
+        return Ok(Allowed::NotBarred);
     }
+    if let Some(overtaken) = overtaken(db, session, by, true, at).await? {
+        return Ok(Allowed::Overtaken(overtaken));
+    }
+    barred.delete_one(document(hash)).session(&mut *session).await?;
     if let Some(member) = by.member {
         audit::append(db, &allowed(by, member, at), Some(session)).await?;
     }
-    Ok(true)
+    Ok(Allowed::Done)
 }

@@ -75,6 +75,7 @@ fn session(document: &Document) -> Option<Row> {
         last_used_at: at("last_used_at"),
         ends_at: at("ends_at"),
         generation: document.get_i64("generation").map_or(0, unsigned),
+        good_from: document.get_i64("good_from").map_or(0, unsigned),
         newest: sessions::token_hash(document, "newest"),
         confirmed_at: sessions::confirmed_at(document, created_at),
         attempt: sessions::token_hash(document, "attempt"),
@@ -284,6 +285,29 @@ async fn insert(db: &Db, rows: Vec<Row>) -> Result<(), Fault> {
     receipts::check(&reply, |code| code == DUPLICATE_KEY)
 }
 
+fn session_document(row: SessionRow) -> Document {
+    let mut session = doc! {
+        "_id": ObjectId::from_bytes(*row.id.as_bytes()),
+        "member_id": member_oid(row.member),
+        "created_at": date(row.created_at),
+        "revoked_at": row.revoked_at.map(date),
+        "device": sessions::device_document(row.device),
+        "address": row.address.map(|address| address.to_string()),
+        "last_address": row.last_address.map(|address| address.to_string()),
+        "ends_at": row.ends_at.map(date),
+        "generation": signed(row.generation),
+        "good_from": signed(row.good_from),
+        "newest": row.newest.map(|newest| binary(&newest)),
+        "confirmed_at": row.confirmed_at.map(date),
+        "attempt": row.attempt.map(|attempt| binary(&attempt)),
+        "attempt_of": row.attempt.and(row.newest).map(|newest| binary(&newest)),
+    };
+    // The larger of a time and nothing is nothing, where that is written down.
+    session.extend(row.last_used_at.map(|at| ("last_used_at".to_owned(), date(at).into())));
+    session.extend(row.proved_at.map(|at| ("proved_at".to_owned(), date(at).into())));
+    session
+}
+
 fn document_of(row: Row, conversations: &HashMap<ObjectId, ConversationDoc>) -> Result<(Part, Document), Fault> {
     let document = |value: mongodb::bson::error::Result<Document>| value.map_err(Fault::from);
     Ok(match row {
@@ -292,27 +316,7 @@ fn document_of(row: Row, conversations: &HashMap<ObjectId, ConversationDoc>) -> 
             (Part::Members, document(mongodb::bson::serialize_to_document(&member))?)
         }
         Row::Invitation(record) => (Part::Invitations, invitations::document(&record)),
-        Row::Session(row) => {
-            let mut session = doc! {
-                "_id": ObjectId::from_bytes(*row.id.as_bytes()),
-                "member_id": member_oid(row.member),
-                "created_at": date(row.created_at),
-                "revoked_at": row.revoked_at.map(date),
-                "device": sessions::device_document(row.device),
-                "address": row.address.map(|address| address.to_string()),
-                "last_address": row.last_address.map(|address| address.to_string()),
-                "ends_at": row.ends_at.map(date),
-                "generation": signed(row.generation),
-                "newest": row.newest.map(|newest| binary(&newest)),
-                "confirmed_at": row.confirmed_at.map(date),
-                "attempt": row.attempt.map(|attempt| binary(&attempt)),
-                "attempt_of": row.attempt.and(row.newest).map(|newest| binary(&newest)),
-            };
-            // The larger of a time and nothing is nothing, where that is written down.
-            session.extend(row.last_used_at.map(|at| ("last_used_at".to_owned(), date(at).into())));
-            session.extend(row.proved_at.map(|at| ("proved_at".to_owned(), date(at).into())));
-            (Part::Sessions, session)
-        }
+        Row::Session(row) => (Part::Sessions, session_document(row)),
         Row::RefreshToken(TokenRow { hash, session, expires_at, used_at }) => (
             Part::RefreshTokens,
             doc! {

@@ -3,24 +3,29 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use async_trait::async_trait;
+use futures_util::FutureExt as _;
 use mongodb::{
     ClientSession,
     bson::{Bson, Document, doc, oid::ObjectId},
     options::{FindOptions, ReturnDocument},
 };
 use protocol::{MemberId, Timestamp, rest::AuditAction};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Mongo,
     db::Db,
-    document::{date, member_oid, time, unsigned},
+    document::{date, member_oid, signed, time, unsigned},
     fault::Fault,
+    members::{overtaken, transaction},
 };
 use crate::store::{
     AuditStore, StoreError,
     audit::{
-        AuditFilter, AuditFound, AuditIndex, AuditMoment, AuditPlace, AuditRecord, FORGOTTEN_AT_ONCE, forgotten_up_to,
+        AuditFilter, AuditFound, AuditIndex, AuditMoment, AuditPlace, AuditRecord, FORGOTTEN_AT_ONCE, REASON,
+        forgotten_up_to,
     },
+    changes::{Actor, Overtaken},
     turns::{Caller, Turn},
 };
 
@@ -44,6 +49,24 @@ pub(super) async fn append(db: &Db, entry: &AuditRecord, session: Option<&mut Cl
         }
     }
     Ok(())
+}
+
+async fn append_order(db: &Db, entry: AuditRecord, by: Actor) -> Result<Option<Overtaken>, Fault> {
+    let own = db.clone();
+    let never = CancellationToken::new();
+    let appended = transaction(db, &never, move |session| {
+        let (db, entry) = (own.clone(), entry.clone());
+        async move {
+            let overtaken = overtaken(&db, session, by, true, entry.at).await?;
+            if overtaken.is_none() {
+                append(&db, &entry, Some(session)).await?;
+            }
+            Ok(overtaken)
+        }
+        .boxed()
+    });
+    // Nobody gives it up.
+    appended.await?.ok_or_else(|| StoreError::Timeout.into())
 }
 
 fn place_of(meta: Option<Document>) -> Result<i64, Fault> {
@@ -179,6 +202,18 @@ async fn forget_addresses(db: &Db, member: MemberId, after: AuditPlace) -> Resul
         let forget = doc! { "$set": { "address": null } };
         db.collection::<Document>("audit").update_many(theirs, forget).await?;
     }
+    let suspended = doc! {
+        "target_id": member_oid(member),
+        "_id": { "$gt": after, "$lte": AuditPlace::bound(next) },
+        "action": AuditAction::SuspensionChanged.as_str(),
+    };
+    for found in db.all::<Document>("audit", suspended, FindOptions::default()).await? {
+        let Some((place, mut entry)) = record(&found) else { continue };
+        if entry.details.as_object_mut().and_then(|details| details.remove(REASON)).is_some() {
+            let forget = doc! { "$set": { "details": entry.details.to_string() } };
+            db.collection::<Document>("audit").update_one(doc! { "_id": signed(place.0) }, forget).await?;
+        }
+    }
     Ok(next)
 }
 
@@ -186,6 +221,10 @@ async fn forget_addresses(db: &Db, member: MemberId, after: AuditPlace) -> Resul
 impl AuditStore for Mongo {
     async fn append(&self, entry: AuditRecord) -> Result<(), StoreError> {
         self.write(Caller::System, async move |_, db| append(&db, &entry, None).await).await
+    }
+
+    async fn append_order(&self, entry: AuditRecord, by: Actor) -> Result<Option<Overtaken>, StoreError> {
+        self.write(Caller::System, async move |_, db| append_order(&db, entry, by).await).await
     }
 
     async fn entries(

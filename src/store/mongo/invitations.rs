@@ -17,13 +17,14 @@ use super::{
     db::Db,
     document::{MemberDoc, TIERS, date, invitation_oid, member_oid, time, word},
     fault::Fault,
-    members::{meet, transaction},
+    members::{meet, overtaken, transaction},
 };
 use crate::store::{
     InvitationStore, StoreError,
     changes::{Actor, Change},
     invitations::{
-        CAME_BY_MAX, CodeHash, Created, InvitationRecord, NewInvitation, of_change, revocation, revoked_with,
+        CAME_BY_MAX, CameBy, CodeHash, Created, InvitationRecord, NewInvitation, Withdrawn, of_change, revocation,
+        revoked_with,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
@@ -199,7 +200,7 @@ async fn list(
     found.iter().map(record).collect()
 }
 
-async fn came_by(db: &Db, ids: Vec<InvitationId>) -> Result<Vec<Vec<MemberRecord>>, Fault> {
+async fn came_by(db: &Db, ids: Vec<InvitationId>) -> Result<Vec<CameBy>, Fault> {
     let mut found = HashMap::new();
     for id in &ids {
         let limit = i64::try_from(CAME_BY_MAX).unwrap_or(i64::MAX);
@@ -207,31 +208,42 @@ async fn came_by(db: &Db, ids: Vec<InvitationId>) -> Result<Vec<Vec<MemberRecord
         let came = doc! { "invitation_id": invitation_oid(*id), "must_verify": { "$ne": true } };
         let members: Vec<MemberDoc> = db.all("members", came, options).await?;
         let members: Vec<MemberRecord> = members.into_iter().map(MemberDoc::into_record).collect::<Result<_, _>>()?;
-        found.insert(*id, members);
+        let waiting = doc! { "invitation_id": invitation_oid(*id), "must_verify": true };
+        let waiting = db.collection::<Document>("members").count_documents(waiting).max_time(db.max_time).await?;
+        found.insert(*id, CameBy { members, unverified: waiting });
     }
     Ok(ids.iter().map(|id| found.remove(id).unwrap_or_default()).collect())
 }
 
-async fn revoke(db: &Db, id: InvitationId, by: Actor, at: Timestamp) -> Result<bool, Fault> {
+async fn revoke(db: &Db, id: InvitationId, by: Actor, at: Timestamp) -> Result<Withdrawn, Fault> {
     let own = db.clone();
     let never = CancellationToken::new();
     let revoked = transaction(db, &never, move |session| {
         let db = own.clone();
         async move {
             let invitations = db.collection::<Document>("invitations");
-            let valid = doc! { "_id": invitation_oid(id), "revoked_at": null };
-            let end = doc! { "$set": { "revoked_at": date(at) } };
-            let ended = invitations.update_one(valid, end).session(&mut *session).await?.matched_count > 0;
-            let found = invitations.find_one(doc! { "_id": invitation_oid(id) }).session(&mut *session).await?;
-            let Some(found) = found.as_ref().map(record).transpose()? else { return Ok(false) };
-            if ended {
-                audit::append(&db, &revocation(&found, by, at), Some(session)).await?;
+            let own = doc! { "_id": invitation_oid(id) };
+            let found = invitations.find_one(own.clone()).session(&mut *session).await?;
+            let Some(found) = found.as_ref().map(record).transpose()? else { return Ok(Withdrawn::NotFound) };
+            if found.revoked_at.is_some() {
+                return Ok(Withdrawn::Done);
             }
-            Ok(true)
+            let is_own = !by.is_other_than(found.created_by);
+            if let Some(overtaken) = overtaken(&db, session, by, !is_own, at).await? {
+                return Ok(Withdrawn::Overtaken(overtaken));
+            }
+            if is_own {
+                // Whoever puts them out and this one meet.
+                meet(&db, session, found.created_by).await?;
+            }
+            let end = doc! { "$set": { "revoked_at": date(at) } };
+            invitations.update_one(own, end).session(&mut *session).await?;
+            audit::append(&db, &revocation(&found, by, at), Some(session)).await?;
+            Ok(Withdrawn::Done)
         }
         .boxed()
     });
-    Ok(revoked.await?.unwrap_or(false))
+    Ok(revoked.await?.unwrap_or(Withdrawn::NotFound))
 }
 
 #[async_trait]
@@ -259,12 +271,12 @@ impl InvitationStore for Mongo {
         self.read(Turn::of(by), async move |_, db| list(&db, made_by, before, limit).await).await
     }
 
-    async fn came_by(&self, by: Caller, invitations: Vec<InvitationId>) -> Result<Vec<Vec<MemberRecord>>, StoreError> {
+    async fn came_by(&self, by: Caller, invitations: Vec<InvitationId>) -> Result<Vec<CameBy>, StoreError> {
         let turn = Turn::look_ups(by, invitations.len().saturating_mul(CAME_BY_MAX));
         self.read(turn, async move |_, db| came_by(&db, invitations).await).await
     }
 
-    async fn revoke(&self, id: InvitationId, by: Actor, at: Timestamp) -> Result<bool, StoreError> {
+    async fn revoke(&self, id: InvitationId, by: Actor, at: Timestamp) -> Result<Withdrawn, StoreError> {
         let caller = by.member.map_or(Caller::System, Caller::Member);
         self.write(caller, async move |_, db| revoke(&db, id, by, at).await).await
     }

@@ -184,7 +184,11 @@ fn good(hash: LinkHash, purpose: Purpose, at: Timestamp) -> Document {
 
 async fn link(db: &Db, hash: LinkHash, purpose: Purpose, at: Timestamp) -> Result<Option<GoodLink>, Fault> {
     let found: Option<Document> = db.one("links", good(hash, purpose, at), FindOneOptions::default()).await?;
-    Ok(found.as_ref().and_then(link_record).map(|row| GoodLink { member: row.member, until: row.expires_at }))
+    Ok(found.as_ref().and_then(link_record).map(|LinkRow { member, expires_at: until, token, .. }| GoodLink {
+        member,
+        until,
+        was_mailed: token.is_some(),
+    }))
 }
 
 /// Uses up the link that a change takes, if it takes one, and all others of its purpose. False if that is not good, or another member's.

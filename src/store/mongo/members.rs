@@ -27,7 +27,7 @@ use super::{
 };
 use crate::store::{
     MemberStore, StoreError,
-    addresses::{AddressKey, barred_by},
+    addresses::{AddressKey, Allowed, barred_by},
     changes::{Actor, Change, Changed, Overtaken, creation, rejection},
     jobs::of_change,
     members::{
@@ -151,18 +151,18 @@ pub(super) fn waiting() -> Document {
     doc! { "is_pending": true, "must_verify": { "$ne": true } }
 }
 
-/// Whether what somebody asks about a member was overtaken by what became of who asks. If not, whoever puts them out, or takes their role,
-/// and this transaction meet.
-async fn overtaken(
+/// Whether what somebody asks for was overtaken by what became of who asks. If not, and only administrators may, whoever puts them out, or
+/// takes their role, and this transaction meet.
+pub(super) async fn overtaken(
     db: &Db,
     session: &mut ClientSession,
     by: Actor,
-    target: MemberId,
+    needs_admin: bool,
     at: Timestamp,
 ) -> Result<Option<Overtaken>, Fault> {
     let Some(asking) = by.session else { return Ok(None) };
-    let overtaken = by.overtaken(target, sessions::view_in(db, session, asking).await?.as_ref(), at);
-    if let Some(member) = by.member.filter(|_| overtaken.is_none() && by.is_other_than(target)) {
+    let overtaken = by.overtaken(needs_admin, sessions::view_in(db, session, asking).await?.as_ref(), at);
+    if let Some(member) = by.member.filter(|_| overtaken.is_none() && needs_admin) {
         meet(db, session, member).await?;
     }
     Ok(overtaken)
@@ -174,7 +174,7 @@ async fn reject(db: &Db, id: MemberId, by: Actor, at: Timestamp) -> Result<Rejec
     let rejected = transaction(db, &never, move |session| {
         let db = own.clone();
         async move {
-            let overtaken = overtaken(&db, session, by, id, at).await?;
+            let overtaken = overtaken(&db, session, by, by.is_other_than(id), at).await?;
             if overtaken.is_none() && remove_waiting(&db, session, id).await? {
                 audit::append(&db, &rejection(id, by, at), Some(session)).await?;
                 return Ok(Rejected::Done);
@@ -341,7 +341,7 @@ async fn change_in(
         meet(db, session, id).await?;
         return Ok(Changed::Done { after: Box::new(before.clone()), before: Box::new(before), ended: Vec::new() });
     };
-    if let Some(overtaken) = overtaken(db, session, by, id, at).await? {
+    if let Some(overtaken) = overtaken(db, session, by, by.is_other_than(id), at).await? {
         return Ok(Changed::Overtaken(overtaken));
     }
     let last_seen = last_seen.filter(|_| !after.is_erased).map(time);
@@ -354,6 +354,9 @@ async fn change_in(
         db.collection::<Document>("sessions").update_many(theirs, forgotten).session(&mut *session).await?;
     }
     let ended = sessions::revoke_by_change(db, session, id, (change.revokes(), at)).await?;
+    if let Some(kept) = change.keeps() {
+        sessions::replace_tokens(db, session, id, kept, at).await?;
+    }
     if let Some((valid, proved)) = change.proves().map(|proving| sessions::proof(id, proving, at)) {
         db.collection::<Document>("sessions").update_one(valid, proved).session(&mut *session).await?;
     }
@@ -453,14 +456,17 @@ async fn search(db: &Db, words: Vec<String>, limit: usize) -> Result<Vec<MemberR
     Ok(found)
 }
 
-async fn count(db: &Db) -> Result<MemberCounts, Fault> {
+async fn count(db: &Db, at: Timestamp) -> Result<MemberCounts, Fault> {
     let members = db.collection::<Document>("members");
     let waiting = count_waiting(db).await?;
     let unverified = members.count_documents(doc! { "must_verify": true }).max_time(db.max_time).await?;
     let all = members.estimated_document_count().max_time(db.max_time).await?;
     let all = all.saturating_sub(waiting).saturating_sub(unverified);
     let active = doc! { "user_type": { "$in": ["member", "admin"] }, "is_active": true };
-    Ok(MemberCounts { all, active: members.count_documents(active).max_time(db.max_time).await?, waiting })
+    let active = members.count_documents(active).max_time(db.max_time).await?;
+    let suspended = doc! { "is_active": true, "suspended_until": { "$gt": date(at) } };
+    let suspended = members.count_documents(suspended).max_time(db.max_time).await?;
+    Ok(MemberCounts { all, active: active.saturating_sub(suspended), waiting })
 }
 
 async fn record_last_seen(db: &Db, seen: Vec<(MemberId, Timestamp)>) -> Result<(), Fault> {
@@ -507,7 +513,7 @@ impl MemberStore for Mongo {
         self.write(Caller::System, purge).await
     }
 
-    async fn allow_address(&self, email: &str, by: Actor, at: Timestamp) -> Result<bool, StoreError> {
+    async fn allow_address(&self, email: &str, by: Actor, at: Timestamp) -> Result<Allowed, StoreError> {
         let (email, caller) = (email.to_owned(), by.member.map_or(Caller::System, Caller::Member));
         self.write(caller, async move |_, db| addresses::allow(&db, email, by, at).await).await
     }
@@ -589,8 +595,8 @@ impl MemberStore for Mongo {
         self.read(Turn::heavy(by), async move |_, db| search(&db, words, limit).await).await
     }
 
-    async fn count(&self) -> Result<MemberCounts, StoreError> {
-        self.read(Turn::SYSTEM, async move |_, db| count(&db).await).await
+    async fn count(&self, at: Timestamp) -> Result<MemberCounts, StoreError> {
+        self.read(Turn::SYSTEM, async move |_, db| count(&db, at).await).await
     }
 
     async fn record_last_seen(&self, seen: Vec<(MemberId, Timestamp)>) -> Result<(), StoreError> {

@@ -30,7 +30,7 @@ use crate::store::{
     changes::Revoked,
     mail::Mail,
     sessions::{
-        Exchange, MadeBy, NewSession, NewToken, PLATFORMS, Rotation, SESSIONS_OF_MEMBER, SESSIONS_REMOVED,
+        Exchange, KeptSession, MadeBy, NewSession, NewToken, PLATFORMS, Rotation, SESSIONS_OF_MEMBER, SESSIONS_REMOVED,
         SessionDevice, SessionRecord, SessionView, TokenHash, TokenOwner, platform_word,
     },
     turns::{Caller, Turn},
@@ -46,10 +46,12 @@ fn hash(hash: TokenHash) -> Binary {
     Binary { subtype: BinarySubtype::Generic, bytes: hash.to_vec() }
 }
 
+fn token_document(session: ObjectId, token: NewToken) -> Document {
+    doc! { "_id": hash(token.hash), "session_id": session, "expires_at": date(token.expires_at), "used_at": null }
+}
+
 async fn store_token(db: &Db, session: ObjectId, token: NewToken) -> Result<(), Fault> {
-    let token =
-        doc! { "_id": hash(token.hash), "session_id": session, "expires_at": date(token.expires_at), "used_at": null };
-    match db.collection::<Document>("refresh_tokens").insert_one(token).await {
+    match db.collection::<Document>("refresh_tokens").insert_one(token_document(session, token)).await {
         // Of an attempt whose answer was lost.
         Err(error) if is_duplicate(&error) => Ok(()),
         stored => Ok(stored.map(drop)?),
@@ -240,6 +242,7 @@ struct Stored {
     revoked_at: Option<Timestamp>,
     ends_at: Option<Timestamp>,
     generation: u64,
+    good_from: u64,
     newest: Option<TokenHash>,
     confirmed_at: Option<Timestamp>,
     made_by: MadeBy,
@@ -290,6 +293,7 @@ fn stored(found: &Document) -> Result<Stored, Fault> {
         revoked_at: at("revoked_at"),
         ends_at: at("ends_at"),
         generation: found.get_i64("generation").map_or(0, unsigned),
+        good_from: found.get_i64("good_from").map_or(0, unsigned),
         newest,
         confirmed_at: confirmed_at(found, created_at),
         made_by: if token_hash(found, "attempt_of").is_some_and(|of| Some(of) == newest) {
@@ -305,7 +309,7 @@ fn stored(found: &Document) -> Result<Stored, Fault> {
 fn view_of(stored: &Stored, found: &Document) -> Result<SessionView, Fault> {
     let user_type = user_type(found.get_str("user_type").unwrap_or_default())?;
     let is_active = found.get_bool("is_active").unwrap_or(false);
-    let Stored { member, revoked_at, generation, confirmed_at, proved_at, .. } = *stored;
+    let Stored { member, revoked_at, generation, good_from, confirmed_at, proved_at, .. } = *stored;
     let (revoked, confirmed) = (revoked_at.is_some(), confirmed_at.is_some());
     let suspended_until = found.get_datetime("suspended_until").ok().map(|until| time(*until));
     let has_second_factor = found.get_document("second_factor").is_ok();
@@ -316,6 +320,7 @@ fn view_of(stored: &Stored, found: &Document) -> Result<SessionView, Fault> {
         suspended_until,
         revoked,
         generation,
+        good_from,
         confirmed,
         proved_at,
         has_second_factor,
@@ -356,7 +361,7 @@ async fn views(db: &Db, sessions: &[SessionId]) -> Result<Vec<Option<SessionView
     };
     let ids: Vec<ObjectId> = sessions.iter().copied().map(session_oid).collect();
     let fields = doc! {
-        "member_id": 1, "created_at": 1, "revoked_at": 1, "generation": 1, "confirmed_at": 1, "proved_at": 1,
+        "member_id": 1, "created_at": 1, "revoked_at": 1, "generation": 1, "good_from": 1, "confirmed_at": 1, "proved_at": 1,
     };
     let fields = FindOptions::builder().projection(fields).build();
     let found = by_id(db.all("sessions", doc! { "_id": { "$in": &ids } }, fields).await?);
@@ -450,6 +455,37 @@ pub(super) async fn revoke_by_change(
         push::remove_in(db, session, doc! { "session_id": { "$in": ids } }).await?;
     }
     Ok(ended)
+}
+
+/// Ends the tokens of the session that stays, and stores the one that it goes on with, within the transaction of the change. It has
+/// arrived, as far as that matters: there is none before it. An exchange that is under way finds that the session has another one.
+pub(super) async fn replace_tokens(
+    db: &Db,
+    session: &mut ClientSession,
+    member: MemberId,
+    kept: KeptSession,
+    at: Timestamp,
+) -> Result<(), Fault> {
+    let (sessions, tokens) = (db.collection::<Document>("sessions"), db.collection::<Document>("refresh_tokens"));
+    let valid = doc! { "_id": session_oid(kept.id), "member_id": member_oid(member), "revoked_at": null };
+    let Some(found) = sessions.find_one(valid.clone()).session(&mut *session).await? else { return Ok(()) };
+    let generation = signed(stored(&found)?.generation.saturating_add(1));
+    let newest = hash(kept.token.hash);
+    let replaced = doc! {
+        "$set": {
+            "newest": &newest,
+            "attempt": null,
+            "attempt_of": &newest,
+            "generation": generation,
+            "good_from": generation,
+            "confirmed_at": date(at),
+        },
+        "$max": { "last_used_at": date(at) },
+    };
+    sessions.update_one(valid, replaced).session(&mut *session).await?;
+    tokens.delete_many(doc! { "session_id": session_oid(kept.id) }).session(&mut *session).await?;
+    tokens.insert_one(token_document(session_oid(kept.id), kept.token)).session(session).await?;
+    Ok(())
 }
 
 /// What forgets what sessions of a member say about devices and places: which, and how.

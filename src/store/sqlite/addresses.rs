@@ -3,9 +3,9 @@
 use protocol::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::audit;
+use super::{audit, members::overtaken};
 use crate::store::{
-    addresses::{AddressKey, KEY, allowed, hash},
+    addresses::{AddressKey, Allowed, KEY, allowed, hash},
     changes::Actor,
 };
 
@@ -31,17 +31,21 @@ pub(super) fn is_barred(connection: &Connection, email: &str) -> rusqlite::Resul
     connection.prepare_cached("SELECT 1 FROM barred_addresses WHERE hash = ?")?.exists([hash])
 }
 
-/// Lets somebody register with an address again. False if nobody was kept out.
-pub(super) fn allow(connection: &Connection, email: &str, by: Actor, at: Timestamp) -> rusqlite::Result<bool> {
+/// Lets somebody register with an address again.
+pub(super) fn allow(connection: &Connection, email: &str, by: Actor, at: Timestamp) -> rusqlite::Result<Allowed> {
+    if !is_barred(connection, email)? {
+        return Ok(Allowed::NotBarred);
+    }
+    if let Some(overtaken) = overtaken(connection, by, true, at)? {
+        return Ok(Allowed::Overtaken(overtaken));
+    }
     let hash = hash(key(connection)?, email);
     let mut delete = connection.prepare_cached("DELETE FROM barred_addresses WHERE hash = ?")?;
-    if delete.execute([hash])? == 0 {
-        return Ok(false);
-    }
+    delete.execute([hash])?;
     if let Some(member) = by.member {
         audit::append(connection, &allowed(by, member, at))?;
     }
-    Ok(true)
+    Ok(Allowed::Done)
 }
 
 /// Stores a secret of another store, unless there is one of that name.

@@ -90,6 +90,7 @@ fn session(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
         last_used_at: optional_time(row, "last_used_at")?,
         ends_at: optional_time(row, "ends_at")?,
         generation: row.get("generation")?,
+        good_from: row.get("good_from")?,
         newest: row.get("newest")?,
         confirmed_at: optional_time(row, "confirmed_at")?,
         attempt: row.get("attempt")?,
@@ -333,8 +334,8 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
         Row::Invitation(record) => return invitations::insert(tx.connection, &record),
         Row::Session(row) => execute(
             "INSERT INTO sessions (id, member, created_at, revoked_at, device_name, device_platform, address, last_address,
-                 last_used_at, ends_at, generation, newest, confirmed_at, attempt, proved_at)
-             SELECT ?, key, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM members WHERE id = ? ON CONFLICT DO NOTHING",
+                 last_used_at, ends_at, generation, good_from, newest, confirmed_at, attempt, proved_at)
+             SELECT ?, key, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM members WHERE id = ? ON CONFLICT DO NOTHING",
             params![
                 row.id.as_bytes(),
                 row.created_at.as_millis(),
@@ -346,6 +347,7 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
                 row.last_used_at.map(Timestamp::as_millis),
                 row.ends_at.map(Timestamp::as_millis),
                 row.generation,
+                row.good_from,
                 row.newest,
                 row.confirmed_at.map(Timestamp::as_millis),
                 row.attempt,

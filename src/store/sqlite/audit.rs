@@ -8,13 +8,16 @@ use rusqlite::{Connection, Row, params, types::Value};
 
 use super::{
     Sqlite,
+    members::overtaken,
     row::{inconsistent, time},
 };
 use crate::store::{
     AuditStore, StoreError,
     audit::{
-        AuditFilter, AuditFound, AuditIndex, AuditMoment, AuditPlace, AuditRecord, FORGOTTEN_AT_ONCE, forgotten_up_to,
+        AuditFilter, AuditFound, AuditIndex, AuditMoment, AuditPlace, AuditRecord, FORGOTTEN_AT_ONCE, REASON,
+        forgotten_up_to,
     },
+    changes::{Actor, Overtaken},
     turns::Turn,
 };
 
@@ -137,6 +140,12 @@ fn forget_addresses(
         );
         connection.prepare_cached(&sql)?.execute(params![member.as_bytes(), after, AuditPlace::bound(next)])?;
     }
+    let sql = format!(
+        "UPDATE audit INDEXED BY audit_by_target SET details = json_remove(details, '$.{REASON}')
+         WHERE target = ? AND place > ? AND place <= ? AND action = 'suspension_changed'
+             AND json_extract(details, '$.{REASON}') IS NOT NULL"
+    );
+    connection.prepare_cached(&sql)?.execute(params![member.as_bytes(), after, AuditPlace::bound(next)])?;
     Ok(next)
 }
 
@@ -144,6 +153,17 @@ fn forget_addresses(
 impl AuditStore for Sqlite {
     async fn append(&self, entry: AuditRecord) -> Result<(), StoreError> {
         self.write(move |tx| append(tx.connection, &entry)).await
+    }
+
+    async fn append_order(&self, entry: AuditRecord, by: Actor) -> Result<Option<Overtaken>, StoreError> {
+        self.write(move |tx| {
+            let overtaken = overtaken(tx.connection, by, true, entry.at)?;
+            if overtaken.is_none() {
+                append(tx.connection, &entry)?;
+            }
+            Ok(overtaken)
+        })
+        .await
     }
 
     async fn entries(

@@ -14,7 +14,8 @@ use crate::store::{
     InvitationStore, StoreError,
     changes::{Actor, Change},
     invitations::{
-        CAME_BY_MAX, CodeHash, Created, InvitationRecord, NewInvitation, of_change, revocation, revoked_with,
+        CAME_BY_MAX, CameBy, CodeHash, Created, InvitationRecord, NewInvitation, Withdrawn, of_change, revocation,
+        revoked_with,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
@@ -149,27 +150,35 @@ fn list(
     }
 }
 
-fn came_by(connection: &Connection, invitations: &[InvitationId]) -> rusqlite::Result<Vec<Vec<MemberRecord>>> {
+fn came_by(connection: &Connection, invitations: &[InvitationId]) -> rusqlite::Result<Vec<CameBy>> {
     let mut query = connection.prepare_cached(
         "SELECT * FROM members INDEXED BY members_by_invitation
          WHERE invitation = ? AND must_verify = 0 ORDER BY key DESC LIMIT ?",
     )?;
-    let mut members = Vec::with_capacity(invitations.len());
+    let mut waiting = connection.prepare_cached(
+        "SELECT count(*) FROM members INDEXED BY members_by_invitation WHERE invitation = ? AND must_verify = 1",
+    )?;
+    let mut all = Vec::with_capacity(invitations.len());
     for invitation in invitations {
         let came = query.query_map(params![invitation.as_bytes(), CAME_BY_MAX], members::record)?;
-        members.push(came.collect::<rusqlite::Result<_>>()?);
+        let members = came.collect::<rusqlite::Result<_>>()?;
+        let unverified = waiting.query_row([invitation.as_bytes()], |row| row.get(0))?;
+        all.push(CameBy { members, unverified });
     }
-    Ok(members)
+    Ok(all)
 }
 
-fn revoke(connection: &Connection, id: InvitationId, by: Actor, at: Timestamp) -> rusqlite::Result<bool> {
-    let Some(record) = by_id(connection, id)? else { return Ok(false) };
+fn revoke(connection: &Connection, id: InvitationId, by: Actor, at: Timestamp) -> rusqlite::Result<Withdrawn> {
+    let Some(record) = by_id(connection, id)? else { return Ok(Withdrawn::NotFound) };
     if record.revoked_at.is_none() {
+        if let Some(overtaken) = members::overtaken(connection, by, by.is_other_than(record.created_by), at)? {
+            return Ok(Withdrawn::Overtaken(overtaken));
+        }
         let mut revoke = connection.prepare_cached("UPDATE invitations SET revoked_at = ? WHERE id = ?")?;
         revoke.execute(params![at.as_millis(), id.as_bytes()])?;
         audit::append(connection, &revocation(&record, by, at))?;
     }
-    Ok(true)
+    Ok(Withdrawn::Done)
 }
 
 #[async_trait]
@@ -200,12 +209,12 @@ impl InvitationStore for Sqlite {
         self.read(Turn::of(by), move |connection| list(connection, made_by, before, limit)).await
     }
 
-    async fn came_by(&self, by: Caller, invitations: Vec<InvitationId>) -> Result<Vec<Vec<MemberRecord>>, StoreError> {
+    async fn came_by(&self, by: Caller, invitations: Vec<InvitationId>) -> Result<Vec<CameBy>, StoreError> {
         let turn = Turn::look_ups(by, invitations.len().saturating_mul(CAME_BY_MAX));
         self.read(turn, move |connection| came_by(connection, &invitations)).await
     }
 
-    async fn revoke(&self, id: InvitationId, by: Actor, at: Timestamp) -> Result<bool, StoreError> {
+    async fn revoke(&self, id: InvitationId, by: Actor, at: Timestamp) -> Result<Withdrawn, StoreError> {
         self.write(move |tx| revoke(tx.connection, id, by, at)).await
     }
 

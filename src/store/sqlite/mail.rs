@@ -150,10 +150,11 @@ fn link(
     at: Timestamp,
 ) -> rusqlite::Result<Option<GoodLink>> {
     let mut query = connection.prepare_cached(
-        "SELECT member, expires_at FROM links WHERE hash = ? AND purpose = ? AND expires_at > ? AND is_over = 0",
+        "SELECT member, expires_at, token IS NOT NULL AS was_mailed FROM links WHERE hash = ? AND purpose = ? AND expires_at > ? AND is_over = 0",
     )?;
     let found = query.query_row(params![hash, purpose.as_str(), at.as_millis()], |row| {
-        Ok(GoodLink { member: MemberId::from_bytes(row.get("member")?), until: time(row, "expires_at")? })
+        let member = MemberId::from_bytes(row.get("member")?);
+        Ok(GoodLink { member, until: time(row, "expires_at")?, was_mailed: row.get("was_mailed")? })
     });
     found.optional()
 }

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::store::{
     MemberStore, StoreError,
-    addresses::barred_by,
+    addresses::{Allowed, barred_by},
     changes::{Actor, Change, Changed, Overtaken, creation, rejection},
     jobs::of_change,
     members::{
@@ -183,15 +183,15 @@ pub(super) fn count_waiting(connection: &Connection) -> rusqlite::Result<u64> {
     query.query_row([], |row| row.get(0))
 }
 
-/// Whether what somebody asks about a member was overtaken by what became of who asks.
-fn overtaken(
+/// Whether what somebody asks for was overtaken by what became of who asks.
+pub(super) fn overtaken(
     connection: &Connection,
     by: Actor,
-    target: MemberId,
+    needs_admin: bool,
     at: Timestamp,
 ) -> rusqlite::Result<Option<Overtaken>> {
     let Some(asking) = by.session else { return Ok(None) };
-    Ok(by.overtaken(target, super::sessions::view(connection, asking)?.as_ref(), at))
+    Ok(by.overtaken(needs_admin, super::sessions::view(connection, asking)?.as_ref(), at))
 }
 
 fn reject(tx: &mut Tx<'_>, id: MemberId, by: Actor, at: Timestamp) -> rusqlite::Result<Rejected> {
@@ -205,7 +205,7 @@ fn reject(tx: &mut Tx<'_>, id: MemberId, by: Actor, at: Timestamp) -> rusqlite::
     if !record.profile.is_pending {
         return Ok(Rejected::Decided);
     }
-    if let Some(overtaken) = overtaken(tx.connection, by, id, at)? {
+    if let Some(overtaken) = overtaken(tx.connection, by, by.is_other_than(id), at)? {
         return Ok(Rejected::Overtaken(overtaken));
     }
     tx.connection.prepare_cached("DELETE FROM members WHERE id = ?")?.execute([id.as_bytes()])?;
@@ -267,7 +267,7 @@ fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timesta
     let Some(after) = change.apply(&before, at) else {
         return Ok(Changed::Done { after: Box::new(before.clone()), before: Box::new(before), ended: Vec::new() });
     };
-    if let Some(overtaken) = overtaken(tx.connection, by, id, at)? {
+    if let Some(overtaken) = overtaken(tx.connection, by, by.is_other_than(id), at)? {
         return Ok(Changed::Overtaken(overtaken));
     }
     // The log remembers whether a member may be written to.
@@ -275,6 +275,9 @@ fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timesta
     write(tx.connection, &after)?;
     tx.memory.erased |= after.is_erased;
     let ended = super::sessions::revoke_by_change(tx.connection, id, change.revokes(), at)?;
+    if let Some(kept) = change.keeps() {
+        super::sessions::replace_tokens(tx.connection, id, kept, at)?;
+    }
     if let Some(session) = change.proves() {
         super::sessions::prove(tx.connection, id, session, at)?;
     }
@@ -426,12 +429,15 @@ fn list(
     rows.collect()
 }
 
-fn count(connection: &Connection) -> rusqlite::Result<MemberCounts> {
+fn count(connection: &Connection, at: Timestamp) -> rusqlite::Result<MemberCounts> {
     let mut query = connection.prepare_cached(
-        "SELECT count(*) - ifnull(sum(is_pending OR must_verify), 0), ifnull(sum(is_active), 0),
+        "SELECT count(*) - ifnull(sum(is_pending OR must_verify), 0),
+             ifnull(sum(is_active AND ifnull(suspended_until, 0) <= ?), 0),
              ifnull(sum(is_pending AND NOT must_verify), 0) FROM members",
     )?;
-    query.query_row([], |row| Ok(MemberCounts { all: row.get(0)?, active: row.get(1)?, waiting: row.get(2)? }))
+    query.query_row([at.as_millis()], |row| {
+        Ok(MemberCounts { all: row.get(0)?, active: row.get(1)?, waiting: row.get(2)? })
+    })
 }
 
 fn last_seen(connection: &Connection, members: &[MemberId]) -> rusqlite::Result<Vec<LastSeen>> {
@@ -466,7 +472,7 @@ impl MemberStore for Sqlite {
         self.write(move |tx| registration::purge_unverified(tx, before, at)).await
     }
 
-    async fn allow_address(&self, email: &str, by: Actor, at: Timestamp) -> Result<bool, StoreError> {
+    async fn allow_address(&self, email: &str, by: Actor, at: Timestamp) -> Result<Allowed, StoreError> {
         let email = email.to_owned();
         self.write(move |tx| addresses::allow(tx.connection, &email, by, at)).await
     }
@@ -559,8 +565,8 @@ impl MemberStore for Sqlite {
         self.read(Turn::heavy(by), move |connection| search::find(connection, &words, limit)).await
     }
 
-    async fn count(&self) -> Result<MemberCounts, StoreError> {
-        self.read(Turn::HEAVY_SYSTEM, count).await
+    async fn count(&self, at: Timestamp) -> Result<MemberCounts, StoreError> {
+        self.read(Turn::HEAVY_SYSTEM, move |connection| count(connection, at)).await
     }
 
     async fn record_last_seen(&self, seen: Vec<(MemberId, Timestamp)>) -> Result<(), StoreError> {

@@ -16,9 +16,9 @@ use crate::store::{
     SessionStore, StoreError,
     changes::Revoked,
     sessions::{
-        Exchange, MadeBy, NewSession, NewToken, PLATFORMS, Presented, Renewal, Rotation, SESSIONS_OF_MEMBER,
-        SESSIONS_REMOVED, SessionDevice, SessionRecord, SessionView, TokenFacts, TokenHash, TokenOwner,
-        USED_TOKENS_OF_MEMBER, USED_TOKENS_OF_SESSION, end, platform_word, presented,
+        Exchange, KeptSession, MadeBy, NewSession, NewToken, PLATFORMS, Presented, Renewal, Rotation,
+        SESSIONS_OF_MEMBER, SESSIONS_REMOVED, SessionDevice, SessionRecord, SessionView, TokenFacts, TokenHash,
+        TokenOwner, USED_TOKENS_OF_MEMBER, USED_TOKENS_OF_SESSION, end, platform_word, presented,
     },
     turns::{Caller, Turn},
 };
@@ -242,8 +242,8 @@ fn forget_used(connection: &Connection, token: &StoredToken) -> rusqlite::Result
 /// A session and the state of its member.
 pub(super) fn view(connection: &Connection, session: SessionId) -> rusqlite::Result<Option<SessionView>> {
     let mut query = connection.prepare_cached(
-        "SELECT m.id, m.user_type, m.is_active, m.suspended_until, s.revoked_at, s.generation, s.confirmed_at,
-             ifnull(s.proved_at, s.created_at) AS proved_at, m.second_factor_at IS NOT NULL AS has_second_factor
+        "SELECT m.id, m.user_type, m.is_active, m.suspended_until, s.revoked_at, s.generation, s.good_from,
+             s.confirmed_at, ifnull(s.proved_at, s.created_at) AS proved_at, m.second_factor_at IS NOT NULL AS has_second_factor
          FROM sessions s JOIN members m ON m.key = s.member WHERE s.id = ?",
     )?;
     let view = query.query_row([session.as_bytes()], |row| {
@@ -254,6 +254,7 @@ pub(super) fn view(connection: &Connection, session: SessionId) -> rusqlite::Res
             suspended_until: optional_time(row, "suspended_until")?,
             revoked: optional_time(row, "revoked_at")?.is_some(),
             generation: row.get("generation")?,
+            good_from: row.get("good_from")?,
             confirmed: optional_time(row, "confirmed_at")?.is_some(),
             proved_at: time(row, "proved_at")?,
             has_second_factor: row.get("has_second_factor")?,
@@ -295,6 +296,25 @@ pub(super) fn revoke_by_change(
     )?;
     let values = params![at.as_millis(), member.as_bytes(), kept.as_ref().map(SessionId::as_bytes)];
     update.query_map(values, |row| row.get(0).map(SessionId::from_bytes))?.collect()
+}
+
+/// Ends the tokens of the session that stays, and stores the one that it goes on with. It has arrived, as far as that matters: there is
+/// none before it.
+pub(super) fn replace_tokens(
+    connection: &Connection,
+    member: MemberId,
+    kept: KeptSession,
+    at: Timestamp,
+) -> rusqlite::Result<()> {
+    let mut replace = connection.prepare_cached(
+        "UPDATE sessions SET newest = ?1, attempt = NULL, generation = generation + 1, good_from = generation + 1,
+             confirmed_at = ?2, last_used_at = max(coalesce(last_used_at, 0), ?2)
+         WHERE id = ?3 AND member = (SELECT key FROM members WHERE id = ?4) AND revoked_at IS NULL RETURNING key",
+    )?;
+    let values = params![kept.token.hash, at.as_millis(), kept.id.as_bytes(), member.as_bytes()];
+    let Some(key) = replace.query_row(values, |row| row.get::<_, i64>(0)).optional()? else { return Ok(()) };
+    connection.prepare_cached("DELETE FROM refresh_tokens WHERE session = ?")?.execute([key])?;
+    store_token(connection, key, kept.token)
 }
 
 fn owner(connection: &Connection, exchange: &Exchange) -> rusqlite::Result<Option<TokenOwner>> {

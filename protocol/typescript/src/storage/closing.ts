@@ -5,7 +5,7 @@ export function closing(storage: Storage, before: () => Promise<void> | void, af
   return {
     open: () => storage.open(),
     get: (key) => storage.get(key),
-    range: (from, to, options) => storage.range(from, to, options),
+    range: (from, to) => storage.range(from, to),
     write: (changes) => storage.write(changes),
     close: async () => {
       try {

@@ -1,6 +1,6 @@
 import { copied, failed } from "./changes.js";
 import { Queue } from "./queue.js";
-import type { Changes, RangeOptions, Storage } from "../storage.js";
+import type { Changes, Storage } from "../storage.js";
 
 /** The part of `SQLiteDatabase` of `expo-sqlite` that is used. */
 export interface SqliteDatabase {
@@ -64,12 +64,10 @@ export class ExpoSqliteStorage implements Storage {
     });
   }
 
-  range(from: string, to: string, options: RangeOptions = {}): Promise<[string, string][]> {
-    const { limit, reverse } = options;
-    if (from >= to || (limit !== undefined && limit <= 0)) return Promise.resolve([]);
+  range(from: string, to: string): Promise<[string, string][]> {
+    if (from >= to) return Promise.resolve([]);
     return this.turns.run(async () => {
-      const order = `ORDER BY key${reverse ? " DESC" : ""}${limit === undefined ? "" : ` LIMIT ${Math.floor(limit)}`}`;
-      const rows = await this.read<{ key: string; value: string }>(`SELECT key, value FROM kv WHERE key >= ? AND key < ? ${order}`, [from, to]);
+      const rows = await this.read<{ key: string; value: string }>("SELECT key, value FROM kv WHERE key >= ? AND key < ? ORDER BY key", [from, to]);
       return rows.map(({ key, value }): [string, string] => [key, value]);
     });
   }

@@ -1,6 +1,6 @@
 import { copied, failed } from "./changes.js";
 import { Queue } from "./queue.js";
-import type { Changes, RangeOptions, Storage } from "../storage.js";
+import type { Changes, Storage } from "../storage.js";
 
 const STORE = "kv";
 const VERSION = 1;
@@ -57,18 +57,13 @@ export class IndexedDbStorage implements Storage {
     });
   }
 
-  range(from: string, to: string, options: RangeOptions = {}): Promise<[string, string][]> {
-    const { limit, reverse } = options;
-    if (from >= to || (limit !== undefined && limit <= 0)) return Promise.resolve([]);
+  range(from: string, to: string): Promise<[string, string][]> {
+    if (from >= to) return Promise.resolve([]);
     return this.transaction("readonly", (store) => {
       const range = IDBKeyRange.bound(from, to, false, true);
-      if (reverse && limit !== undefined) return fromTheEnd(store, range, limit);
-      const keys = store.getAllKeys(range, limit) as IDBRequest<string[]>;
-      const values = store.getAll(range, limit) as IDBRequest<string[]>;
-      return () => {
-        const found = keys.result.map((key, i): [string, string] => [key, values.result[i] ?? ""]);
-        return reverse ? found.reverse() : found;
-      };
+      const keys = store.getAllKeys(range) as IDBRequest<string[]>;
+      const values = store.getAll(range) as IDBRequest<string[]>;
+      return () => keys.result.map((key, i): [string, string] => [key, values.result[i] ?? ""]);
     });
   }
 
@@ -224,19 +219,6 @@ export function deleteDatabase(name: string, factory?: DatabaseFactory): Promise
       reject(failed("The database was not deleted.", request.error));
     };
   });
-}
-
-/** The last ones, descending. Nothing but a cursor goes backwards. */
-function fromTheEnd(store: IDBObjectStore, range: IDBKeyRange, limit: number): () => [string, string][] {
-  const found: [string, string][] = [];
-  const request = store.openCursor(range, "prev");
-  request.onsuccess = () => {
-    const cursor = request.result;
-    if (!cursor) return;
-    found.push([cursor.key as string, cursor.value as string]);
-    if (found.length < limit) cursor.continue();
-  };
-  return () => found;
 }
 
 /** Whether it is not the change that is at fault, but the connection: a transaction that was ended by nobody here, or could not begin. */

@@ -1,6 +1,6 @@
 import { copied } from "./changes.js";
 import { Queue } from "./queue.js";
-import type { Changes, Erasure, RangeOptions, Storage, Vault } from "../storage.js";
+import type { Changes, Erasure, Storage, Vault } from "../storage.js";
 
 /**
  * A storage that ends with the process: for tests, and where nothing else can be had. What was written is still there when the same object is opened again.
@@ -16,11 +16,9 @@ export class MemoryStorage implements Storage {
     return this.values.get(key);
   }
 
-  async range(from: string, to: string, options: RangeOptions = {}): Promise<[string, string][]> {
+  async range(from: string, to: string): Promise<[string, string][]> {
     this.sorted ??= [...this.values.keys()].sort();
-    const keys = this.sorted.filter((key) => key >= from && key < to);
-    if (options.reverse) keys.reverse();
-    return keys.slice(0, Math.max(0, options.limit ?? keys.length)).map((key) => [key, this.values.get(key) ?? ""]);
+    return this.sorted.filter((key) => key >= from && key < to).map((key) => [key, this.values.get(key) ?? ""]);
   }
 
   async write(changes: Changes): Promise<void> {

@@ -24,6 +24,13 @@ interface Shown {
   wasReady: boolean;
 }
 
+/** A message as a frame has brought it. */
+interface Brought {
+  readonly content: string;
+  /** It came as a part of a page of older ones, and in no other way: until that is stored the device begins after it, and gets it again. */
+  readonly isOlder: boolean;
+}
+
 /** Looks at everything that one device shows, as it is shown, over all lives of its app. What must never be seen is written down. */
 export class Observer {
   readonly sent: Sent[] = [];
@@ -35,8 +42,10 @@ export class Observer {
   /** Of each message of all lives: its place never changes. */
   private readonly seqs = new Map<string, number>();
   private views = new Map<string, ConversationView>();
-  /** What frames have brought in this life: the words of messages by conversation and place. */
-  private readonly brought = new Map<ConversationId, Map<number, string>>();
+  /** What frames have brought in this life, by conversation and place. */
+  private readonly brought = new Map<ConversationId, Map<number, Brought>>();
+  /** The requests for pages of what is older than what has been brought, by their ids. */
+  private readonly paging = new Set<string | undefined>();
   /** What the server is known to have, from frames of all lives. */
   private readonly stored = new Set<string>();
   private readonly acknowledged = new Map<ConversationId, number>();
@@ -47,7 +56,10 @@ export class Observer {
   ) {
     device.onLaunch = (client) => this.observe(client);
     device.onReceived = (frame) => this.received(frame);
-    device.onSent = (frame) => this.acknowledging(frame);
+    device.onSent = (frame) => {
+      this.asking(frame);
+      this.acknowledging(frame);
+    };
   }
 
   /** Sends, and remembers what became of it. */
@@ -80,6 +92,7 @@ export class Observer {
     for (const release of this.releases) release();
     this.releases = [];
     this.brought.clear();
+    this.paging.clear();
     this.shown = new Map();
     this.views = new Map();
     const look = (): void => this.list(client);
@@ -222,32 +235,43 @@ export class Observer {
     }
   }
 
-  private received(frame: ServerFrame): void {
+  private received(frame: ServerFrame & { id?: string }): void {
     if (frame.type === "message") this.bring(frame.message);
     else if (frame.type === "message.accepted") this.bring(frame.message);
-    else if (frame.type === "history") for (const entry of frame.entries) this.bring(entry);
+    else if (frame.type === "history") this.page(frame.entries, this.paging.delete(frame.id));
     else if (frame.type === "sync") for (const { entries } of frame.conversations) for (const entry of entries) this.bring(entry);
   }
 
-  private bring(entry: Pick<Entry, "conversation" | "seq" | "content">): void {
-    let entries = this.brought.get(entry.conversation);
-    if (!entries) this.brought.set(entry.conversation, (entries = new Map()));
-    entries.set(entry.seq, entry.content);
-    this.stored.add(entry.content);
+  private page(entries: readonly Entry[], isOlder: boolean): void {
+    for (const entry of entries) this.bring(entry, isOlder);
+  }
+
+  private bring({ conversation, seq, content }: Pick<Entry, "conversation" | "seq" | "content">, isOlder = false): void {
+    let entries = this.brought.get(conversation);
+    if (!entries) this.brought.set(conversation, (entries = new Map()));
+    entries.set(seq, { content, isOlder: isOlder && entries.get(seq)?.isOlder !== false });
+    this.stored.add(content);
+  }
+
+  /** A page before something that is here is one of older ones; one before what is not here yet brings what is missing. */
+  private asking(frame: ClientFrame & { id?: string }): void {
+    if (frame.type !== "history.get" || frame.before === undefined) return;
+    const newest = Math.max(0, ...(this.brought.get(frame.conversation)?.keys() ?? []));
+    if (frame.before <= newest) this.paging.add(frame.id);
   }
 
   /** Where a message is, as far as frames of this life have said. */
   private placeOf(content: string): number {
-    for (const entries of this.brought.values()) for (const [seq, each] of entries) if (each === content) return seq;
+    for (const entries of this.brought.values()) for (const [seq, each] of entries) if (each.content === content) return seq;
     return Number.POSITIVE_INFINITY;
   }
 
-  /** What is acknowledged is on the disk at that moment, or was there. */
+  /** What is acknowledged is on the disk at that moment, or was there: everything from where the device begins. */
   private acknowledging(frame: ClientFrame): void {
     if (frame.type !== "message.delivered") return;
     const from = this.acknowledged.get(frame.conversation) ?? 0;
-    for (const [seq, content] of this.brought.get(frame.conversation) ?? []) {
-      if (seq <= from || seq > frame.seq || !content.startsWith("w-")) continue;
+    for (const [seq, { content, isOlder }] of this.brought.get(frame.conversation) ?? []) {
+      if (isOlder || seq <= from || seq > frame.seq || !content.startsWith("w-")) continue;
       if (!this.device.disk.held(content)) this.wrong(frame.conversation, `delivered up to ${frame.seq} was said, and ${seq} (${content}) was never stored`);
     }
     this.acknowledged.set(frame.conversation, Math.max(from, frame.seq));

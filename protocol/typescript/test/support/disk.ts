@@ -1,4 +1,4 @@
-import type { Changes, Erasure, RangeOptions, Storage, Vault } from "../../src/storage.js";
+import type { Changes, Erasure, Storage, Vault } from "../../src/storage.js";
 import type { Chance } from "./until.js";
 import { pass } from "./until.js";
 
@@ -48,10 +48,9 @@ export class Disk {
     return this.values.get(key);
   }
 
-  range(from: string, to: string, options: RangeOptions = {}): [string, string][] {
+  range(from: string, to: string): [string, string][] {
     const keys = this.sorted.slice(this.place(from), this.place(to));
-    if (options.reverse) keys.reverse();
-    return keys.slice(0, options.limit).map((key) => [key, this.values.get(key) ?? ""]);
+    return keys.map((key) => [key, this.values.get(key) ?? ""]);
   }
 
   apply(changes: Changes): void {
@@ -129,9 +128,9 @@ export class DiskStorage implements Storage {
     return this.turn(() => this.disk.get(key));
   }
 
-  range(from: string, to: string, options?: RangeOptions): Promise<[key: string, value: string][]> {
+  range(from: string, to: string): Promise<[key: string, value: string][]> {
     this.check("range", [from, to]);
-    return this.turn(() => this.disk.range(from, to, options));
+    return this.turn(() => this.disk.range(from, to));
   }
 
   write(changes: Changes): Promise<void> {

@@ -40,10 +40,11 @@ function Row({ invitation, onRevoked }: { invitation: AdminInvitation; onRevoked
   const confirm = useConfirm();
   const { toast } = useToast();
   const { busy, failure, run } = useAction();
-  const { _id, tier, note, is_open, created_by_name, members, used } = invitation;
+  const { _id, tier, note, is_open, created_by_name, members, used, unverified = 0 } = invitation;
   const title = note === null ? `Invitation of ${created_by_name}` : `${created_by_name}: ${note}`;
   const names = members.map(({ name }) => name).join(", ");
-  const came = names === "" ? undefined : `Came by it: ${names}${used > members.length ? ` and ${used - members.length} more` : ""}`;
+  const came = names === "" ? undefined : `Came by it: ${names}${used - unverified > members.length ? ` and ${used - unverified - members.length} more` : ""}`;
+  const open = unverified === 0 ? undefined : `${unverified} ${unverified === 1 ? "has" : "have"} not confirmed the address yet. What is not confirmed within two days is free again.`;
   const revoke = async () => {
     if (!(await confirm({ title: "Revoke this invitation?", text: "Nobody can register with its code any more. Who came by it stays.", confirm: "Revoke", danger: true }))) return;
     await run(async () => {
@@ -58,6 +59,7 @@ function Row({ invitation, onRevoked }: { invitation: AdminInvitation; onRevoked
         <Text kind="strong">{title}</Text>
         <Text kind="small" tone="muted">{`${tier} · ${standing(invitation)}`}</Text>
         {came === undefined ? null : <Text kind="small">{came}</Text>}
+        {open === undefined ? null : <Text kind="small">{open}</Text>}
         {failure ? <Notice tone="danger" text={failure.message} /> : null}
       </View>
       {is_open ? <Button label="Revoke" name={`Revoke the invitation of ${created_by_name}`} kind="secondary" compact busy={busy} onPress={() => void revoke()} /> : null}
