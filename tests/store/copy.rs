@@ -261,6 +261,7 @@ async fn same(one: &Fixture, other: &Fixture, members: &[MemberId]) {
         );
     }
     same_beside(one, other, members).await;
+    same_pushes(one, other, members).await;
 }
 
 /// What is not of members as such.
@@ -277,6 +278,12 @@ async fn same_beside(one: &Fixture, other: &Fixture, members: &[MemberId]) {
         jobs
     };
     assert_eq!((jobs(one).await, jobs(one).await.len()), (jobs(other).await, 3), "one is of who has left");
+    let audit = async |f: &Fixture| f.store.audit.entries(None, 100).await.unwrap();
+    assert_eq!(audit(one).await, audit(other).await);
+}
+
+/// What there is of pushes.
+async fn same_pushes(one: &Fixture, other: &Fixture, members: &[MemberId]) {
     let devices = async |f: &Fixture| {
         let mut devices = f.store.push.devices(Caller::System, members.to_vec()).await.unwrap();
         devices.sort_unstable_by_key(|device| (device.member, device.device.clone()));
@@ -289,8 +296,6 @@ async fn same_beside(one: &Fixture, other: &Fixture, members: &[MemberId]) {
     }
     let tasks = async |f: &Fixture| f.store.push.waiting().await.unwrap();
     assert_eq!(tasks(one).await, tasks(other).await);
-    let audit = async |f: &Fixture| f.store.audit.entries(None, 100).await.unwrap();
-    assert_eq!(audit(one).await, audit(other).await);
 }
 
 #[tokio::test]
