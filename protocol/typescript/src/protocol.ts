@@ -98,6 +98,7 @@ export const ERROR_STATUS = {
   applications_full: 503,
   unavailable: 503,
   mail_unavailable: 503,
+  push_unavailable: 503,
   draining: 503,
   timeout: 504,
 } as const;
@@ -498,7 +499,24 @@ setup_needed: boolean,
  * Whether its mails reach people (`SMTP_URL`), so that who registers has to show first that the address is theirs. Not those of a
  * server that writes them to its log: links in them work all the same.
  */
-sends_mail: boolean, };
+sends_mail: boolean, 
+/**
+ * What an app needs to know to have messages pushed to it.
+ */
+push: ClubPush, };
+
+/**
+ * Whether messages are pushed to devices that do not take them in time.
+ */
+export type ClubPush = { 
+/**
+ * Whether devices can be registered.
+ */
+enabled: boolean, 
+/**
+ * The key with which a browser subscribes (`applicationServerKey`): an uncompressed point of P-256, in base64url. None: nothing is pushed to browsers.
+ */
+web_key: string | null, };
 
 /**
  * A field of one's profile to fill in.
@@ -820,7 +838,7 @@ retry_after_ms?: number, };
 /**
  * Why a request failed. A stable word for programs; the `message` or `detail` beside it is for people.
  */
-export type ErrorCode = "malformed" | "unknown_type" | "hello_required" | "hello_repeated" | "validation_failed" | "content_empty" | "content_too_long" | "message_to_self" | "image_invalid" | "link_invalid" | "token_missing" | "token_invalid" | "token_expired" | "session_revoked" | "invalid_credentials" | "second_factor_required" | "second_factor_invalid" | "refresh_token_invalid" | "refresh_token_reused" | "member_deactivated" | "member_suspended" | "approval_pending" | "invitation_required" | "invitation_invalid" | "registration_closed" | "email_unverified" | "forbidden" | "second_factor_missing" | "step_up_required" | "not_found" | "member_not_found" | "message_not_found" | "conversation_not_found" | "recommendation_not_found" | "session_not_found" | "invitation_not_found" | "method_not_allowed" | "email_taken" | "already_set_up" | "recipient_deactivated" | "second_factor_enabled" | "last_admin" | "already_decided" | "too_many_invitations" | "stale" | "payload_too_large" | "unsupported_media_type" | "misdirected" | "upgrade_required" | "rate_limited" | "too_many_connections" | "internal" | "overloaded" | "applications_full" | "unavailable" | "mail_unavailable" | "draining" | "timeout";
+export type ErrorCode = "malformed" | "unknown_type" | "hello_required" | "hello_repeated" | "validation_failed" | "content_empty" | "content_too_long" | "message_to_self" | "image_invalid" | "link_invalid" | "token_missing" | "token_invalid" | "token_expired" | "session_revoked" | "invalid_credentials" | "second_factor_required" | "second_factor_invalid" | "refresh_token_invalid" | "refresh_token_reused" | "member_deactivated" | "member_suspended" | "approval_pending" | "invitation_required" | "invitation_invalid" | "registration_closed" | "email_unverified" | "forbidden" | "second_factor_missing" | "step_up_required" | "not_found" | "member_not_found" | "message_not_found" | "conversation_not_found" | "recommendation_not_found" | "session_not_found" | "invitation_not_found" | "method_not_allowed" | "email_taken" | "already_set_up" | "recipient_deactivated" | "second_factor_enabled" | "last_admin" | "already_decided" | "too_many_invitations" | "stale" | "payload_too_large" | "unsupported_media_type" | "misdirected" | "upgrade_required" | "rate_limited" | "too_many_connections" | "internal" | "overloaded" | "applications_full" | "unavailable" | "mail_unavailable" | "push_unavailable" | "draining" | "timeout";
 
 /**
  * `GET /api/members/me/export`.
@@ -2736,3 +2754,13 @@ export const REPLY_TYPE = {
   "auth.renew": "ok",
   "ping": "pong",
 } as const;
+
+export type PushAddress = { "service": "expo", token: string, } | { "service": "web", endpoint: string, keys: PushKeys, };
+export type PushKeys = { p256dh: string, auth: string, };
+export type PushRegistration = { address: PushAddress, platform: Platform, };
+export type PushDevice = { device: DeviceId, platform: Platform, service: PushService, registered_at: Timestamp, };
+export type PushService = "expo" | "web";
+export type PushContent = "nothing" | "sender" | "full";
+export type QuietHours = { from: string, until: string, time_zone: string, };
+export type PushSettings = { content: PushContent, quiet_hours: QuietHours | null, devices: Array<PushDevice>, };
+export type PushPatch = { content?: PushContent, quiet_hours?: QuietHours | null, };
