@@ -117,6 +117,11 @@ export class DevicePush {
     this.look();
   }
 
+  /** As which device messages are pushed here, if they are: in a browser, that of the tab that has the address. */
+  get device(): DeviceId | undefined {
+    return this.memory.get(REGISTERED);
+  }
+
   /** Asks whether notifications may be shown, and registers this device. Call it in the moment of a press: browsers ask then only. */
   async enable(): Promise<PushState> {
     const asked = this.surface.ask();
