@@ -14,5 +14,5 @@ export type { Memory, PushOptions, PushState, PushStatus } from "./push/device.j
 export { Push } from "./push/rest.js";
 export type { Shown, Tray } from "./push/tray.js";
 export { WebPush } from "./push/web.js";
-export type { PushHost, WebPushOptions } from "./push/web.js";
+export type { PushHost, WebPushOptions, WorkerRegistration } from "./push/web.js";
 export type { PushAddress, PushContent, PushDevice, PushPatch, PushRegistration, PushSettings, QuietHours } from "./protocol.js";
