@@ -110,9 +110,9 @@ function read(data) {
   }
 }
 
-/** Whether the member is looking at the conversation. */
+/** Whether the member is looking at the conversation: a tab that is seen knows what is on it, and whether it has the focus. */
 async function isSeen(tabs, conversation) {
-  const answers = tabs.filter((tab) => tab.focused && tab.visibilityState === "visible").map((tab) => ask(tab, { push: "seen?", conversation }));
+  const answers = tabs.filter((tab) => tab.visibilityState === "visible").map((tab) => ask(tab, { push: "seen?", conversation }));
   return (await Promise.all(answers)).includes(true);
 }
 

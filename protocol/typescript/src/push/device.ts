@@ -22,6 +22,8 @@ export type PushStatus = "unknown" | "unavailable" | "blocked" | "undecided" | "
 
 export interface PushState {
   readonly status: PushStatus;
+  /** As which device the server has it, once it has; in a browser that of the tab that has the address. */
+  readonly device?: DeviceId;
   /** Why this device is not registered, though it should be. */
   readonly problem?: Problem;
 }
@@ -117,11 +119,6 @@ export class DevicePush {
     this.look();
   }
 
-  /** As which device messages are pushed here, if they are: in a browser, that of the tab that has the address. */
-  get device(): DeviceId | undefined {
-    return this.memory.get(REGISTERED);
-  }
-
   /** Asks whether notifications may be shown, and registers this device. Call it in the moment of a press: browsers ask then only. */
   async enable(): Promise<PushState> {
     const asked = this.surface.ask();
@@ -180,7 +177,7 @@ export class DevicePush {
       this.retry?.timer.stop();
       try {
         const status = await this.settle();
-        if (status) this.show({ status });
+        if (status) this.show({ status, ...(status === "on" ? given({ device: this.memory.get(REGISTERED) }) : {}) });
         if (this.retry) this.retry.tries = 0;
       } catch (error) {
         this.debug("not registered", error);
@@ -216,7 +213,7 @@ export class DevicePush {
 
   private async register(club: ClubPush): Promise<PushStatus> {
     const { surface, memory } = this;
-    this.show({ status: "on", ...given({ problem: this.value.getSnapshot().problem }) });
+    if (this.value.getSnapshot().status !== "on") this.show({ status: "on" });
     const address = await surface.address(club);
     if (!address) return "unavailable";
     const device = await this.reach.device();

@@ -12,7 +12,7 @@ export interface PushHost {
   readonly Notification?: { readonly permission: string; requestPermission(): Promise<string> } | undefined;
   /** `navigator.serviceWorker`. */
   readonly workers?: Events | undefined;
-  readonly document?: (Events & { readonly visibilityState: string }) | undefined;
+  readonly document?: (Events & { readonly visibilityState: string; hasFocus(): boolean }) | undefined;
   readonly window?: Events | undefined;
   /** `navigator`, for the number at the icon. */
   readonly badge?: { setAppBadge?(count: number): Promise<void>; clearAppBadge?(): Promise<void> } | undefined;
@@ -132,7 +132,7 @@ class Browser implements Surface {
     if (push === "came" || push === "changed") changed();
     if (typeof conversation !== "string") return;
     if (push === "open") this.options.open(conversation);
-    if (push === "seen?") ports[0]?.postMessage(this.options.isOpen?.(conversation) ?? false);
+    if (push === "seen?") ports[0]?.postMessage((this.host.document?.hasFocus() && this.options.isOpen?.(conversation)) ?? false);
   }
 }
 

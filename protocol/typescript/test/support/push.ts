@@ -47,7 +47,7 @@ export class FakeBrowser {
 
   /** What a tab has. */
   tab(visible = true): PushHost & { become(visible: boolean): void } {
-    const document = Object.assign(new EventTarget(), { visibilityState: visible ? "visible" : "hidden" });
+    const document: EventTarget & { visibilityState: string; hasFocus(): boolean } = Object.assign(new EventTarget(), { visibilityState: visible ? "visible" : "hidden", hasFocus: () => document.visibilityState === "visible" });
     const workers = new EventTarget();
     this.tabs.push(workers);
     const browser = this;

@@ -32,10 +32,10 @@ export function Notifications() {
 }
 
 function Enabled() {
-  const { status } = usePushState();
+  const { status, device } = usePushState();
   const rest = usePushSettings();
   // Another device is in the list when this one was turned on or off.
-  const { data, failure, reload, setData } = useQuery(`push ${status}`, () => rest.settings());
+  const { data, failure, reload, setData } = useQuery(`push ${status} ${device}`, () => rest.settings());
   return (
     <Section title="Notifications" text="Messages that a device does not get at once are pushed to it.">
       <ThisDevice />
@@ -119,7 +119,7 @@ function Quiet({ settings, onChanged }: Part) {
 
 function Registered({ settings }: { settings: PushSettings }) {
   const styles = useStyles();
-  const { device } = usePush();
+  const { device } = usePushState();
   if (settings.devices.length === 0) return null;
   return (
     <View style={styles.part}>
