@@ -1,5 +1,5 @@
-// Stands before the server for what a test cannot put into its binary, or take out of its answers: files of another export of the app, with the server's headers, in
-// place of those in the binary. A service worker asks past the browser's test driver, so that cannot answer it.
+// Stands before the server with files of another export of the app, with the server's own headers, in place of those in its binary. A service worker asks past the driver of the browser, so
+// that cannot answer it.
 
 import { createReadStream, existsSync, statSync } from "node:fs";
 import { createServer, request } from "node:http";
@@ -8,7 +8,7 @@ import { extname, join } from "node:path";
 
 const TYPES = { ".css": "text/css", ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".png": "image/png", ".svg": "image/svg+xml", ".webmanifest": "application/manifest+json" };
 
-/** Starts it before the server at `base`, with the files of `folder`. `stop` and `start` take it away and bring it back at the same address. */
+/** One for the server at `base`, with the files of `folder`, and with an address of its own. It is there from `start` to `stop`. */
 export async function front(base, folder) {
   const { hostname, port } = new URL(base);
   const file = (path) => {
@@ -19,7 +19,7 @@ export async function front(base, folder) {
     const found = file(path) ?? (extname(path) === "" ? join(folder, "index.html") : undefined);
     if (!found) return response.writeHead(404).end();
     const { headers } = await fetch(`${base}/app/`);
-    const policy = headers.get("content-security-policy").replaceAll(`${hostname}:${port}`, `${hostname}:${server.address().port}`);
+    const policy = headers.get("content-security-policy").replaceAll(`${hostname}:${port}`, `${hostname}:${own}`);
     response.writeHead(200, { "content-type": TYPES[extname(found)] ?? "application/octet-stream", "cache-control": /[0-9a-f]{16}/.test(found) ? "public, max-age=31536000, immutable" : "no-cache", "content-security-policy": policy });
     createReadStream(found).pipe(response);
   };
@@ -51,11 +51,12 @@ export async function front(base, folder) {
   const listen = (at) => new Promise((resolve) => server.listen(at, hostname, resolve));
   await listen(0);
   const { port: own } = server.address();
+  await new Promise((resolve) => server.close(resolve));
   return {
     base: `http://${hostname}:${own}`,
     start: () => listen(own),
     stop: () => new Promise((resolve) => {
-      server.close(resolve);
+      server.close(() => resolve());
       for (const socket of open) socket.destroy();
     }),
   };
