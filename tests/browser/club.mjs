@@ -74,10 +74,11 @@ const browser = await chromium.launch({
   args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
 });
 
-/** A browser of one member. While the server is away, failed requests are no problem. */
-export async function person(name, options) {
+/** A browser of one member. While the server is away, failed requests are no problem. `asks`: the app asks whether notifications are wanted, which it has done before otherwise. */
+export async function person(name, { asks = false, ...options } = {}) {
   const context = await browser.newContext({ reducedMotion: "reduce", ...options });
   context.setDefaultTimeout(patience);
+  if (!asks) await context.addInitScript(() => location.protocol.startsWith("http") && localStorage.setItem("members-book-app.push.asked", "1"));
   const page = await context.newPage();
   pages.push([name, page]);
   page.on("pageerror", (error) => problems.push(`${name}: uncaught: ${error.message}`));

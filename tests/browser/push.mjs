@@ -33,7 +33,7 @@ function pretend({ p256dh, undecided }) {
 }
 
 async function browser(name, { undecided = false } = {}) {
-  const page = await person(name, { viewport: { width: 1280, height: 800 } });
+  const page = await person(name, { viewport: { width: 1280, height: 800 }, asks: undecided });
   const context = page.context();
   if (!undecided) await context.grantPermissions(["notifications"], { origin: base });
   await context.addInitScript(pretend, { p256dh: P256DH, undecided });
@@ -123,7 +123,7 @@ try {
   await deliver(told(3, "are you there?"));
   await page.getByRole("link", { name: "Settings" }).click();
   await heading(page, "Notifications").waitFor();
-  await page.getByText("Notifications are on on this browser.").waitFor();
+  await page.getByText("Notifications are on in this browser.").waitFor();
   await shows(page, []);
   // Read elsewhere.
   await post(ben, ana, "ten, then");
@@ -211,10 +211,10 @@ try {
   await other.reload();
   await other.getByRole("link", { name: /Ben Okafor/ }).first().waitFor();
   await other.getByRole("link", { name: "Settings" }).click();
-  await other.getByText("Notifications are off on this browser.").waitFor();
+  await other.getByText("Notifications are off in this browser.").waitFor();
   assert.equal(await other.getByRole("dialog").count(), 0);
   await button(other, "Turn on here").click();
-  await other.getByText("Notifications are on on this browser.").waitFor();
+  await other.getByText("Notifications are on in this browser.").waitFor();
   await registered(1);
   await other.getByText("This browser", { exact: true }).waitFor();
 

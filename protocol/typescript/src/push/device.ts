@@ -58,7 +58,8 @@ export interface Surface {
   readonly tray: Tray;
   /** Whether there is somebody before it: tabs that nobody looks at leave the address to the others. */
   readonly seen: boolean;
-  permission(): Promise<Permission>;
+  /** What the member has decided, if there is anything to decide with this server. */
+  permission(club: ClubPush): Promise<Permission>;
   /** Asks the member, if they have not decided. Called in the moment of a press. */
   ask(): Promise<Permission>;
   /** Where pushes for this device are sent. Nothing if the server pushes nothing to it. Rejects if it cannot be had now. */
@@ -196,10 +197,9 @@ export class DevicePush {
       await this.signedOut();
       return "unknown";
     }
-    const permission = await this.surface.permission();
-    if (permission === "unavailable") return "unavailable";
     const club = (this.club ??= (await this.client.api.json<Partial<ClubInfo>>("/api/club", { anonymous: true })).push ?? { enabled: false, web_key: null });
-    if (!club.enabled) return "unavailable";
+    const permission = club.enabled ? await this.surface.permission(club) : "unavailable";
+    if (permission === "unavailable") return "unavailable";
     const off = this.memory.get(OFF) !== undefined;
     if (permission !== "granted" || off) {
       const shown = permission === "granted" ? "off" : permission === "denied" ? "blocked" : "undecided";

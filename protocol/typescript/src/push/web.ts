@@ -1,11 +1,12 @@
 import { MembersBookError } from "../errors.js";
 import type { ClubPush, PushAddress } from "../protocol.js";
 import { attempt } from "../web/host.js";
-import type { Events } from "../web/host.js";
 import { DevicePush } from "./device.js";
 import type { Memory, Permission, PushOptions, Surface } from "./device.js";
 import { shownAs } from "./tray.js";
 import type { Tray } from "./tray.js";
+
+type Events = Pick<EventTarget, "addEventListener" | "removeEventListener">;
 
 /** What a browser has for pushes. Anything may be missing: without HTTPS, in a private window, on an iPhone before the app is on its Home Screen. */
 export interface PushHost {
@@ -35,6 +36,12 @@ export interface WorkerRegistration {
     subscribe(options: { userVisibleOnly: boolean; applicationServerKey: Uint8Array<ArrayBuffer> }): Promise<Subscription>;
   };
   getNotifications(): Promise<readonly { readonly data?: unknown; close(): void }[]>;
+}
+
+/** A `MessageEvent` of the service worker. */
+interface Said {
+  readonly data: unknown;
+  readonly ports: readonly { postMessage(message: unknown): void }[];
 }
 
 interface Subscription {
@@ -80,10 +87,10 @@ class Browser implements Surface {
     return this.host.document?.visibilityState !== "hidden";
   }
 
-  async permission(): Promise<Permission> {
+  async permission({ web_key }: ClubPush): Promise<Permission> {
     const { Notification } = this.host;
     const worker = await this.options.worker.catch(() => undefined);
-    return Notification && worker?.pushManager ? decided(Notification.permission) : "unavailable";
+    return Notification && worker?.pushManager && web_key ? decided(Notification.permission) : "unavailable";
   }
 
   async ask(): Promise<Permission> {
@@ -123,11 +130,11 @@ class Browser implements Surface {
     };
     on(document, "visibilitychange", () => this.seen && changed());
     on(window, "focus", changed);
-    on(workers, "message", (event) => this.said(event as MessageEvent, changed));
+    on(workers, "message", (event) => this.said(event as unknown as Said, changed));
     return () => end.abort();
   }
 
-  private said({ data, ports }: MessageEvent, changed: () => void): void {
+  private said({ data, ports }: Said, changed: () => void): void {
     const { push, conversation } = (data ?? {}) as { push?: unknown; conversation?: unknown };
     if (push === "came" || push === "changed") changed();
     if (typeof conversation !== "string") return;

@@ -1,5 +1,6 @@
 import { useState } from "react";
 import { View } from "react-native";
+import { usePathname } from "expo-router";
 import { useConversations } from "@members-book/client/react";
 
 import { kv } from "@/lib/kv";
@@ -13,13 +14,14 @@ const ASKED = "push.asked";
 
 /**
  * Asks whether notifications are wanted, once there is something to be told of: the first message was sent, or has come. Before the system is asked, which asks once, and remembers
- * a no for ever.
+ * a no for ever. Not over a conversation: nobody is interrupted who writes.
  */
 export function AskForPush() {
   const styles = useStyles();
   const push = usePush();
   const { status } = usePushState();
   const { conversations } = useConversations();
+  const quiet = !usePathname().startsWith("/chats/");
   const [answered, setAnswered] = useState(() => kv.get(ASKED) !== undefined);
   const { busy, run } = useAction();
   const talks = conversations.some(({ last }) => last?.seq !== undefined);
@@ -30,7 +32,7 @@ export function AskForPush() {
   // Not waited for before it: browsers ask in the moment of the press only.
   const enable = () => void run(() => push.enable()).then(answer);
   return (
-    <Sheet open={talks && !answered && (status === "undecided" || busy)} title="Be told of new messages?" onClose={answer}>
+    <Sheet open={talks && quiet && !answered && (status === "undecided" || busy)} title="Be told of new messages?" onClose={answer}>
       <Text tone="muted">This device can tell you when somebody writes to you and the app is closed. What is shown, and when it is quiet, is in the settings.</Text>
       <View style={styles.buttons}>
         <Button label="Not now" kind="secondary" onPress={answer} />

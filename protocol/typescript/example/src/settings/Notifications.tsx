@@ -14,14 +14,14 @@ import { Button, Checkbox, Choice, Failed, Field, Loading, Notice, Section, Text
 const CONTENTS: readonly { value: PushContent; label: string }[] = [
   { value: "full", label: "Sender and text" }, { value: "sender", label: "Sender" }, { value: "nothing", label: "Nothing of it" },
 ];
-const HERE = isWeb ? "this browser" : "this device";
+const HERE = isWeb ? "in this browser" : "on this device";
 const WORDS: Record<PushStatus, string> = {
   unknown: "Whether notifications are on is not known at the moment.",
   unavailable: isWeb ? "This browser has no notifications for this page. On an iPhone or iPad, put the app on the Home Screen first." : "This device has no notifications.",
   blocked: isWeb ? "Notifications of this page are blocked in the settings of the browser." : "Notifications of this app are turned off in the settings of the device.",
-  undecided: `Notifications are off on ${HERE}.`,
-  off: `Notifications are off on ${HERE}.`,
-  on: `Notifications are on on ${HERE}.`,
+  undecided: `Notifications are off ${HERE}.`,
+  off: `Notifications are off ${HERE}.`,
+  on: `Notifications are on ${HERE}.`,
 };
 const PLATFORMS = { ios: "iPhone or iPad", android: "Android", web: "Browser", desktop: "Computer", other: "Another device" } as const;
 
