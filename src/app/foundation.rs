@@ -3,6 +3,7 @@
 mod fleet;
 mod limits;
 mod mail;
+mod push;
 
 use std::{
     path::PathBuf,
@@ -33,6 +34,7 @@ use crate::{
     ids::{Entropy, Ids, SystemEntropy, host_name},
     photos::Objects,
     presence::Pace,
+    push::Courier,
     service::{
         accounts::{Accounts, REHASHED_AT_ONCE, REMINDED_AT_ONCE},
         administration::{Administration, Counted},
@@ -413,6 +415,7 @@ impl Foundation {
         &self,
         accounts: &Arc<Accounts>,
         cursors: cursor::Keys,
+        couriers: Vec<Arc<dyn Courier>>,
     ) -> (Arc<connection::Context>, Lanes) {
         let Settings { connections, rates, store, .. } = &self.settings;
         let (events, watching) = (accounts.effects.events.clone(), Arc::clone(&accounts.effects.watching));
@@ -422,10 +425,12 @@ impl Foundation {
             let watching = Arc::clone(&watching);
             events.clone().with_met(move |members| watching.met(members))
         };
+        let intake = self.intake();
         let (sequencer, lanes) = Sequencer::start(
             Arc::clone(&self.store.log),
             self.store.recovery.clone(),
             (&of_lanes, &self.told, &self.awaited),
+            &intake,
             store.store_timeout,
             &self.metrics,
             &self.supervisor,
@@ -433,8 +438,11 @@ impl Foundation {
         let [second, minute] = [1, 60].map(Duration::from_secs);
         let (limits, metrics) = (Arc::clone(&self.limits), Arc::clone(&self.metrics));
         let cursors = (cursors, Arc::clone(&self.floor));
-        let messaging = Messaging::new(conversations, members(), sequencer, events.clone(), cursors, limits, metrics);
+        let lanes_and_intake = (sequencer, Arc::clone(&intake));
+        let messaging =
+            Messaging::new(conversations, members(), lanes_and_intake, events.clone(), cursors, limits, metrics);
         let messaging = Arc::new(messaging);
+        let push = self.push(couriers, intake, &messaging);
         let context = connection::Context {
             connections: Connections {
                 hub: Arc::clone(&self.hub),
@@ -447,6 +455,7 @@ impl Foundation {
                 ids: Arc::clone(&self.ids),
             },
             messaging,
+            push,
             watching,
             events,
             frames: self.limiter("frames", rates.rate_frames, rates.rate_frames_burst, second),

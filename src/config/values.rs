@@ -174,6 +174,26 @@ impl From<MailLanguage> for Language {
     }
 }
 
+/// Whether messages are pushed to devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PushPolicy {
+    /// They are.
+    On,
+    /// They are not, and no device can be registered.
+    Off,
+}
+
+/// The most that a push shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PushShown {
+    /// Who has written, and the beginning of the text.
+    Full,
+    /// Who has written.
+    Sender,
+    /// That somebody has.
+    Nothing,
+}
+
 /// Whether administrators need a second factor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SecondFactorPolicy {

@@ -182,6 +182,8 @@ pub struct Store {
     pub jobs: Arc<dyn JobStore>,
     /// Mail to be sent, and the links in it.
     pub mail: Arc<dyn MailStore>,
+    /// Devices that are told of messages, and what they are to be told.
+    pub push: Arc<dyn PushStore>,
     /// The store as a whole.
     pub backend: Arc<dyn Backend>,
 }

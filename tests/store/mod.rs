@@ -13,6 +13,7 @@ mod members;
 mod model;
 mod mongodb;
 mod nodes;
+mod push;
 mod recommendations;
 mod registration;
 mod second_factor;

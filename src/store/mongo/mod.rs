@@ -17,6 +17,7 @@
 //! | [`turns`] | whose call goes to the database next |
 //! | [`fleet`] | what the nodes tell each other through the database |
 //! | [`unsettled`], [`recovery`] | what may be half done; finishing what was left so |
+//! | [`push`] | devices, what they have acknowledged, and what they are to be told |
 //! | [`archive`] | everything as rows |
 //! | [`document`], [`fault`] | documents to types and back; what an error means |
 //!
@@ -47,6 +48,7 @@ mod members;
 pub mod migrations;
 mod nodes;
 mod pulse;
+mod push;
 mod receipts;
 mod recommendations;
 mod record;
@@ -187,6 +189,7 @@ impl Mongo {
             invitations: Arc::clone(&mongo) as _,
             jobs: Arc::clone(&mongo) as _,
             mail: Arc::clone(&mongo) as _,
+            push: Arc::clone(&mongo) as _,
             backend: mongo,
         })
     }
