@@ -68,8 +68,10 @@ class Details {
   /** With what was asked for, if it was narrowed down: names of conditions, never what was searched for. */
   get narrowed(): string {
     const filter = this.of.filter;
-    const names = typeof filter === "object" && filter !== null ? Object.entries(filter).filter(([, value]) => value !== null && value !== undefined).map(([name]) => name.replaceAll("_", " ").replace(/ id$/, "")) : [];
-    return names.length === 0 ? "" : ` (by ${names.join(", ")})`;
+    const given = typeof filter === "object" && filter !== null ? Object.entries(filter).filter(([, value]) => value !== null && value !== undefined).map(([name]) => name) : [];
+    const names = given.filter((name) => name !== "not_action").map((name) => name.replaceAll("_", " ").replace(/ id$/, ""));
+    const said = [names.length > 0 ? `by ${names.join(", ")}` : "", given.includes("not_action") ? "without some kinds" : ""].filter((part) => part !== "");
+    return said.length === 0 ? "" : ` (${said.join(", ")})`;
   }
 }
 
