@@ -138,6 +138,17 @@ describe("a phone", () => {
     await until("nothing is shown any more", () => one.notifications.presented.length === 0 && one.notifications.badges.at(-1) === 0);
   });
 
+  test("that logs out before a server that does not answer does not wait for it", async () => {
+    const one = await phone();
+    await signIn(one, ana);
+    await one.push.enable();
+    await devicesOf(ana, 1);
+    world.server.pause();
+    void one.push.logout();
+    await until("nobody is signed in", () => one.device.client.session.getSnapshot().status === "signed_out");
+    await until("the address is ended", () => one.notifications.unregistered === 1);
+  });
+
   test("stays off where it was turned off, over starts, until it is turned on", async () => {
     const one = await phone();
     await signIn(one, ana);

@@ -141,7 +141,9 @@ export class DevicePush {
   async logout(options?: { all?: boolean }): Promise<void> {
     this.leaving = true;
     try {
-      await this.turns.run(() => this.unregister(LEAVE_MS).catch((error: unknown) => this.debug("not unregistered", error)));
+      const told = this.turns.run(() => this.unregister(LEAVE_MS)).catch((error: unknown) => this.debug("not unregistered", error));
+      // What is under way, or the tokens, may take longer: who logs out does not wait for a network.
+      await Promise.race([told, this.pause(LEAVE_MS)]);
       await this.client.logout(options);
     } finally {
       this.leaving = false;
@@ -244,6 +246,11 @@ export class DevicePush {
     await this.surface.release(told).catch((error: unknown) => this.debug("not released", error));
     this.memory.set(REGISTERED, null);
     await this.reconciler.clear();
+  }
+
+  private pause(ms: number): Promise<void> {
+    const { environment } = this.reach;
+    return new Promise((resolve) => (environment ? environment.clock.setTimeout(resolve, ms) : resolve()));
   }
 
   private later(afterMs: number | undefined): void {
