@@ -128,7 +128,7 @@ impl App {
         let photos = base.photos(&quiet)?;
         let photo_place = photos.describe();
         let (post, advice, listen) = (base.post(&ring)?, base.advice()?, &base.settings.listen);
-        let couriers = base.couriers()?;
+        let couriers = base.couriers(&ring)?;
         let effects = base.effects(photos, &post);
         let accounts = Arc::new(base.accounts(&ring, &post, &effects)?);
         let setup = base.setup(&accounts, &ring);

@@ -14,7 +14,7 @@ use std::{
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{fleet::links, limits::shared_rates};
+use self::{fleet::links, limits::shared_rates, push::Couriers};
 use super::{StartError, start_error};
 use crate::{
     ai::{guard::Guard, local::Local, remote, remote::Remote},
@@ -34,7 +34,6 @@ use crate::{
     ids::{Entropy, Ids, SystemEntropy, host_name},
     photos::Objects,
     presence::Pace,
-    push::Courier,
     service::{
         accounts::{Accounts, REHASHED_AT_ONCE, REMINDED_AT_ONCE},
         administration::{Administration, Counted},
@@ -415,7 +414,7 @@ impl Foundation {
         &self,
         accounts: &Arc<Accounts>,
         cursors: cursor::Keys,
-        couriers: Vec<Arc<dyn Courier>>,
+        couriers: Couriers,
     ) -> (Arc<connection::Context>, Lanes) {
         let Settings { connections, rates, store, .. } = &self.settings;
         let (events, watching) = (accounts.effects.events.clone(), Arc::clone(&accounts.effects.watching));

@@ -174,12 +174,12 @@ impl From<MailLanguage> for Language {
     }
 }
 
-/// Whether messages are pushed to devices.
+/// Whether something is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum PushPolicy {
-    /// They are.
+pub enum Switch {
+    /// It is.
     On,
-    /// They are not, and no device can be registered.
+    /// It is not.
     Off,
 }
 

@@ -37,8 +37,8 @@ use crate::{
     failure::Failure,
     sources::subscriber,
     store::{
-        AuditStore, MemberStore, PushStore, RecommendationStore, SessionStore, Store, audit::REASON,
-        members::Standing, sessions::SessionRecord, turns::Caller,
+        AuditStore, MemberStore, PushStore, RecommendationStore, SessionStore, Store, audit::REASON, members::Standing,
+        sessions::SessionRecord, turns::Caller,
     },
     supervisor::Supervisor,
     telemetry::Metrics,

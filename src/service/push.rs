@@ -92,6 +92,8 @@ pub struct Parts {
     pub conversations: Arc<dyn ConversationStore>,
     /// Who brings pushes; nobody: nothing is pushed, and no device can be registered.
     pub couriers: Vec<Arc<dyn Courier>>,
+    /// The key with which browsers subscribe, if pushes are brought to them.
+    pub web_key: Option<String>,
     /// What was stored and not looked at yet.
     pub intake: Arc<Intake>,
     /// Up to where what this node has stored was handed to `intake`.
@@ -142,7 +144,7 @@ impl Push {
     /// What anybody may know of it.
     #[must_use]
     pub fn about(&self) -> ClubPush {
-        ClubPush { enabled: !self.parts.couriers.is_empty(), web_key: None }
+        ClubPush { enabled: !self.parts.couriers.is_empty(), web_key: self.parts.web_key.clone() }
     }
 
     /// Works until the stop. For one task only.

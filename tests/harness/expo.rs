@@ -10,7 +10,7 @@ use axum::{
     Json, Router,
     body::Bytes,
     extract::State,
-    http::{StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse as _, Response},
     routing::post,
 };
@@ -160,7 +160,7 @@ async fn send(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
     match trouble {
         Some(Trouble::Status(status)) => {
             let status = StatusCode::from_u16(status).unwrap();
-            return (status, [(header::RETRY_AFTER, "1")], Json(json!({ "errors": [] }))).into_response();
+            return (status, Json(json!({ "errors": [] }))).into_response();
         }
         Some(Trouble::Held) => shared.let_go.notified().await,
         Some(Trouble::NoTickets) => return Json(json!({ "data": [] })).into_response(),

@@ -2,7 +2,7 @@
 
 use members_book::{
     clock::ManualClock,
-    config::values::{PushPolicy, PushShown},
+    config::values::{PushShown, Switch},
 };
 use protocol::{
     ErrorCode, Timestamp,
@@ -102,7 +102,7 @@ async fn what_is_too_old_is_not_pushed() {
 
 #[tokio::test]
 async fn a_club_that_pushes_nothing_says_so() {
-    let server = Server::with(|settings| settings.push.push = PushPolicy::Off).await;
+    let server = Server::with(|settings| settings.push.push = Switch::Off).await;
     let (ana, ben) = server.two_members().await;
     let about =
         async || -> ClubInfo { server.http().get(server.url("/api/club")).send().await.unwrap().json().await.unwrap() };
@@ -137,7 +137,7 @@ async fn what_cannot_be_registered_or_chosen_is_named() {
     let push = "/api/members/me/push";
     assert_eq!(field(Method::PATCH, push, quiet("22:00", "Europe/Atlantis")).await, "quiet_hours.time_zone");
     assert!(field(Method::PATCH, push, quiet("25:00", "Europe/Lisbon")).await.starts_with("quiet_hours"));
-    // Nothing is pushed to browsers yet.
+    // Nothing is pushed to browsers without somebody whom their push services can ask.
     let key = "A".repeat(87);
     let web = json!({
         "address": { "service": "web", "endpoint": "https://push.example/x", "keys": { "p256dh": key, "auth": "A".repeat(22) } },

@@ -877,6 +877,10 @@ second_factor: ExportedSecondFactor | null,
  */
 sessions: Array<ExportedSession>, 
 /**
+ * What of messages is pushed to the member, and to which devices; not to which addresses.
+ */
+push: PushSettings, 
+/**
  * What was recommended to the member, and what became of it.
  */
 recommendations: Array<Recommendation>, 
@@ -1946,6 +1950,120 @@ is_active: boolean, };
 export type ProfileField = "name" | "contact_info.phone" | "contact_info.company" | "contact_info.position" | "profile_image_url";
 
 /**
+ * Where pushes for a device are sent. Who knows it can push to the device: it is in no log.
+ */
+export type PushAddress = { "service": "expo", 
+/**
+ * What `getExpoPushTokenAsync` of `expo-notifications` gives: `ExponentPushToken[…]`.
+ */
+token: string, } | { "service": "web", 
+/**
+ * An https URL.
+ */
+endpoint: string, 
+/**
+ * Its keys (RFC 8291).
+ */
+keys: PushKeys, };
+
+/**
+ * How much of a message a push shows. In order: the smaller of what the member and the club (`PUSH_CONTENT`) say holds.
+ */
+export type PushContent = "nothing" | "sender" | "full";
+
+/**
+ * A device to which messages are pushed. Not where: only the push service and the server know that.
+ */
+export type PushDevice = { 
+/**
+ * The device, as it calls itself in `hello`.
+ */
+device: DeviceId, 
+/**
+ * What it is.
+ */
+platform: Platform, 
+/**
+ * Which service brings pushes to it.
+ */
+service: PushService, 
+/**
+ * When it was registered last.
+ */
+registered_at: Timestamp, };
+
+/**
+ * The keys with which what is sent to a browser is encrypted (RFC 8291).
+ */
+export type PushKeys = { 
+/**
+ * The public key of the browser: an uncompressed point of P-256, in base64url.
+ */
+p256dh: string, 
+/**
+ * The secret of the subscription: 16 bytes, in base64url.
+ */
+auth: string, };
+
+/**
+ * `push.register`: where pushes for this device are sent. The address belongs to the member and the device that registered it last, and
+ * until the session of this connection ends.
+ */
+export type PushRegister = { 
+/**
+ * Where pushes are sent.
+ */
+address: PushAddress, 
+/**
+ * What the device is.
+ */
+platform: Platform, };
+
+/**
+ * Who brings pushes to devices.
+ */
+export type PushService = "expo" | "web";
+
+/**
+ * What a member wants to be told by pushes, and where.
+ */
+export type PushSettings = { 
+/**
+ * How much of a message is shown.
+ */
+content: PushContent, 
+/**
+ * When nothing is pushed.
+ */
+quiet_hours: QuietHours | null, 
+/**
+ * The devices, the one that was registered last first.
+ */
+devices: Array<PushDevice>, };
+
+/**
+ * `push.unregister`: nothing is pushed to this device any more.
+ */
+export type PushUnregister = Record<symbol, never>;
+
+/**
+ * Hours in which nothing is pushed. What is not read by their end is pushed then.
+ */
+export type QuietHours = { 
+/**
+ * When they begin each day: `HH:MM`.
+ */
+from: string, 
+/**
+ * When they end, on the next day if that is not later than `from`.
+ */
+until: string, 
+/**
+ * The time zone that both are of: a name of the IANA database.
+ */
+time_zone: string, };
+
+/**
  * Why two members should meet.
  */
 export type Reason = { 
@@ -2717,6 +2835,8 @@ export type ClientFrame =
   | { type: "conversations.list", id?: RequestId } & ConversationsList
   | { type: "history.get", id?: RequestId } & HistoryGet
   | { type: "auth.renew", id?: RequestId } & AuthRenew
+  | { type: "push.register", id?: RequestId } & PushRegister
+  | { type: "push.unregister", id?: RequestId } & PushUnregister
   | { type: "ping", id?: RequestId } & Ping;
 
 /** Every frame that the server may send. */
@@ -2752,15 +2872,7 @@ export const REPLY_TYPE = {
   "conversations.list": "conversations",
   "history.get": "history",
   "auth.renew": "ok",
+  "push.register": "ok",
+  "push.unregister": "ok",
   "ping": "pong",
 } as const;
-
-export type PushAddress = { "service": "expo", token: string, } | { "service": "web", endpoint: string, keys: PushKeys, };
-export type PushKeys = { p256dh: string, auth: string, };
-export type PushRegistration = { address: PushAddress, platform: Platform, };
-export type PushDevice = { device: DeviceId, platform: Platform, service: PushService, registered_at: Timestamp, };
-export type PushService = "expo" | "web";
-export type PushContent = "nothing" | "sender" | "full";
-export type QuietHours = { from: string, until: string, time_zone: string, };
-export type PushSettings = { content: PushContent, quiet_hours: QuietHours | null, devices: Array<PushDevice>, };
-export type PushPatch = { content?: PushContent, quiet_hours?: QuietHours | null, };

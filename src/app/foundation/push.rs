@@ -5,9 +5,12 @@ use std::{sync::Arc, time::Duration};
 use super::Foundation;
 use crate::{
     app::{StartError, start_error},
+    auth::KeyRing,
+    config::values::Switch,
     push::{
         Courier,
         expo::{self, Expo},
+        web::{Vapid, WebPush},
     },
     service::{
         messaging::Messaging,
@@ -20,21 +23,38 @@ const SKEW: Duration = Duration::from_secs(5);
 /// How long a request to a push service may take.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// Who brings pushes.
+#[derive(Default)]
+pub(in crate::app) struct Couriers {
+    all: Vec<Arc<dyn Courier>>,
+    /// The key with which browsers subscribe.
+    web_key: Option<String>,
+}
+
 impl Foundation {
     /// Who brings pushes, as the settings say; nobody if they say that nothing is pushed.
-    pub(in crate::app) fn couriers(&self) -> Result<Vec<Arc<dyn Courier>>, StartError> {
+    pub(in crate::app) fn couriers(&self, ring: &KeyRing) -> Result<Couriers, StartError> {
         let push = &self.settings.push;
         if !push.is_on() {
-            return Ok(Vec::new());
+            return Ok(Couriers::default());
         }
         let options = expo::Options {
             url: push.push_expo_url.clone(),
             token: push.expo_access_token.clone(),
             deadline: DEADLINE,
         };
-        let (clock, metrics) = (Arc::clone(&self.world.clock), Arc::clone(&self.metrics));
-        let expo = Expo::new(&options, clock, metrics).map_err(start_error)?;
-        Ok(vec![Arc::new(expo)])
+        let clock = || Arc::clone(&self.world.clock);
+        let expo = Expo::new(&options, clock(), Arc::clone(&self.metrics)).map_err(start_error)?;
+        let mut couriers = Couriers { all: vec![Arc::new(expo)], web_key: None };
+        if let Some(contact) = push.contact(&self.settings.listen) {
+            let vapid = Vapid::new(ring, contact).map_err(start_error)?;
+            couriers.web_key = Some(vapid.public().to_owned());
+            let entropy = Arc::clone(&self.world.entropy);
+            let web = WebPush::new(vapid, clock(), entropy, DEADLINE, push.push_allow_private == Switch::On)
+                .map_err(start_error)?;
+            couriers.all.push(Arc::new(web));
+        }
+        Ok(couriers)
     }
 
     /// What waits for devices to acknowledge it.
@@ -46,7 +66,7 @@ impl Foundation {
     /// What is pushed.
     pub(super) fn push(
         &self,
-        couriers: Vec<Arc<dyn Courier>>,
+        Couriers { all: couriers, web_key }: Couriers,
         intake: Arc<Intake>,
         messaging: &Arc<Messaging>,
     ) -> Arc<Push> {
@@ -61,6 +81,7 @@ impl Foundation {
             sessions: Arc::clone(&store.sessions),
             conversations: Arc::clone(&store.conversations),
             couriers,
+            web_key,
             intake,
             published,
             uplink: self.uplink.clone(),
