@@ -9,7 +9,10 @@ const PASSWORD = "correct horse";
 /** The point of P-256 in the example of RFC 8291, appendix A: where the browser would have its own. */
 const P256DH = "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4";
 
-let running = await serve();
+/** Push services of browsers want to know whom to write to. */
+const SETTINGS = { PUSH_CONTACT: "mailto:operator@example.com" };
+
+let running = await serve(SETTINGS);
 const started = Date.now();
 
 /** In the page: a push service that gives an address, and a member who has not decided, if they have not. */
@@ -177,7 +180,7 @@ try {
   await page.getByRole("navigation", { name: "Main" }).waitFor();
   await page.goto(`${base}/app/chats`);
   await page.getByRole("link", { name: /from the tunnel/ }).first().waitFor();
-  running = await serve();
+  running = await serve(SETTINGS);
   const until = Date.now() + patience;
   let arrived;
   do {

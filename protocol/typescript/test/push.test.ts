@@ -17,7 +17,8 @@ let ana: Reader;
 let ben: Reader;
 const made: DevicePush[] = [];
 beforeEach(async () => {
-  world = await World.make();
+  // Browsers' push services want to know whom to write to.
+  world = await World.make({ PUSH_CONTACT: "mailto:operator@example.com" });
   ana = await world.member("Ana");
   ben = await world.member("Ben");
 }, 40_000);
