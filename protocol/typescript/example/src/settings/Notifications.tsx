@@ -55,9 +55,11 @@ function ThisDevice() {
   const push = usePush();
   const { status, problem } = usePushState();
   const { busy, failure, run } = useAction();
+  const club = useClub();
+  const keyed = !isWeb || club?.push?.web_key !== null;
   return (
     <View style={styles.part}>
-      <Text>{WORDS[status]}</Text>
+      <Text>{keyed ? WORDS[status] : "The club's server sends no notifications to browsers."}</Text>
       {problem || failure ? <Notice tone="warn" text={problem?.message ?? failure?.message ?? ""} /> : null}
       {status === "on" ? (
         <Button label="Turn off here" kind="secondary" busy={busy} onPress={() => void run(() => push.disable())} style={styles.start} />
