@@ -139,9 +139,10 @@ try {
   await page.getByRole("radio", { name: "Sender", exact: true }).click();
   await page.getByRole("checkbox", { name: /^Quiet hours/ }).click();
   await field(page, "Quiet from").fill("23:30");
+  await heading(page, "Notifications").evaluate((element) => element.scrollIntoView());
+  await look(page, "notifications");
   await button(page, "Save quiet hours").click();
   await page.getByText("Quiet hours saved").first().waitFor();
-  await look(page, "notifications");
   const { content, quiet_hours: quiet } = await settings();
   assert.deepEqual([content, quiet.from, quiet.until], ["sender", "23:30", "07:00"]);
   await button(page, "Turn off here").click();
