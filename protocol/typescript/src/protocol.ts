@@ -2006,10 +2006,36 @@ p256dh: string,
 auth: string, };
 
 /**
+ * `PATCH /api/members/me/push`: what is left out stays.
+ */
+export type PushPatch = { 
+/**
+ * How much of a message is shown.
+ */
+content?: PushContent, 
+/**
+ * When nothing is pushed; `null` for never.
+ */
+quiet_hours?: QuietHours | null, };
+
+/**
  * `push.register`: where pushes for this device are sent. The address belongs to the member and the device that registered it last, and
  * until the session of this connection ends.
  */
 export type PushRegister = { 
+/**
+ * Where pushes are sent.
+ */
+address: PushAddress, 
+/**
+ * What the device is.
+ */
+platform: Platform, };
+
+/**
+ * `PUT /api/members/me/devices/{id}/push`. The address belongs to the member and the device that registered it last.
+ */
+export type PushRegistration = { 
 /**
  * Where pushes are sent.
  */
