@@ -32,7 +32,10 @@ use crate::{
     position::{Epoch, StreamPosition},
     store::{
         ConversationStore, MemberStore,
-        conversations::{Admission, Append, Command, Mark, Marked, Membership, NewConversation, Range, UnreadCount},
+        conversations::{
+            Admission, Append, Command, Configure, Configured, Mark, Marked, Membership, NewConversation, Range,
+            UnreadCount,
+        },
         sync::{Delta, SyncPart},
         turns::Caller,
     },
@@ -232,6 +235,19 @@ impl Messaging {
     /// Moves a watermark. Never waits; the answer comes through `respond` when the move is durable, or when it failed.
     pub fn mark(&self, mark: Mark, permit: Permit, origin: Option<ConnectionId>, respond: Respond<Marked>) {
         self.sequencer.submit(Command::Mark(mark), Asker::new(origin, Responder::Marked(respond), permit));
+    }
+
+    /// Sets what a member wants of a conversation. Never waits; the answer comes through `respond` when it is durable, or when it failed.
+    /// The member's connections but `origin` are told if it is something else than before.
+    pub fn configure(
+        &self,
+        configure: Configure,
+        permit: Permit,
+        origin: Option<ConnectionId>,
+        respond: Respond<Configured>,
+    ) {
+        let asker = Asker::new(origin, Responder::Configured(respond), permit);
+        self.sequencer.submit(Command::Configure(configure), asker);
     }
 
     /// Moves the watermark of what was read, and tells what is unread then, as of the commit. What the store does not know
