@@ -17,6 +17,7 @@ mod recommendations;
 mod registration;
 mod second_factor;
 mod sessions;
+mod settings;
 mod sqlite;
 mod unverified;
 

@@ -229,6 +229,17 @@ mod tests {
     }
 
     #[test]
+    fn settings_that_were_changed_elsewhere_are_delivered_once() {
+        let told = Told::default();
+        told.activate(true);
+        let with = |revision| ChangedConversation { revisions: vec![(ANA, revision)], ..changed(5, 0) };
+        told.swept(&with(1));
+        assert_eq!((told.missing(&with(1)), told.missing(&with(2))), (None, Some(Missing { after: 5 })));
+        told.change(ONE, |known| known.configured(ANA, 2));
+        assert_eq!((told.missing(&with(2)), told.missing(&with(3))), (None, Some(Missing { after: 5 })));
+    }
+
+    #[test]
     fn what_no_sweep_sees_any_more_is_forgotten() {
         let told = Told::default();
         told.activate(true);
