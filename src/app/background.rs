@@ -78,7 +78,8 @@ impl Beside {
         let (budget, hub, places) = (Arc::clone(&self.budget), Arc::clone(&self.hub), Arc::clone(&self.places));
         let applications = Arc::clone(&self.accounts.registration.applications);
         let audit = Arc::clone(&self.accounts.audit);
-        let [one, two, three, four, five, six, seven, eight, nine, ten, eleven, twelve] = [(); 12].map(|()| stop.clone());
+        let [one, two, three, four, five, six, seven, eight, nine, ten, eleven, twelve] =
+            [(); 12].map(|()| stop.clone());
         let clock_watch = Arc::clone(&self.clock_watch);
         let push = Arc::clone(&self.connection.push);
         let check = self.session_check.clone().map(|check| {

@@ -19,6 +19,7 @@ mod registration;
 mod restore;
 mod second_factor;
 mod sessions;
+mod settings;
 mod sqlite;
 mod unverified;
 

@@ -57,6 +57,7 @@ mod recovery;
 mod registration;
 mod restore;
 mod sessions;
+mod settings;
 mod settle;
 mod turns;
 mod unread;

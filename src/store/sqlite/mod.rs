@@ -49,6 +49,7 @@ mod restore;
 mod row;
 mod search;
 mod sessions;
+mod settings;
 mod state;
 mod tally;
 mod unread;
