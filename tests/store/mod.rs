@@ -15,6 +15,7 @@ mod mongodb;
 mod nodes;
 mod recommendations;
 mod registration;
+mod restore;
 mod second_factor;
 mod sessions;
 mod sqlite;

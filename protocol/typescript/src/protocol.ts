@@ -356,7 +356,7 @@ export type Audience = "members" | "partners" | "nobody";
 /**
  * What was done.
  */
-export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "password_changed" | "password_reset" | "erased" | "sessions_ended" | "application_approved" | "application_rejected" | "invitation_created" | "invitation_revoked" | "invitation_used" | "invitation_returned" | "suspension_changed" | "second_factor_enabled" | "second_factor_disabled" | "second_factor_reset" | "recovery_codes_replaced" | "recovery_code_used" | "login_failed" | "member_read" | "exported" | "address_allowed" | "reset_link_made";
+export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "password_changed" | "password_reset" | "erased" | "sessions_ended" | "application_approved" | "application_rejected" | "invitation_created" | "invitation_revoked" | "invitation_used" | "invitation_returned" | "suspension_changed" | "second_factor_enabled" | "second_factor_disabled" | "second_factor_reset" | "recovery_codes_replaced" | "recovery_code_used" | "login_failed" | "member_read" | "exported" | "address_allowed" | "reset_link_made" | "restored";
 
 /**
  * Who did what to whom, when, from where. Never changed, but for what of a member who has left is removed, and never removed.

@@ -35,6 +35,7 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0023_exchanges.sql")),
         M::up(include_str!("migrations/0024_mail_order.sql")),
         M::up(include_str!("migrations/0025_tokens.sql")),
+        M::up(include_str!("migrations/0028_late_exchanges.sql")),
     ]
 }
 

@@ -17,6 +17,7 @@
 //! | [`conversations`], [`history`] | reading conversations and changes; the log of one |
 //! | [`unread`], [`tally`], [`recent`] | what a member has not read; how many entries each participant has sent; who sent the newest |
 //! | [`archive`] | everything as rows |
+//! | [`restore`] | ending what a restored backup has brought back |
 //! | [`row`] | columns to types and back |
 
 mod addresses;
@@ -42,6 +43,7 @@ mod readers;
 mod recent;
 mod recommendations;
 mod registration;
+mod restore;
 mod row;
 mod search;
 mod sessions;
@@ -78,6 +80,7 @@ use super::{
     Backend, Store, StoreError,
     conversations::{ConversationCounts, StoreId},
     epochs::Epochs,
+    restore::{Ended, Ending},
     turns::{Caller, Turn},
 };
 use crate::{clock::Clock, ids::Ids, supervisor::Supervisor, telemetry::Metrics};
@@ -316,6 +319,10 @@ impl Backend for Sqlite {
             })
         })
         .await
+    }
+
+    async fn end_after_restore(&self, ending: Ending) -> Result<Ended, StoreError> {
+        self.write(move |tx| restore::end(tx.connection, ending)).await
     }
 
     async fn close(&self) {

@@ -33,6 +33,7 @@ export const KINDS: Record<AuditAction, string> = {
   member_read: "What administrators read",
   exported: "Exports",
   reset_link_made: "Links that set a password, made on the command line",
+  restored: "Restored backups",
   address_allowed: "Addresses that may register again",
 };
 
@@ -112,6 +113,10 @@ function deed(action: AuditAction, details: Details, who: Part, own: boolean): P
     case "password_changed": return ["changed ", ...whose("password")];
     case "password_reset": return ["set a new password", ...(own ? [" by a link that was sent to them"] : [" for ", who])];
     case "reset_link_made": return ["made a link that sets ", ...whose("password")];
+    case "restored": {
+      const counts = [details.count("sessions", "session"), details.count("links", "link"), details.count("mails", "waiting mail"), details.count("invitations", "open invitation")];
+      return [`ended what a restored backup had brought back: ${counts.filter((count) => count !== undefined).join(", ")}`];
+    }
     case "erased": return own ? ["left the club"] : ["erased ", who];
     case "sessions_ended": return ["ended all sessions", ...(own ? [] : [" of ", who]), and(details.count("sessions", "session"))];
     case "application_approved": return ["let ", who, " in"];
