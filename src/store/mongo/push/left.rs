@@ -14,7 +14,7 @@ use protocol::{ConversationId, MemberId, Timestamp};
 
 use super::super::{
     Core,
-    db::Db,
+    db::{Db, GRACE},
     document::{ConversationDoc, date, millis, signed, time, unsigned},
     fault::Fault,
     nodes,
@@ -152,10 +152,10 @@ impl Found {
 /// What was stored between two positions, about `limit` entries, and some that are a little older or newer; and up to where that is.
 ///
 /// The position of an entry is the stamp of its conversation when it was recorded, which nobody knows any more once there was another one.
-/// Its own stamp is an estimate of what the clock showed before that: a window earlier at most, and by some accident later. So what comes after
-/// a position has own stamps later than the position less the window, and that is where a part begins. It ends with an own stamp, and the
-/// next one goes on a window before that: what has such a stamp and was not visible yet is in it. The last part has no end. A part is
-/// a window and more, so that it gets on.
+/// Its own stamp is an estimate of what the clock showed before that: a window earlier at most, and later by what the beat took from which it
+/// was estimated. So what comes after a position has own stamps later than the position less the window, and that is where a part begins. It
+/// ends with an own stamp, and the next one goes on a window before that, in all conversations whose last stamp may be of an entry after it:
+/// what has such a stamp and was not visible yet is in it. The last part has no end. A part is a window and more, so that it gets on.
 pub(super) async fn stored(
     db: &Db,
     (Position(after), Position(until)): (Position, Position),
@@ -165,7 +165,8 @@ pub(super) async fn stored(
     if after >= until {
         return Ok((Vec::new(), Position(until)));
     }
-    let since = doc! { "$gt": DateTime::from_millis(signed(after)) };
+    let beat = u64::try_from((db.max_time + GRACE).as_millis()).unwrap_or(u64::MAX);
+    let since = doc! { "$gt": DateTime::from_millis(signed(after.saturating_sub(beat))) };
     // Those with a new entry; others were only read.
     let changed = doc! { "changed": &since, "listed": since, "last_seq": { "$gt": 0_i64 } };
     let conversations: Vec<ConversationDoc> = db.all("conversations", changed, FindOptions::default()).await?;
@@ -202,4 +203,34 @@ fn stretches(entries: Vec<Entry>, conversations: &HashMap<ObjectId, &Conversatio
         stretch.entries.sort_unstable_by_key(|(seq, ..)| *seq);
     }
     stretches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(stamps: &[u64]) -> Found {
+        let entry = |stamp: &u64| Entry {
+            conversation: ObjectId::from_bytes([1; 12]),
+            seq: *stamp,
+            sender: MemberId::from_bytes([1; 12]),
+            at: Timestamp::from_millis(0),
+            stamp: *stamp,
+        };
+        Found { entries: stamps.iter().map(entry).collect(), cut: None }
+    }
+
+    fn cut(stamps: &[u64], limit: usize, least: u64, most: u64) -> (Vec<u64>, Option<u64>) {
+        let mut found = found(stamps);
+        found.cut(limit, least, most);
+        (found.entries.iter().map(|entry| entry.stamp).collect(), found.cut)
+    }
+
+    #[test]
+    fn a_part_ends_with_whole_stamps_not_before_a_window_and_never_after_the_end() {
+        assert_eq!(cut(&[5, 3, 4], 3, 0, 100), (vec![3, 4, 5], None));
+        assert_eq!(cut(&[5, 3, 4, 4, 9], 2, 0, 100), (vec![3, 4, 4], Some(4)));
+        assert_eq!(cut(&[5, 3, 4, 4, 9], 2, 6, 100), (vec![3, 4, 4, 5], Some(6)));
+        assert_eq!(cut(&[5, 3, 4, 4, 9], 2, 6, 6), (vec![3, 4, 4, 5, 9], None));
+    }
 }
