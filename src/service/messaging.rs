@@ -34,7 +34,8 @@ use crate::{
     store::{
         ConversationStore, MemberStore,
         conversations::{
-            Admission, Append, Command, Mark, MarkKind, Marked, Membership, NewConversation, Range, UnreadCount,
+            Admission, Append, Command, Configure, Configured, Mark, MarkKind, Marked, Membership, NewConversation,
+            Range, UnreadCount,
         },
         sync::{Delta, SyncPart},
         turns::Caller,
@@ -255,6 +256,19 @@ impl Messaging {
             }
             respond(marked);
         })
+    }
+
+    /// Sets what a member wants of a conversation. Never waits; the answer comes through `respond` when it is durable, or when it failed.
+    /// The member's connections but `origin` are told if it is something else than before.
+    pub fn configure(
+        &self,
+        configure: Configure,
+        permit: Permit,
+        origin: Option<ConnectionId>,
+        respond: Respond<Configured>,
+    ) {
+        let asker = Asker::new(origin, Responder::Configured(respond), permit);
+        self.sequencer.submit(Command::Configure(configure), asker);
     }
 
     /// Moves the watermark of what was read, and tells what is unread then, as of the commit. What the store does not know

@@ -9,5 +9,6 @@ mod presence;
 mod redis;
 mod schedule;
 mod second_factor;
+mod settings;
 mod strangers;
 mod without_bus;

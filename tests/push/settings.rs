@@ -75,6 +75,34 @@ async fn in_quiet_hours_nothing_is_pushed_and_what_is_unread_at_their_end_is() {
 }
 
 #[tokio::test]
+async fn a_conversation_that_is_muted_is_not_told_of() {
+    let mut expo = Expo::start().await;
+    let server = Server::with(|settings| expo.set(settings)).await;
+    let (ana, ben) = server.two_members().await;
+    let cleo = server.member("Cleo").await;
+    register(&ben, "phone", "ben").await;
+    let mut anas = ana.connect().await;
+    let message = anas.say(ben.id, "One").await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "One", 1)]);
+    let path = format!("/api/conversations/{}/settings", message.conversation);
+    for settings in
+        [json!({ "notify": "all", "muted_until": "9999-01-01T00:00:00.000Z" }), json!({ "notify": "nothing" })]
+    {
+        let set = ben.request(Method::PUT, &path, settings).await;
+        assert!(set.status().is_success(), "{}", set.text().await.unwrap());
+        let before = server.metric(r#"push_tasks_total{outcome="muted"}"#).await;
+        anas.say(ben.id, "Psst").await;
+        eventually("that it is not wanted", async || {
+            (server.metric(r#"push_tasks_total{outcome="muted"}"#).await > before).then_some(())
+        })
+        .await;
+    }
+    cleo.connect().await.say(ben.id, "Hi").await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "Hi", 4)]);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_too_old_is_not_pushed() {
     let mut expo = Expo::start().await;
     let clock = ManualClock::at(at("2026-12-01T12:00:00Z"));

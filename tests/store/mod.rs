@@ -18,6 +18,7 @@ mod recommendations;
 mod registration;
 mod second_factor;
 mod sessions;
+mod settings;
 mod sqlite;
 mod unverified;
 

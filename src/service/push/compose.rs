@@ -8,6 +8,7 @@ use std::{
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use protocol::{
     ConversationId, DeviceId, MemberId, SessionId, Timestamp,
+    model::Notify,
     rest::{Language, PushContent},
 };
 
@@ -168,6 +169,11 @@ impl Push {
             return Ok(Err("expired"));
         }
         let conversations = &self.parts.conversations;
+        let settings = conversations.settings(Caller::System, task.member, vec![conversation]).await?;
+        // Nothing mentions anybody yet.
+        if settings.iter().any(|settings| settings.is_muted(now) || settings.notify != Notify::All) {
+            return Ok(Err("muted"));
+        }
         let newest = conversations.history(task.member, conversation, Range::Before(task.last + 1), 1).await?;
         let Some(newest) = newest.and_then(|page| page.entries.into_iter().last()) else { return Ok(Err("nothing")) };
         let unread = conversations.count_unread(conversation, task.member, read, task.last).await?.count.max(1);

@@ -13,8 +13,8 @@ use super::{
     Mongo, audit,
     db::Db,
     document::{
-        ConversationDoc, MemberDoc, MessageDoc, ReceiptDoc, bytes_of, client_uuid, conversation_oid, date, member_oid,
-        signed, time, unsigned,
+        ConversationDoc, MemberDoc, MessageDoc, ParticipantDoc, ReceiptDoc, SettingsDoc, bytes_of, client_uuid,
+        conversation_oid, date, member_oid, signed, time, unsigned,
     },
     fault::{DUPLICATE_KEY, Fault},
     invitations, jobs, mail, push, receipts,
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::store::{
     Archive, StoreError,
-    archive::{ConversationRow, Key, MemberRow, Part, ReceiptRow, Row, SessionRow, TokenRow},
+    archive::{ConversationRow, Key, MemberRow, Part, ParticipantRow, ReceiptRow, Row, SessionRow, TokenRow},
     conversations::StoreId,
     push::{DeviceKey, StoredTask},
     rules,
@@ -103,12 +103,12 @@ fn secret(document: &Document) -> Option<Row> {
 }
 
 fn conversation(document: &ConversationDoc) -> Result<Row, Fault> {
-    let participants = document
-        .participants
-        .iter()
-        .map(|each| (MemberId::from_bytes(each.member_id.bytes()), unsigned(each.delivered), unsigned(each.read)));
-    let mut participants: Vec<_> = participants.collect();
-    participants.sort_unstable();
+    let participant = |each: &ParticipantDoc| {
+        let (member, stored) = (MemberId::from_bytes(each.member_id.bytes()), each.stored()?);
+        Ok(ParticipantRow { member, delivered: unsigned(each.delivered), read: unsigned(each.read), stored })
+    };
+    let mut participants = document.participants.iter().map(participant).collect::<Result<Vec<_>, Fault>>()?;
+    participants.sort_unstable_by_key(|participant| participant.member);
     Ok(Row::Conversation(ConversationRow {
         id: ConversationId::from_bytes(document.id.bytes()),
         kind: document.kind()?,
@@ -329,11 +329,14 @@ fn document_of(row: Row, conversations: &HashMap<ObjectId, ConversationDoc>) -> 
         Row::Conversation(ConversationRow { id, kind, participants, last_seq, last_at }) => {
             let participants: Vec<Bson> = participants
                 .into_iter()
-                .map(|(member, delivered, read)| {
-                    let (delivered, read) = (signed(delivered), signed(read));
-                    doc! { "member_id": member_oid(member), "delivered": delivered, "read": read }.into()
+                .map(|ParticipantRow { member, delivered, read, stored }| ParticipantDoc {
+                    member_id: member_oid(member),
+                    delivered: signed(delivered),
+                    read: signed(read),
+                    settings: SettingsDoc::of(stored),
                 })
-                .collect();
+                .map(|participant| mongodb::bson::serialize_to_bson(&participant))
+                .collect::<Result<_, _>>()?;
             let conversation = doc! {
                 "_id": conversation_oid(id),
                 "kind": rules::kind_word(kind),

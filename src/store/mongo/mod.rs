@@ -55,6 +55,7 @@ mod record;
 mod recovery;
 mod registration;
 mod sessions;
+mod settings;
 mod settle;
 mod turns;
 mod unread;

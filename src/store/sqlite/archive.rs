@@ -9,12 +9,12 @@ use super::{
     memory::Tx,
     push, recommendations,
     row::{kind, optional_time, time},
-    sessions, tally,
+    sessions, settings, tally,
 };
 use crate::store::{
     Archive, StoreError,
-    archive::{ConversationRow, Key, MemberRow, Part, ReceiptRow, Row, SessionRow, TokenRow},
-    conversations::StoreId,
+    archive::{ConversationRow, Key, MemberRow, Part, ParticipantRow, ReceiptRow, Row, SessionRow, TokenRow},
+    conversations::{StoreId, StoredSettings},
     entries::StoredEntry,
     push::DeviceKey,
     sessions::platform_word,
@@ -110,11 +110,13 @@ fn token(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
 fn conversation(connection: &Connection, row: &SqlRow<'_>) -> rusqlite::Result<Row> {
     let key: i64 = row.get("key")?;
     let mut query = connection.prepare_cached(
-        "SELECT m.id, p.delivered, p.read FROM participants p JOIN members m ON m.key = p.member
-         WHERE p.conversation = ? ORDER BY m.id",
+        "SELECT m.id, p.delivered, p.read, p.notify, p.muted_until, p.settings_revision
+         FROM participants p JOIN members m ON m.key = p.member WHERE p.conversation = ? ORDER BY m.id",
     )?;
-    let participants =
-        query.query_map([key], |row| Ok((MemberId::from_bytes(row.get(0)?), row.get(1)?, row.get(2)?)))?;
+    let participants = query.query_map([key], |row| {
+        let (member, stored) = (MemberId::from_bytes(row.get(0)?), settings::stored(row)?);
+        Ok(ParticipantRow { member, delivered: row.get(1)?, read: row.get(2)?, stored })
+    })?;
     Ok(Row::Conversation(ConversationRow {
         id: ConversationId::from_bytes(row.get("id")?),
         kind: kind(row)?,
@@ -366,12 +368,21 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
                  VALUES (?, 'direct', ?, ?, 0, 0) ON CONFLICT DO NOTHING",
                 params![id.as_bytes(), last_seq, last_at.as_millis()],
             )?;
-            for (member, delivered, read) in participants {
+            for ParticipantRow { member, delivered, read, stored: StoredSettings { settings, revision } } in participants {
+                let muted_until = settings.muted_until.map(Timestamp::as_millis);
                 execute(
-                    "INSERT INTO participants (conversation, member, delivered, read)
-                     SELECT c.key, m.key, ?, ? FROM conversations c, members m WHERE c.id = ? AND m.id = ?
+                    "INSERT INTO participants (conversation, member, delivered, read, notify, muted_until, settings_revision)
+                     SELECT c.key, m.key, ?, ?, ?, ?, ? FROM conversations c, members m WHERE c.id = ? AND m.id = ?
                      ON CONFLICT DO NOTHING",
-                    params![delivered, read, id.as_bytes(), member.as_bytes()],
+                    params![
+                        delivered,
+                        read,
+                        settings.notify.as_str(),
+                        muted_until,
+                        revision,
+                        id.as_bytes(),
+                        member.as_bytes()
+                    ],
                 )?;
             }
             inserted

@@ -47,6 +47,7 @@ mod registration;
 mod row;
 mod search;
 mod sessions;
+mod settings;
 mod state;
 mod tally;
 mod unread;

@@ -16,6 +16,7 @@ import { Composer } from "./Composer";
 import { FailedSheet } from "./FailedSheet";
 import type { ListHandle } from "./list";
 import { MessageList } from "./MessageList";
+import { MuteButton } from "./MuteSheet";
 import { countAfter, firstFresh, lastSeq } from "./rows";
 
 /** A conversation. `conversationKey` is that of the list, or of `client.conversation(...)`. */
@@ -36,7 +37,9 @@ export function ChatScreen({ conversationKey }: { conversationKey: string }) {
   if (nowhere) return <Nowhere />;
   return (
     <KeyboardAvoidingView style={styles.screen} behavior={Platform.OS === "ios" ? "padding" : undefined}>
-      <Header back={wide ? undefined : "/chats"} name={member?.name ?? "Chat"} title={partner ? <Partner id={partner} name={name} photo={member?.profile_image_url} typing={info.typing.length > 0} /> : name} />
+      <Header back={wide ? undefined : "/chats"} name={member?.name ?? "Chat"} title={partner ? <Partner id={partner} name={name} photo={member?.profile_image_url} typing={info.typing.length > 0} /> : name}>
+        <MuteButton info={info} />
+      </Header>
       <Messages conversation={conversation} name={name} list={list} onFailed={setFailed} />
       <Trouble conversationKey={conversationKey} />
       {gone ? (
