@@ -243,16 +243,19 @@ impl Messaging {
         self.sequencer.submit(Command::Mark(mark), Asker::new(origin, Responder::Marked(respond), permit));
     }
 
-    /// Has a move remembered, once it is durable, as what the device says that it has.
+    /// Has a move remembered, once it is durable, as what the device says that it has. One that is not in use has it where nobody sees it: its
+    /// member is told.
     fn and_take_in(&self, mark: Mark, by: Option<Arc<Connection>>, respond: Respond<Marked>) -> Respond<Marked> {
         let intake = Arc::clone(&self.intake);
         let Mark { conversation, member, kind, seq } = mark;
+        let is_read = kind == MarkKind::Read;
+        let by = by.filter(|connection| is_read || !connection.is_away());
         Box::new(move |marked: Result<Marked, Failure>| {
             if let Ok(marked) = &marked {
                 // One beyond the newest entry is of that one.
                 let seq = seq.min(marked.last_seq);
                 let device = by.as_ref().map(|connection| &connection.device);
-                intake.acknowledged(member, device, conversation, seq, kind == MarkKind::Read);
+                intake.acknowledged(member, device, conversation, seq, is_read);
             }
             respond(marked);
         })

@@ -238,6 +238,8 @@ pub struct TokenRow {
     pub expires_at: Timestamp,
     /// When it was used.
     pub used_at: Option<Timestamp>,
+    /// By which attempt.
+    pub attempt: Option<AttemptHash>,
 }
 
 /// A conversation.
@@ -400,7 +402,7 @@ impl Row {
                 [row.device.name, row.device.platform, row.address, row.last_used_at, row.ends_at],
                 [row.generation, row.good_from, row.newest, row.confirmed_at, row.proved_at],
             ]),
-            Self::RefreshToken(row) => json!([row.hash, row.session, row.expires_at, row.used_at]),
+            Self::RefreshToken(row) => json!([row.hash, row.session, row.expires_at, row.used_at, row.attempt]),
             Self::Conversation(row) => {
                 let participants: Vec<Value> = row.participants.iter().map(ParticipantRow::content).collect();
                 json!([row.id, row.kind, participants, row.last_seq, row.last_at])

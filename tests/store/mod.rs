@@ -16,6 +16,7 @@ mod nodes;
 mod push;
 mod recommendations;
 mod registration;
+mod restore;
 mod second_factor;
 mod sessions;
 mod settings;

@@ -357,7 +357,7 @@ export type Audience = "members" | "partners" | "nobody";
 /**
  * What was done.
  */
-export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "password_changed" | "password_reset" | "erased" | "sessions_ended" | "application_approved" | "application_rejected" | "invitation_created" | "invitation_revoked" | "invitation_used" | "invitation_returned" | "suspension_changed" | "second_factor_enabled" | "second_factor_disabled" | "second_factor_reset" | "recovery_codes_replaced" | "recovery_code_used" | "login_failed" | "member_read" | "exported" | "address_allowed" | "reset_link_made";
+export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "password_changed" | "password_reset" | "erased" | "sessions_ended" | "application_approved" | "application_rejected" | "invitation_created" | "invitation_revoked" | "invitation_used" | "invitation_returned" | "suspension_changed" | "second_factor_enabled" | "second_factor_disabled" | "second_factor_reset" | "recovery_codes_replaced" | "recovery_code_used" | "login_failed" | "member_read" | "exported" | "address_allowed" | "reset_link_made" | "restored";
 
 /**
  * Who did what to whom, when, from where. Never changed, but for what of a member who has left is removed, and never removed.
@@ -2071,10 +2071,36 @@ p256dh: string,
 auth: string, };
 
 /**
+ * `PATCH /api/members/me/push`: what is left out stays.
+ */
+export type PushPatch = { 
+/**
+ * How much of a message is shown.
+ */
+content?: PushContent, 
+/**
+ * When nothing is pushed; `null` for never.
+ */
+quiet_hours?: QuietHours | null, };
+
+/**
  * `push.register`: where pushes for this device are sent. The address belongs to the member and the device that registered it last, and
  * until the session of this connection ends.
  */
 export type PushRegister = { 
+/**
+ * Where pushes are sent.
+ */
+address: PushAddress, 
+/**
+ * What the device is.
+ */
+platform: Platform, };
+
+/**
+ * `PUT /api/members/me/devices/{id}/push`. The address belongs to the member and the device that registered it last.
+ */
+export type PushRegistration = { 
 /**
  * Where pushes are sent.
  */

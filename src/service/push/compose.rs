@@ -162,6 +162,11 @@ impl Push {
         if progress.is_some_and(has) {
             return Ok(Err("acknowledged"));
         }
+        let settings = self.parts.conversations.settings(Caller::System, task.member, vec![conversation]).await?;
+        // No message mentions anybody yet.
+        if settings.first().is_some_and(|settings| settings.is_muted(now) || settings.notify != Notify::All) {
+            return Ok(Err("muted"));
+        }
         // What came in quiet hours is as young as their end.
         let came = choice.quiet_hours.as_ref().and_then(|quiet| quiet::until(quiet, task.at)).unwrap_or(task.at);
         let expires = came.after(self.options.ttl);
@@ -169,11 +174,6 @@ impl Push {
             return Ok(Err("expired"));
         }
         let conversations = &self.parts.conversations;
-        let settings = conversations.settings(Caller::System, task.member, vec![conversation]).await?;
-        // Nothing mentions anybody yet.
-        if settings.iter().any(|settings| settings.is_muted(now) || settings.notify != Notify::All) {
-            return Ok(Err("muted"));
-        }
         let newest = conversations.history(task.member, conversation, Range::Before(task.last + 1), 1).await?;
         let Some(newest) = newest.and_then(|page| page.entries.into_iter().last()) else { return Ok(Err("nothing")) };
         let unread = conversations.count_unread(conversation, task.member, read, task.last).await?.count.max(1);

@@ -89,6 +89,7 @@ fn token(document: &Document) -> Option<Row> {
         session: SessionId::from_bytes(document.get_object_id("session_id").ok()?.bytes()),
         expires_at: time(*document.get_datetime("expires_at").ok()?),
         used_at: document.get_datetime("used_at").ok().map(|at| time(*at)),
+        attempt: sessions::token_hash(document, "attempt"),
     }))
 }
 
@@ -317,13 +318,14 @@ fn document_of(row: Row, conversations: &HashMap<ObjectId, ConversationDoc>) -> 
         }
         Row::Invitation(record) => (Part::Invitations, invitations::document(&record)),
         Row::Session(row) => (Part::Sessions, session_document(row)),
-        Row::RefreshToken(TokenRow { hash, session, expires_at, used_at }) => (
+        Row::RefreshToken(TokenRow { hash, session, expires_at, used_at, attempt }) => (
             Part::RefreshTokens,
             doc! {
                 "_id": binary(&hash),
                 "session_id": ObjectId::from_bytes(*session.as_bytes()),
                 "expires_at": date(expires_at),
                 "used_at": used_at.map(date),
+                "attempt": attempt.map(|attempt| binary(&attempt)),
             },
         ),
         Row::Conversation(ConversationRow { id, kind, participants, last_seq, last_at }) => {

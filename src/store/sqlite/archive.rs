@@ -49,7 +49,7 @@ const MEMBERS: &str = "SELECT * FROM members WHERE id > ? ORDER BY id LIMIT ?";
 const INVITATIONS: &str = "SELECT * FROM invitations WHERE id > ? ORDER BY id LIMIT ?";
 const SESSIONS: &str = "SELECT s.*, m.id AS member_id
     FROM sessions s JOIN members m ON m.key = s.member WHERE s.id > ? ORDER BY s.id LIMIT ?";
-const TOKENS: &str = "SELECT t.hash, s.id AS session_id, t.expires_at, t.used_at
+const TOKENS: &str = "SELECT t.hash, s.id AS session_id, t.expires_at, t.used_at, t.attempt
     FROM refresh_tokens t JOIN sessions s ON s.key = t.session WHERE t.hash > ? ORDER BY t.hash LIMIT ?";
 const CONVERSATIONS: &str = "SELECT * FROM conversations WHERE id > ? ORDER BY id LIMIT ?";
 const RECEIPTS: &str = "SELECT c.id AS conversation_id, m.id AS member_id, r.kind, r.seq, r.at
@@ -104,6 +104,7 @@ fn token(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
         session: SessionId::from_bytes(row.get("session_id")?),
         expires_at: time(row, "expires_at")?,
         used_at: optional_time(row, "used_at")?,
+        attempt: row.get("attempt")?,
     }))
 }
 
@@ -357,10 +358,10 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
                 row.member.as_bytes(),
             ],
         )?,
-        Row::RefreshToken(TokenRow { hash, session, expires_at, used_at }) => execute(
-            "INSERT INTO refresh_tokens (hash, session, expires_at, used_at)
-             SELECT ?, key, ?, ? FROM sessions WHERE id = ? ON CONFLICT DO NOTHING",
-            params![hash, expires_at.as_millis(), used_at.map(Timestamp::as_millis), session.as_bytes()],
+        Row::RefreshToken(TokenRow { hash, session, expires_at, used_at, attempt }) => execute(
+            "INSERT INTO refresh_tokens (hash, session, expires_at, used_at, attempt)
+             SELECT ?, key, ?, ?, ? FROM sessions WHERE id = ? ON CONFLICT DO NOTHING",
+            params![hash, expires_at.as_millis(), used_at.map(Timestamp::as_millis), attempt, session.as_bytes()],
         )?,
         Row::Conversation(ConversationRow { id, participants, last_seq, last_at, .. }) => {
             let inserted = execute(
