@@ -19,7 +19,7 @@ export const OUTBOX: Form<OutboxRecord> = { id: "string", conversation: "string"
 export const CURSOR: Form<CursorRecord> = { cursor: "string" };
 export const CONVERSATION: Form<ConversationRecord> = {
   members: "object", lastSeq: "number", first: "number", to: "number", unread: "number", countedTo: "number", later: "number", readWanted: "number", lastAt: "number",
-  id: "string?", last: "object?", settings: "object?", revision: "number?",
+  id: "string?", last: "object?", settings: "object?",
 };
 
 /** Whether a value is as it should be. */

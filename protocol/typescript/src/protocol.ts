@@ -587,9 +587,30 @@ unread_more?: boolean,
  */
 last_at: Timestamp, 
 /**
+ * The asking member's own settings. Absent if they are the default.
+ */
+settings?: ConversationSettings, 
+/**
+ * Grows with every change of the settings: of two, those with the larger one are the newer ones. Absent while it is 0.
+ */
+settings_revision?: number, 
+/**
  * Its latest entries, ascending by `seq`: as many as the frame that carries it promises.
  */
 entries: Array<Entry>, };
+
+/**
+ * `conversation.configure`: sets the member's own settings of a conversation, all of them. The same ones again change nothing.
+ */
+export type ConversationConfigure = { 
+/**
+ * The conversation.
+ */
+conversation: ConversationId, 
+/**
+ * The settings.
+ */
+settings: ConversationSettings, };
 
 /**
  * A conversation. That of two members follows from their ids, so every node computes the same one.
@@ -630,6 +651,37 @@ conversations: Array<ConversationSummary>,
 next: string | null, };
 
 /**
+ * A member's own settings of a conversation. Nobody else sees them. The default: told of all, not muted.
+ */
+export type ConversationSettings = { 
+/**
+ * Of which messages the member is told by pushes.
+ */
+notify: Notify, 
+/**
+ * Until then the member is told of none, whatever `notify` says. Absent, or a time that is over: not muted. "Until I say so" is a
+ * time that is far off, such as `9999-01-01T00:00:00.000Z`.
+ */
+muted_until?: Timestamp, };
+
+/**
+ * `conversation.settings`: the member's own settings of a conversation, as they are now.
+ */
+export type ConversationSettingsPush = { 
+/**
+ * The conversation.
+ */
+conversation: ConversationId, 
+/**
+ * The settings.
+ */
+settings: ConversationSettings, 
+/**
+ * Grows with every change of them: what comes with a smaller one is older, and is passed over.
+ */
+revision: number, };
+
+/**
  * A conversation in a list.
  */
 export type ConversationSummary = { 
@@ -661,6 +713,10 @@ unread: number,
  * Whether there are more than `unread` says. Absent if not.
  */
 unread_more?: boolean, 
+/**
+ * The asking member's own settings.
+ */
+settings: ConversationSettings, 
 /**
  * Its newest message.
  */
@@ -888,6 +944,10 @@ kind: ConversationKind,
  * Its members with their watermarks.
  */
 members: Array<Watermarks>, 
+/**
+ * What the member has set of it.
+ */
+settings: ConversationSettings, 
 /**
  * All its messages, the oldest first.
  */
@@ -1686,6 +1746,11 @@ messages_since_start: number,
  * Why it sweeps the store, as in `/readyz`; empty while it need not.
  */
 doubts: Array<string>, };
+
+/**
+ * Of which messages in a conversation a member wants to be told by pushes. What is shown in the app does not depend on it.
+ */
+export type Notify = "all" | "mentions" | "nothing";
 
 /**
  * `ok`: the request took effect.
@@ -2696,6 +2761,7 @@ export type ClientFrame =
   | { type: "presence.set", id?: RequestId } & PresenceSet
   | { type: "presence.watch", id?: RequestId } & PresenceWatch
   | { type: "presence.unwatch", id?: RequestId } & PresenceUnwatch
+  | { type: "conversation.configure", id?: RequestId } & ConversationConfigure
   | { type: "conversations.list", id?: RequestId } & ConversationsList
   | { type: "history.get", id?: RequestId } & HistoryGet
   | { type: "auth.renew", id?: RequestId } & AuthRenew
@@ -2714,6 +2780,7 @@ export type ServerFrame =
   | { type: "pong", id?: RequestId } & Pong
   | { type: "message" } & MessagePush
   | { type: "receipt" } & Receipt
+  | { type: "conversation.settings" } & ConversationSettingsPush
   | { type: "typing" } & TypingPush
   | { type: "presence" } & PresencePush
   | { type: "member" } & MemberPush
@@ -2731,6 +2798,7 @@ export const REPLY_TYPE = {
   "presence.set": "ok",
   "presence.watch": "presence.snapshot",
   "presence.unwatch": "ok",
+  "conversation.configure": "conversation.settings",
   "conversations.list": "conversations",
   "history.get": "history",
   "auth.renew": "ok",
