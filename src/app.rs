@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use foundation::World;
-pub use maintenance::{copy, create_admin, demo, migrate, promote, reset_link, reset_second_factor};
+pub use maintenance::{after_restore, copy, create_admin, demo, migrate, promote, reset_link, reset_second_factor};
 
 use self::{background::Joined, foundation::Foundation, reach::Reach};
 use crate::{
@@ -128,6 +128,7 @@ impl App {
         let photos = base.photos(&quiet)?;
         let photo_place = photos.describe();
         let (post, advice, listen) = (base.post(&ring)?, base.advice()?, &base.settings.listen);
+        let couriers = base.couriers(&ring)?;
         let effects = base.effects(photos, &post);
         let accounts = Arc::new(base.accounts(&ring, &post, &effects)?);
         let setup = base.setup(&accounts, &ring);
@@ -136,7 +137,7 @@ impl App {
         let metrics_listener = bind_metrics(base.settings.telemetry.metrics_addr.0, addr).await?;
         let metrics_addr = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
 
-        let (connection, lanes) = base.connection(&accounts, cursors);
+        let (connection, lanes) = base.connection(&accounts, cursors, couriers);
         let session_check = base.session_check(&effects);
         let fleet = base.fleet(&connection, &effects, session_check.clone(), secret_id);
         let services = base.services(&connection, (&effects, Arc::clone(&accounts.sessions)), fleet.clone(), advice);
@@ -188,6 +189,7 @@ impl App {
             hub: Arc::clone(&base.hub),
             places,
             session_check: session_check.clone(),
+            clock_watch: Arc::clone(&base.own.clock_watch),
         };
         background.extend(beside.start(&base.supervisor, &base.shutdown));
         let fleet = fleet.map(|fleet| background::join(fleet, &base.supervisor));

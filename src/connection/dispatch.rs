@@ -125,7 +125,12 @@ impl Storing {
 }
 
 /// Hands on what is to be stored. Its one answer is queued later; never waits.
-pub(super) fn store(context: &Context, connection: &Connection, Storing { ticket, what }: Storing, permit: Permit) {
+pub(super) fn store(
+    context: &Context,
+    connection: &Arc<Connection>,
+    Storing { ticket, what }: Storing,
+    permit: Permit,
+) {
     let (origin, outbox) = (Some(connection.id), Arc::clone(&connection.outbox));
     match what {
         Stored::Message(message) => {
@@ -137,11 +142,11 @@ pub(super) fn store(context: &Context, connection: &Connection, Storing { ticket
             let respond = move |unread: Result<Unread, _>| {
                 reply(&outbox, ticket, unread.map(|unread| Some(unread_frame(unread))));
             };
-            context.messaging.read(mark, permit, origin, Box::new(respond));
+            context.messaging.read(mark, permit, Some(connection), Box::new(respond));
         }
         Stored::Mark(mark, false) => {
             let respond = move |marked: Result<_, _>| reply(&outbox, ticket, marked.map(|_| Some(okay())));
-            context.messaging.mark(mark, permit, origin, Box::new(respond));
+            context.messaging.mark(mark, permit, Some(connection), Box::new(respond));
         }
         Stored::Configure(configure) => {
             let frame = |configured| ServerFrame::ConversationSettingsPush(views::settings(&configured)).into();
@@ -216,7 +221,7 @@ fn charge(context: &Context, member: MemberId, query: &Query) -> Result<(), Fail
         }
         Query::List { .. } => context.frames.check_further(&member, limits::LIST_FRAMES),
         Query::History { .. } => context.frames.check_further(&member, limits::HISTORY_FRAMES),
-        Query::Renew(_) => Ok(()),
+        Query::Renew(_) | Query::PushRegister(_) | Query::PushUnregister => Ok(()),
     }
 }
 
@@ -251,6 +256,12 @@ async fn ask(context: Arc<Context>, connection: Arc<Connection>, ticket: Ticket,
             let page = context.messaging.history(member, conversation, range, limit).await;
             page.map(|page| Some(ServerFrame::History(page).into()))
         }
+        Query::PushRegister(registration) => {
+            let device = connection.device.clone();
+            let registered = context.push.register((member, connection.session), device, *registration).await;
+            registered.map(|()| Some(okay()))
+        }
+        Query::PushUnregister => context.push.unregister(member, &connection.device).await.map(|()| Some(okay())),
         Query::Renew(token) => {
             let renewed = context.connections.renew(&connection, &token).await;
             let okay = |expires_at| ServerFrame::Okay(Okay { expires_at: Some(expires_at), ..Okay::default() });

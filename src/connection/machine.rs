@@ -6,9 +6,10 @@ use std::time::Duration;
 use protocol::{
     ClientFrame, ClientMessageId, CloseCode, ConversationId, DecodeError, ErrorCode, MemberId, Request, RequestId,
     ServerFrame, Timestamp,
-    client::HistoryGet,
+    client::{HistoryGet, PushRegister},
     limits::{AUTH_EXPIRING_MS, BAD_FRAMES_MAX, Limits, PAGE_DEFAULT, RATE_LIMITED_MAX, TOO_MUCH_WAIT_MS},
     model::{ConversationSettings, DeviceStatus},
+    rest::PushRegistration,
     server::{AuthExpiring, Okay, Welcome},
 };
 use tokio::time::Instant;
@@ -97,6 +98,10 @@ pub enum Query {
     },
     /// Take a fresh token.
     Renew(String),
+    /// Register the device for pushes.
+    PushRegister(Box<PushRegistration>),
+    /// End that.
+    PushUnregister,
 }
 
 /// What is to be done.
@@ -390,6 +395,10 @@ impl Machine {
                 limit: get.limit.unwrap_or(PAGE_DEFAULT),
             }),
             ClientFrame::AuthRenew(renew) => Call::Query(Query::Renew(renew.token)),
+            ClientFrame::PushRegister(PushRegister { address, platform }) => {
+                Call::Query(Query::PushRegister(Box::new(PushRegistration { address, platform })))
+            }
+            ClientFrame::PushUnregister(_) => Call::Query(Query::PushUnregister),
             ClientFrame::Ping(_) => Call::Ping,
         };
         let ticket = self.in_flight.begin(id, matches!(call, Call::Query(_)));

@@ -262,9 +262,8 @@ impl Expo {
             let asked = pause.or_else(|| (status == StatusCode::TOO_MANY_REQUESTS).then_some(COOLDOWN));
             return Err(leave.fail(why, asked));
         }
-        let answer = match outbound::read(response, ANSWER_MAX_BYTES).await {
-            Ok(answer) => answer,
-            Err(_) => return Err(leave.fail("cut", None)),
+        let Ok(answer) = outbound::read(response, ANSWER_MAX_BYTES).await else {
+            return Err(leave.fail("cut", None));
         };
         match status {
             status if status.is_success() => {

@@ -19,12 +19,53 @@ use sha2::{Digest as _, Sha256};
 use super::{StoreError, turns::Caller};
 use crate::position::Position;
 
+mod tasks;
+
+pub use tasks::StoredTask;
+pub(super) use tasks::merged;
+
 /// Devices of one member that are registered at a time. The one that was registered first goes when there is one more.
 pub const DEVICES_MAX: usize = 20;
 /// Tasks of one device that wait at a time; of more conversations, the one whose newest message is oldest goes.
 pub const TASKS_MAX: usize = 100;
 /// How many rows the calls take and give at once that are made in bulk.
 pub const BULK_MAX: usize = 1_000;
+/// Largest number of unread messages that [`PushStore::unread`] tells.
+pub const UNREAD_MAX: u32 = 9_999;
+
+/// The words for what a push shows, in the stores.
+pub(super) const CONTENTS: &[(&str, PushContent)] = &[
+    (PushContent::Nothing.as_str(), PushContent::Nothing),
+    (PushContent::Sender.as_str(), PushContent::Sender),
+    (PushContent::Full.as_str(), PushContent::Full),
+];
+
+/// The number at an icon as it is kept: nothing if there is none to be taken away later.
+pub(super) fn shown(badge: u32) -> Option<u32> {
+    (badge > 0).then_some(badge)
+}
+
+/// What goes when no more than `most` may stay: the oldest, and of those of one moment the smallest.
+pub(super) fn surplus<T: Ord>(all: impl IntoIterator<Item = (Timestamp, T)>, most: usize) -> Vec<T> {
+    let mut all: Vec<_> = all.into_iter().collect();
+    all.sort_unstable_by(|a, b| b.cmp(a));
+    all.into_iter().skip(most).map(|(_, gone)| gone).collect()
+}
+
+/// Tells devices of all members apart, and is of one length whatever a device is called: the beginning of a SHA-256 hash of the member and the
+/// device. By it stores keep what there is of a device, and a copy goes through it in the same order in all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceKey(pub [u8; 16]);
+
+impl DeviceKey {
+    /// That of a device of a member.
+    #[must_use]
+    pub fn of(member: MemberId, device: &DeviceId) -> Self {
+        let hash: [u8; 32] =
+            Sha256::new().chain_update(member.as_bytes()).chain_update(device.as_str()).finalize().into();
+        Self(hash.first_chunk().copied().unwrap_or_default())
+    }
+}
 
 /// Tells addresses apart: what is unique in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -82,6 +123,24 @@ pub enum Subject {
     Badge,
     /// Messages of a conversation.
     Messages(ConversationId),
+}
+
+/// The key of [`Subject::Badge`]: no conversation has this id, which is a hash.
+const BADGE: [u8; 12] = [0; 12];
+
+impl Subject {
+    /// What it is stored as.
+    pub(super) const fn key(&self) -> [u8; 12] {
+        match self {
+            Self::Badge => BADGE,
+            Self::Messages(conversation) => *conversation.as_bytes(),
+        }
+    }
+
+    /// What is stored as this.
+    pub(super) fn of(key: [u8; 12]) -> Self {
+        if key == BADGE { Self::Badge } else { Self::Messages(ConversationId::from_bytes(key)) }
+    }
 }
 
 /// A task to be written: messages that a device has not acknowledged, or the badge.
@@ -249,7 +308,7 @@ pub trait PushStore: Send + Sync {
 
     /// What somebody has to look through for what was stored and is neither acknowledged nor a task: of this node, as it was started before, or
     /// of one that is gone; nothing if there is nothing. Whoever gets it looks, adds tasks, and says [`Self::looked`]; until `until` nobody
-    /// else gets it.
+    /// else gets it. To be asked once before this node stores anything: from then on what it stores is not forgotten.
     ///
     /// # Errors
     /// The store.
@@ -296,4 +355,10 @@ pub trait PushStore: Send + Sync {
     /// # Errors
     /// The store.
     async fn expire(&self, before: Timestamp) -> Result<u64, StoreError>;
+
+    /// About how many devices are registered; zero only if none is.
+    ///
+    /// # Errors
+    /// The store.
+    async fn count(&self) -> Result<u64, StoreError>;
 }

@@ -1,9 +1,11 @@
 //! Several nodes that serve one club.
 
 mod administration;
+mod clocks;
 mod devices;
 mod exchanges;
 mod limits;
+mod mail;
 mod missed;
 mod presence;
 mod redis;

@@ -122,6 +122,17 @@ fn table() -> Vec<(Method, &'static str, [u16; 6], Ask)> {
         (delete.clone(), "/api/members/me/sessions/{id}", owned(404, 204, 404), |cast| {
             (format!("/api/members/me/sessions/{}", cast.session), Value::Null)
         }),
+        (get.clone(), "/api/members/me/push", member(200), |_| plain("/api/members/me/push")),
+        (patch.clone(), "/api/members/me/push", member(200), |_| {
+            ("/api/members/me/push".into(), json!({ "content": "sender" }))
+        }),
+        (put.clone(), "/api/members/me/devices/{id}/push", member(204), |_| {
+            let address = json!({ "service": "expo", "token": "ExponentPushToken[x]" });
+            ("/api/members/me/devices/phone/push".into(), json!({ "address": address, "platform": "ios" }))
+        }),
+        (delete.clone(), "/api/members/me/devices/{id}/push", member(204), |_| {
+            plain("/api/members/me/devices/phone/push")
+        }),
         (get.clone(), "/api/admin/members/{id}/sessions", admin(200), |cast| {
             of_owner(cast, "/api/admin/members/{id}/sessions", Value::Null)
         }),

@@ -43,7 +43,8 @@ async fn send(State(fake): State<Arc<Fake>>, headers: HeaderMap, body: Bytes) ->
     let tickets = |count: usize| (0..count).map(|number| json!({ "status": "ok", "id": format!("t{number}") }));
     let count = request.as_array().map_or(0, Vec::len);
     fake.requests.lock().unwrap().push((headers, request));
-    match fake.answers.lock().unwrap().pop_front() {
+    let answer = fake.answers.lock().unwrap().pop_front();
+    match answer {
         Some((status, answer)) => (status, [(header::RETRY_AFTER, "7")], Json(answer)).into_response(),
         None => Json(json!({ "data": tickets(count).collect::<Vec<_>>() })).into_response(),
     }

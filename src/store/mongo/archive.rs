@@ -17,7 +17,7 @@ use super::{
         conversation_oid, date, member_oid, signed, time, unsigned,
     },
     fault::{DUPLICATE_KEY, Fault},
-    invitations, jobs, mail, receipts,
+    invitations, jobs, mail, push, receipts,
     recommendations::RecommendationDoc,
     sessions,
 };
@@ -25,6 +25,7 @@ use crate::store::{
     Archive, StoreError,
     archive::{ConversationRow, Key, MemberRow, Part, ParticipantRow, ReceiptRow, Row, SessionRow, TokenRow},
     conversations::StoreId,
+    push::{DeviceKey, StoredTask},
     rules,
 };
 
@@ -45,6 +46,10 @@ const fn collection(part: Part) -> &'static str {
         Part::Mail => "mail",
         Part::Secrets => "secrets",
         Part::BarredAddresses => "barred_addresses",
+        Part::PushDevices => "push_devices",
+        Part::PushMarks => "push_marks",
+        Part::PushTasks => "push_tasks",
+        Part::PushChoices => "push_choices",
     }
 }
 
@@ -84,6 +89,7 @@ fn token(document: &Document) -> Option<Row> {
         session: SessionId::from_bytes(document.get_object_id("session_id").ok()?.bytes()),
         expires_at: time(*document.get_datetime("expires_at").ok()?),
         used_at: document.get_datetime("used_at").ok().map(|at| time(*at)),
+        attempt: sessions::token_hash(document, "attempt"),
     }))
 }
 
@@ -130,6 +136,7 @@ async fn by_id(db: &Db, part: Part, after: Option<Key>, limit: usize) -> Result<
         Some(Key::Hash(hash)) => doc! { "_id": { "$gt": binary(&hash) } },
         Some(Key::Place(place)) => doc! { "_id": { "$gt": signed(place) } },
         Some(Key::Job(key)) => doc! { "_id": { "$gt": key } },
+        Some(Key::Device(DeviceKey(key))) => doc! { "_id": { "$gt": binary(&key) } },
         _ => doc! {},
     };
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -164,6 +171,8 @@ async fn by_id(db: &Db, part: Part, after: Option<Key>, limit: usize) -> Result<
                 Part::Mail => mail::record(document).map(Row::Mail),
                 Part::Secrets => secret(document),
                 Part::BarredAddresses => bytes_of(document, "_id").map(Row::BarredAddress),
+                Part::PushDevices => push::record(document).map(|record| Row::PushDevice(Box::new(record))),
+                Part::PushChoices => push::choice_of(document).map(|(member, choice)| Row::PushChoice(member, choice)),
                 _ => audit::record(document).map(|(place, entry)| Row::Audit(place, entry)),
             });
             rows.map(|row| row.ok_or_else(missing(collection(part)))).collect()
@@ -217,6 +226,7 @@ async fn next_conversation(db: &Db, after: Option<ObjectId>) -> Result<Option<Ob
 async fn rows(db: &Db, part: Part, after: Option<Key>, limit: usize) -> Result<Vec<Row>, Fault> {
     match part {
         Part::Messages | Part::Receipts => by_conversation(db, part, after, limit).await,
+        Part::PushMarks | Part::PushTasks => push::rows(db, part, after, limit).await,
         _ => by_id(db, part, after, limit).await,
     }
 }
@@ -236,6 +246,8 @@ async fn last_key(db: &Db, part: Part) -> Result<Option<Key>, Fault> {
         Part::Links => mail::link_record(&last).map(|row| Key::Hash(row.hash)),
         Part::Audit => last.get_i64("_id").ok().map(|place| Key::Place(unsigned(place))),
         Part::BarredAddresses => bytes_of(&last, "_id").map(Key::Hash),
+        Part::PushDevices => bytes_of(&last, "_id").map(|key| Key::Device(DeviceKey(key))),
+        Part::PushMarks | Part::PushTasks => push::key_of(&last),
         Part::Jobs | Part::Mail | Part::Secrets => last.get_str("_id").ok().map(|key| Key::Job(key.to_owned())),
         _ => last.get_object_id("_id").ok().map(|id| Key::Id(id.bytes())),
     })
@@ -306,13 +318,14 @@ fn document_of(row: Row, conversations: &HashMap<ObjectId, ConversationDoc>) -> 
         }
         Row::Invitation(record) => (Part::Invitations, invitations::document(&record)),
         Row::Session(row) => (Part::Sessions, session_document(row)),
-        Row::RefreshToken(TokenRow { hash, session, expires_at, used_at }) => (
+        Row::RefreshToken(TokenRow { hash, session, expires_at, used_at, attempt }) => (
             Part::RefreshTokens,
             doc! {
                 "_id": binary(&hash),
                 "session_id": ObjectId::from_bytes(*session.as_bytes()),
                 "expires_at": date(expires_at),
                 "used_at": used_at.map(date),
+                "attempt": attempt.map(|attempt| binary(&attempt)),
             },
         ),
         Row::Conversation(ConversationRow { id, kind, participants, last_seq, last_at }) => {
@@ -383,6 +396,12 @@ fn document_of(row: Row, conversations: &HashMap<ObjectId, ConversationDoc>) -> 
         Row::Link(row) => (Part::Links, mail::link_document(&row)),
         Row::Mail(row) => (Part::Mail, mail::document(&row)?),
         Row::Secret(name, value) => (Part::Secrets, doc! { "_id": name, "value": binary(&value) }),
+        Row::PushDevice(record) => (Part::PushDevices, push::device_document(&record)?),
+        Row::PushMark(mark) => (Part::PushMarks, push::mark_document(&mark)),
+        Row::PushTask(stored) => {
+            (Part::PushTasks, push::task_document(&StoredTask { revision: push::drawn(), ..*stored }))
+        }
+        Row::PushChoice(member, choice) => (Part::PushChoices, push::choice_document(member, &choice)),
         Row::BarredAddress(hash) => (Part::BarredAddresses, doc! { "_id": binary(&hash) }),
     })
 }

@@ -203,6 +203,25 @@ async fn all_unread(db: &Db, member: MemberId) -> Result<Vec<(ConversationId, Un
     Ok(counts)
 }
 
+/// What a member has not read in all conversations together, up to `most`.
+pub(super) async fn unread_in_all(db: &Db, member: MemberId, most: u32) -> Result<u32, Fault> {
+    let found = conversations_of(db, member, None).await?;
+    let counts: Vec<_> = found
+        .into_iter()
+        .map(|document| async move {
+            unread::number(db, &document, member, unread_range(&document, member), u64::from(most)).await
+        })
+        .collect();
+    let (mut counts, mut unread) = (stream::iter(counts).buffered(PARALLEL), 0_u64);
+    while let Some(count) = counts.try_next().await? {
+        unread += count;
+        if unread >= u64::from(most) {
+            break;
+        }
+    }
+    Ok(u32::try_from(unread).map_or(most, |unread| unread.min(most)))
+}
+
 /// The entries after what a member has read.
 fn unread_range(document: &ConversationDoc, member: MemberId) -> (u64, u64) {
     let own = document.participants.iter().find(|each| each.member_id == member_oid(member));

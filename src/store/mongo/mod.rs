@@ -17,7 +17,9 @@
 //! | [`turns`] | whose call goes to the database next |
 //! | [`fleet`] | what the nodes tell each other through the database |
 //! | [`unsettled`], [`recovery`] | what may be half done; finishing what was left so |
+//! | [`push`] | devices, what they have acknowledged, and what they are to be told |
 //! | [`archive`] | everything as rows |
+//! | [`restore`] | ending what a restored backup has brought back |
 //! | [`document`], [`fault`] | documents to types and back; what an error means |
 //!
 //! The driver's futures are never dropped half-way, which would cost their connection: work runs in tasks, and who
@@ -47,11 +49,13 @@ mod members;
 pub mod migrations;
 mod nodes;
 mod pulse;
+mod push;
 mod receipts;
 mod recommendations;
 mod record;
 mod recovery;
 mod registration;
+mod restore;
 mod sessions;
 mod settings;
 mod settle;
@@ -86,6 +90,7 @@ use self::{
 use super::{
     Backend, Store, StoreError,
     conversations::{ConversationCounts, StoreId},
+    restore::{Ended, Ending},
     turns::{Caller, Turn},
 };
 use crate::{clock::Clock, ids::Ids, supervisor::Supervisor, telemetry::Metrics};
@@ -188,6 +193,7 @@ impl Mongo {
             invitations: Arc::clone(&mongo) as _,
             jobs: Arc::clone(&mongo) as _,
             mail: Arc::clone(&mongo) as _,
+            push: Arc::clone(&mongo) as _,
             backend: mongo,
         })
     }
@@ -331,6 +337,10 @@ impl Backend for Mongo {
             Ok(document::unsigned(number("totalSize").or_else(|| number("storageSize")).unwrap_or(0)))
         })
         .await
+    }
+
+    async fn end_after_restore(&self, ending: Ending) -> Result<Ended, StoreError> {
+        self.write(Caller::System, async move |_, db| restore::end(&db, ending).await).await
     }
 
     async fn close(&self) {

@@ -74,9 +74,11 @@ impl ConversationRow {
 
     /// Messages of others that the reading member has not read. Looked up: where all of them are at hand they are counted there.
     fn unread(&self, connection: &Connection) -> rusqlite::Result<UnreadCount> {
-        let log =
-            Log { conversation: self.key, last_seq: self.last_seq, newest: self.newest, tally: self.tally.as_deref() };
-        unread::count(connection, &log, self.member, (self.read, self.last_seq))
+        unread::count(connection, &self.log(), self.member, (self.read, self.last_seq))
+    }
+
+    fn log(&self) -> Log<'_> {
+        Log { conversation: self.key, last_seq: self.last_seq, newest: self.newest, tally: self.tally.as_deref() }
     }
 
     /// The whole conversation with the newest `limit` of its entries that came after position `since`.
@@ -276,6 +278,18 @@ fn all_unread(connection: &Connection, member: MemberId) -> rusqlite::Result<Vec
         all.extend((unread.count > 0).then_some((row.id, unread)));
     }
     Ok(all)
+}
+
+/// What a member has not read in all conversations together, up to `most`.
+pub(super) fn unread_in_all(connection: &Connection, member: MemberId, most: u32) -> rusqlite::Result<u32> {
+    let mut unread = 0_u64;
+    for row in rows(connection, member, 0, history::NEVER, usize::MAX >> 1)? {
+        unread += unread::number(connection, &row.log(), row.member, (row.read, row.last_seq))?;
+        if unread >= u64::from(most) {
+            return Ok(most);
+        }
+    }
+    Ok(u32::try_from(unread).unwrap_or(most))
 }
 
 /// Logs have no holes, so the last numbers add up to the number of messages.

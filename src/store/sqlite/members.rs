@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Sqlite, addresses, audit, invitations, jobs, mail,
     memory::Tx,
-    recommendations, registration,
+    push, recommendations, registration,
     row::{optional_time, time, word},
     search,
 };
@@ -365,6 +365,7 @@ fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()>
         recommendations::forget(connection, key)?;
         super::settings::forget(connection, key)?;
         super::sessions::forget_devices(connection, key)?;
+        push::forget(connection, key)?;
     }
     search::index(connection, key, record)
 }

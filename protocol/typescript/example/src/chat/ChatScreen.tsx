@@ -9,6 +9,7 @@ import { partnerOf, usePresenceText } from "@/lib/people";
 import { webOnly } from "@/lib/platform";
 import { isTrouble, TROUBLE_KEPT, useQuery } from "@/lib/query";
 import { useMembers } from "@/lib/rest";
+import { useOnScreen } from "@/push/opening";
 import { useScreen } from "@/lib/screens";
 import { makeStyles, space, useWide } from "@/theme";
 import { Avatar, Empty, Header, IconButton, Loading, Notice, PresenceDot, Text, useToast } from "@/ui";
@@ -24,6 +25,7 @@ export function ChatScreen({ conversationKey }: { conversationKey: string }) {
   const styles = useStyles();
   const conversation = useConversation(conversationKey);
   const info = useObservable(conversation.info);
+  useOnScreen(info.id);
   const partner = partnerOf(info);
   const member = useMember(partner ?? "");
   const name = member?.name ?? "…";

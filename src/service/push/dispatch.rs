@@ -1,0 +1,261 @@
+//! The worker: takes tasks that are due, hands them to couriers, and stores what became of them.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use protocol::Timestamp;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Push,
+    compose::{Composed, Ready},
+};
+use crate::{
+    push::Handed,
+    store::{
+        StoreError,
+        push::{AddressHash, DeviceMark, NewTask, Settled, Subject, TakenTask, WaitingTasks},
+    },
+};
+
+/// Tasks that are taken together: as many as one request of a courier takes.
+const TOGETHER: usize = 100;
+/// How many of these are under way at a time: as many requests as a courier makes.
+const AT_ONCE: usize = 6;
+/// When a task that was taken is due again, if whoever took it does not tell.
+const LEASE: Duration = Duration::from_secs(60);
+/// How often it is looked for tasks that nobody told of: those of other nodes.
+const LOOK: Duration = Duration::from_secs(5);
+/// When a task is tried again after it failed once; twice as long each time.
+const PAUSE: Duration = Duration::from_secs(2);
+/// The longest time until then.
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+/// How often what became of tasks is tried to be stored.
+const ATTEMPTS: u32 = 5;
+/// How long what is under way may take when the server stops.
+const FINISHING: Duration = Duration::from_secs(3);
+/// How often tasks are removed that are too old.
+const EXPIRE: Duration = Duration::from_secs(60);
+/// How often it is looked for addresses at which nobody is any more.
+const RECEIPTS: Duration = Duration::from_secs(1);
+/// The longest quiet hours.
+const DAY: Duration = Duration::from_secs(86_400);
+
+/// What became of a task.
+struct End {
+    taken: TakenTask,
+    settled: Settled,
+    outcome: &'static str,
+    /// What its device need not be told of again.
+    told: Option<DeviceMark>,
+}
+
+impl Push {
+    /// Hands over what is due until the stop, and then finishes what is under way.
+    pub(super) async fn dispatch(&self, stop: &CancellationToken) {
+        let mut under_way = FuturesUnordered::new();
+        let mut expired = Instant::now();
+        while !stop.is_cancelled() {
+            let mut rest = LOOK;
+            if under_way.len() < AT_ONCE && self.parts.intake.is_on() {
+                if expired.elapsed() >= EXPIRE {
+                    expired = Instant::now();
+                    self.expire().await;
+                }
+                match self.take().await {
+                    Ok(taken) if !taken.is_empty() => {
+                        under_way.push(self.deliver(taken));
+                        rest = Duration::ZERO;
+                    }
+                    Ok(_) => rest = self.rest().await,
+                    Err(error) => {
+                        tracing::debug!(%error, "no pushes were taken; it is tried again");
+                        rest = PAUSE;
+                    }
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                Some(()) = under_way.next() => {}
+                () = self.wanted.notified() => {}
+                () = sleep(rest) => {}
+            }
+        }
+        let finish = async { while under_way.next().await.is_some() {} };
+        // What does not end in time is taken again when its lease is over.
+        let _ = timeout(FINISHING, finish).await;
+    }
+
+    /// Takes what is due, as far as anybody brings it.
+    async fn take(&self) -> Result<Vec<TakenTask>, StoreError> {
+        if !self.resting().is_zero() {
+            return Ok(Vec::new());
+        }
+        let now = self.parts.clock.now();
+        self.parts.store.take(now, now.after(LEASE), TOGETHER).await
+    }
+
+    /// How long no courier takes anything.
+    fn resting(&self) -> Duration {
+        self.parts.couriers.iter().map(|courier| courier.rests()).min().unwrap_or(LOOK)
+    }
+
+    /// For how long nothing becomes due, or when to look again.
+    async fn rest(&self) -> Duration {
+        let Ok(WaitingTasks { count, next }) = self.parts.store.waiting().await else { return PAUSE };
+        self.parts.metrics.push_waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
+        let due = next.map_or(LOOK, |next| next.since(self.parts.clock.now()));
+        // One that was due a moment ago was taken by another node.
+        due.max(self.resting()).clamp(Duration::from_millis(20), LOOK)
+    }
+
+    async fn expire(&self) {
+        // Compose knows it exactly; this is for what nobody takes.
+        let before = self.parts.clock.now().before(self.options.ttl + DAY);
+        match self.parts.store.expire(before).await {
+            Ok(removed) => (0..removed.min(10_000)).for_each(|_| self.parts.metrics.push_task("expired")),
+            Err(error) => tracing::debug!(%error, "pushes that are too old were not removed"),
+        }
+    }
+
+    /// Hands tasks over, and stores what became of them.
+    async fn deliver(&self, taken: Vec<TakenTask>) {
+        let composed = match self.compose(&taken).await {
+            Ok(composed) => composed,
+            Err(error) => {
+                tracing::debug!(%error, "what pushes say was not found out; it is tried again");
+                vec![Composed::Later("store"); taken.len()]
+            }
+        };
+        let mut ends = Vec::with_capacity(taken.len());
+        let mut ready = Vec::new();
+        for (taken, composed) in taken.into_iter().zip(composed) {
+            match composed {
+                Composed::Ready(push) => ready.push((taken, *push)),
+                Composed::Nothing(outcome) => ends.push(End::of(taken, Settled::Finished { badge: None }, outcome)),
+                Composed::Quiet(due) => ends.push(End::of(taken, Settled::Postponed { due }, "quiet")),
+                Composed::Later(why) => {
+                    let end = self.postponed(taken, why, None);
+                    ends.push(end);
+                }
+            }
+        }
+        for courier in &self.parts.couriers {
+            let (own, others): (Vec<_>, Vec<_>) =
+                ready.into_iter().partition(|(_, push)| push.parcel.address.service() == courier.service());
+            ready = others;
+            if own.is_empty() {
+                continue;
+            }
+            let sent = self.parts.clock.now();
+            let (tasks, parcels): (Vec<_>, Vec<_>) = own
+                .into_iter()
+                .map(|(taken, Ready { parcel, hash, had_badge })| ((taken, hash, had_badge, parcel.badge), parcel))
+                .unzip();
+            for ((taken, hash, had_badge, badge), handed) in tasks.into_iter().zip(courier.send(parcels).await) {
+                ends.push(self.end(taken, (hash, sent), (had_badge, badge), handed).await);
+            }
+        }
+        for (taken, _) in ready {
+            // Of a service that is not set up any more.
+            ends.push(End::of(taken, Settled::Finished { badge: None }, "refused"));
+        }
+        self.settle(ends).await;
+    }
+
+    /// What becomes of a task whose parcel was handed to a courier.
+    async fn end(
+        &self,
+        taken: TakenTask,
+        (hash, sent): (AddressHash, Timestamp),
+        (had_badge, badge): (bool, u32),
+        handed: Handed,
+    ) -> End {
+        match handed {
+            Handed::Taken => {
+                let NewTask { member, device, subject, last, at, .. } = &taken.task;
+                if had_badge != (badge > 0) {
+                    // What was read from now on is to be taken away from it, by whatever node.
+                    self.changed(*member);
+                }
+                let (outcome, told) = match subject {
+                    Subject::Badge => ("badge", None),
+                    Subject::Messages(conversation) => {
+                        self.parts.metrics.push_seconds.observe(self.parts.clock.now().since(*at).as_secs_f64());
+                        let (member, device, conversation) = (*member, device.clone(), *conversation);
+                        ("told", Some(DeviceMark { member, device, conversation, seq: *last }))
+                    }
+                };
+                End { taken, settled: Settled::Finished { badge: Some(badge) }, outcome, told }
+            }
+            Handed::Gone => {
+                if let Err(error) = self.parts.store.address_gone(hash, sent).await {
+                    tracing::debug!(%error, "an address at which nobody is was not removed");
+                }
+                self.devices.forget(taken.task.member);
+                End::of(taken, Settled::Finished { badge: None }, "gone")
+            }
+            Handed::Refused(why) => {
+                tracing::info!(why, "a push is given up: the service will never take it");
+                End::of(taken, Settled::Finished { badge: None }, "refused")
+            }
+            Handed::Later { why, pause } => self.postponed(taken, why, pause),
+        }
+    }
+
+    /// A task that is tried again, later each time, and never all at the same time.
+    fn postponed(&self, taken: TakenTask, why: &'static str, pause: Option<Duration>) -> End {
+        let doubled = taken.attempts.saturating_sub(1).min(16);
+        let pause = pause.unwrap_or_else(|| PAUSE.saturating_mul(1 << doubled).min(PAUSE_MAX));
+        let half = u64::try_from(pause.as_millis() / 2).unwrap_or(u64::MAX);
+        let jitter = Duration::from_millis(self.parts.ids.below(half.saturating_add(1)));
+        tracing::debug!(why, attempts = taken.attempts, "a push is tried again later");
+        let due = self.parts.clock.now().after(pause + jitter);
+        End::of(taken, Settled::Postponed { due }, "postponed")
+    }
+
+    /// Stores what became of tasks. First what devices were told: then nobody tells them again, whatever becomes of the rest.
+    async fn settle(&self, ends: Vec<End>) {
+        let told: Vec<DeviceMark> = ends.iter().filter_map(|end| end.told.clone()).collect();
+        if !told.is_empty() {
+            self.insist(|| self.parts.store.acknowledge(told.clone())).await;
+        }
+        for end in &ends {
+            self.parts.metrics.push_task(end.outcome);
+        }
+        let settled: Vec<(TakenTask, Settled)> = ends.into_iter().map(|end| (end.taken, end.settled)).collect();
+        if !settled.is_empty() {
+            self.insist(|| self.parts.store.settle(settled.clone())).await;
+        }
+    }
+
+    /// Has something stored, and tries again if that fails. In the end the tasks are due again when their lease is over.
+    async fn insist<F: Future<Output = Result<(), StoreError>>>(&self, store: impl Fn() -> F) {
+        for attempt in 1..=ATTEMPTS {
+            match store().await {
+                Ok(()) => return,
+                Err(error) => tracing::debug!(%error, attempt, "what became of pushes was not stored"),
+            }
+            sleep(Duration::from_millis(200) * attempt).await;
+        }
+    }
+
+    /// Removes addresses at which nobody is any more, as couriers find out.
+    pub(super) async fn ask_for_receipts(&self) {
+        loop {
+            for courier in &self.parts.couriers {
+                for (address, sent) in courier.found_gone().await {
+                    self.insist(|| self.parts.store.address_gone(address, sent)).await;
+                }
+            }
+            sleep(RECEIPTS).await;
+        }
+    }
+}
+
+impl End {
+    fn of(taken: TakenTask, settled: Settled, outcome: &'static str) -> Self {
+        Self { taken, settled, outcome, told: None }
+    }
+}
