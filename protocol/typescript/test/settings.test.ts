@@ -67,7 +67,6 @@ test("what is set on one device is shown on the other: at once, after it was awa
   tablet.proxy.reach = "dead";
   await tablet.launch();
   await shown(tablet, ben, MUTED);
-  await expect(configure(tablet, ben, MUTED)).rejects.toMatchObject({ code: "network" });
   tablet.proxy.cut();
   tablet.proxy.reach = "up";
   tablet.client.wake();
