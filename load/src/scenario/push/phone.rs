@@ -53,7 +53,7 @@ impl Phone {
     /// Logs it in and registers it.
     pub(super) async fn new(world: Arc<World>, number: usize, tally: Tally, seed: u64) -> Result<Self, String> {
         let account = world.accounts.get(world.owner(number)).ok_or("no such member")?;
-        let account = world.insist(async || world.target.begin_session(account).await).await?;
+        let account = World::insist(|| world.target.begin_session(account)).await?;
         let phone = Self { world, number, account, tally, random: StdRng::seed_from_u64(seed) };
         phone.register(phone.world.fresh(number)).await?;
         Ok(phone)
@@ -105,8 +105,7 @@ impl Phone {
         let registration = PushRegistration { address: world.address(&address), platform };
         world.ledger.lock().registering(self.number, world.owner(self.number), &address);
         let name = world.name(self.number);
-        let taken =
-            world.insist(async || world.target.register_device(&self.account, name, &registration).await).await?;
+        let taken = World::insist(|| world.target.register_device(&self.account, name, &registration)).await?;
         world.ledger.lock().registered(self.number, taken);
         Ok(())
     }
@@ -143,19 +142,17 @@ impl Phone {
                 facts.ending(self.number);
                 address
             };
-            world
-                .insist(async || match world.target.log_out(&self.account).await {
-                    Ok(true) => Ok(()),
-                    Ok(false) => Err("a logout was refused".to_owned()),
-                    Err(problem) => Err(problem),
-                })
-                .await?;
+            let logged_out = || async {
+                let is_over = world.target.log_out(&self.account).await?;
+                is_over.then_some(()).ok_or_else(|| "a logout was refused".to_owned())
+            };
+            World::insist(logged_out).await?;
             world.ledger.lock().ended(self.number);
             address
         };
         self.rest(until).await;
         let account = world.accounts.get(world.owner(self.number)).ok_or("no such member")?;
-        self.account = world.insist(async || world.target.begin_session(account).await).await?;
+        self.account = World::insist(|| world.target.begin_session(account)).await?;
         // The address stays the same as long as the app is installed, unless somebody has it now.
         let is_free = |address: &String| {
             let facts = world.ledger.lock();

@@ -110,7 +110,7 @@ impl World {
     ///
     /// # Errors
     /// When it does not for long.
-    pub(super) async fn insist<T>(&self, mut ask: impl AsyncFnMut() -> Result<T, String>) -> Result<T, String> {
+    pub(super) async fn insist<T, F: Future<Output = Result<T, String>>>(ask: impl Fn() -> F) -> Result<T, String> {
         let begun = Instant::now();
         loop {
             match ask().await {
