@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use foundation::World;
-pub use maintenance::{copy, create_admin, demo, migrate, promote, reset_link, reset_second_factor};
+pub use maintenance::{after_restore, copy, create_admin, demo, migrate, promote, reset_link, reset_second_factor};
 
 use self::{background::Joined, foundation::Foundation, reach::Reach};
 use crate::{
@@ -189,6 +189,7 @@ impl App {
             hub: Arc::clone(&base.hub),
             places,
             session_check: session_check.clone(),
+            clock_watch: Arc::clone(&base.own.clock_watch),
         };
         background.extend(beside.start(&base.supervisor, &base.shutdown));
         let fleet = fleet.map(|fleet| background::join(fleet, &base.supervisor));

@@ -9,7 +9,7 @@ use crate::{
     ClientMessageId, ConversationId, Cursor, DecodeError, MemberId, RequestId,
     codec::frames,
     limits::{INTEGER_MAX, PAGE_MAX, WATCH_MAX},
-    model::{Device, DeviceStatus, Platform},
+    model::{ConversationSettings, Device, DeviceStatus, Platform},
     rest::PushAddress,
     rules,
 };
@@ -33,6 +33,8 @@ frames! {
         "presence.watch" => PresenceWatch, reply "presence.snapshot";
         /// No longer asks for the presence of members. Reply: `ok`.
         "presence.unwatch" => PresenceUnwatch, reply "ok";
+        /// Sets the member's own settings of a conversation. Reply: `conversation.settings`, once they are durable.
+        "conversation.configure" => ConversationConfigure, reply "conversation.settings";
         /// Asks for the member's conversations, newest first. Reply: `conversations`.
         "conversations.list" => ConversationsList, reply "conversations";
         /// Asks for entries of a conversation. Reply: `history`.
@@ -221,6 +223,18 @@ pub struct ConversationsList {
     #[garde(inner(custom(rules::chars(1, crate::limits::CURSOR_MAX_CHARS))))]
     #[cfg_attr(feature = "codegen", schemars(length(min = 1, max = crate::limits::CURSOR_MAX_CHARS)))]
     pub after: Option<String>,
+}
+
+/// `conversation.configure`: sets the member's own settings of a conversation, all of them. The same ones again change nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[garde(allow_unvalidated)]
+pub struct ConversationConfigure {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// The settings.
+    #[serde(deserialize_with = "crate::codec::object")]
+    pub settings: ConversationSettings,
 }
 
 /// `history.get`: asks for entries of a conversation. Without `before` and `after`: the newest ones.

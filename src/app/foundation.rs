@@ -43,6 +43,7 @@ use crate::{
         applications::Applications,
         audit::AuditTrail,
         awaited::Awaited,
+        clock_watch::ClockWatch,
         codes::Codes,
         connections::Connections,
         credentials::Credentials,
@@ -164,10 +165,12 @@ impl Foundation {
         let lingering = settings.connections.presence_grace + Duration::from_secs(1);
         let subscriptions = Arc::new(Subscriptions::new(uplink.clone(), lingering));
         let limits = Arc::new(SharedLimits::new(shared_rates(&settings.rates), &uplink, &metrics));
+        let watch = ClockWatch::new(Arc::clone(&world.clock), store.fleet.clone(), Arc::clone(&metrics));
         let own = Arc::new(OwnNode {
             name: settings.cluster.node_name.clone().unwrap_or_else(host_name),
             started_at: world.clock.now(),
             clock: Arc::clone(&world.clock),
+            clock_watch: Arc::new(watch),
             metrics: Arc::clone(&metrics),
         });
         let audit = AuditTrail::new(Arc::clone(&store.audit), Arc::clone(&world.clock), Arc::clone(&metrics));

@@ -115,6 +115,13 @@ pub enum AdminCommand {
         #[arg(long)]
         email: String,
     },
+    /// End what a restored backup has brought back: all sessions (everybody signs in again), links of mails, mails that wait, and open
+    /// invitations. Stop all servers first, and run it after the restore, before they start.
+    AfterRestore {
+        /// Leave invitations open that were open when the backup was made.
+        #[arg(long)]
+        keep_invitations: bool,
+    },
     /// Make an existing member an administrator.
     Promote {
         /// The e-mail address that the member registered with.

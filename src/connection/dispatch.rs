@@ -23,7 +23,7 @@ use crate::{
         room::Permit,
         views,
     },
-    store::conversations::{Append, Mark, UnreadCount},
+    store::conversations::{Append, Configure, Configured, Mark, UnreadCount},
 };
 
 fn reply(outbox: &Outbox, ticket: Ticket, result: Result<Option<Answer>, Failure>) {
@@ -90,6 +90,8 @@ enum Stored {
     Message(Append),
     /// A watermark, and whether it is to be said what is unread then.
     Mark(Mark, bool),
+    /// What the member wants.
+    Configure(Configure),
 }
 
 impl Storing {
@@ -97,6 +99,7 @@ impl Storing {
         match &self.what {
             Stored::Message(message) => message.conversation,
             Stored::Mark(mark, _) => mark.conversation,
+            Stored::Configure(configure) => configure.conversation,
         }
     }
 
@@ -104,7 +107,7 @@ impl Storing {
     pub(super) fn content_bytes(&self) -> usize {
         match &self.what {
             Stored::Message(message) => message.content.len(),
-            Stored::Mark(..) => 0,
+            Stored::Mark(..) | Stored::Configure(_) => 0,
         }
     }
 }
@@ -145,6 +148,13 @@ pub(super) fn store(
             let respond = move |marked: Result<_, _>| reply(&outbox, ticket, marked.map(|_| Some(okay())));
             context.messaging.mark(mark, permit, Some(connection), Box::new(respond));
         }
+        Stored::Configure(configure) => {
+            let frame = |configured| ServerFrame::ConversationSettingsPush(views::settings(&configured)).into();
+            let respond = move |configured: Result<Configured, _>| {
+                reply(&outbox, ticket, configured.map(|configured| Some(frame(configured))));
+            };
+            context.messaging.configure(configure, permit, origin, Box::new(respond));
+        }
     }
 }
 
@@ -169,6 +179,10 @@ pub(super) fn dispatch(asked: Asked<'_>, machine: &mut Machine, call: Call) -> O
         Call::Mark { conversation, kind, seq, count } => {
             let mark = Mark { conversation, member: connection.member, kind, seq };
             return Some(Storing { ticket, what: Stored::Mark(mark, count) });
+        }
+        Call::Configure { conversation, settings } => {
+            let configure = Configure { conversation, member: connection.member, settings };
+            return Some(Storing { ticket, what: Stored::Configure(configure) });
         }
         Call::SetStatus(status) => {
             let allowed = context.statuses.check(&connection.member);

@@ -8,7 +8,7 @@ use protocol::{
     ServerFrame, Timestamp,
     client::{HistoryGet, PushRegister},
     limits::{AUTH_EXPIRING_MS, BAD_FRAMES_MAX, Limits, PAGE_DEFAULT, RATE_LIMITED_MAX, TOO_MUCH_WAIT_MS},
-    model::DeviceStatus,
+    model::{ConversationSettings, DeviceStatus},
     rest::PushRegistration,
     server::{AuthExpiring, Okay, Welcome},
 };
@@ -50,6 +50,13 @@ pub enum Call {
         seq: u64,
         /// Whether to say what is unread then.
         count: bool,
+    },
+    /// Set what the member wants of a conversation.
+    Configure {
+        /// The conversation.
+        conversation: ConversationId,
+        /// The settings.
+        settings: ConversationSettings,
     },
     /// Set what the device shows.
     SetStatus(DeviceStatus),
@@ -376,6 +383,9 @@ impl Machine {
             ClientFrame::PresenceSet(set) => Call::SetStatus(set.status),
             ClientFrame::PresenceWatch(watch) => Call::Query(Query::Watch(watch.members)),
             ClientFrame::PresenceUnwatch(unwatch) => Call::Unwatch(unwatch.members),
+            ClientFrame::ConversationConfigure(wanted) => {
+                Call::Configure { conversation: wanted.conversation, settings: wanted.settings }
+            }
             ClientFrame::ConversationsList(list) => {
                 Call::Query(Query::List { after: list.after, limit: list.limit.unwrap_or(PAGE_DEFAULT) })
             }

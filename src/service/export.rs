@@ -340,8 +340,8 @@ impl Exports {
             .collect();
         let mut pages = wanted.iter().zip(self.documents.pages(member, &wanted).await?).peekable();
         for (number, conversation) in conversations.iter().enumerate() {
-            let ConversationSummary { id, kind, members, .. } = conversation;
-            let head = json!({ "_id": id, "kind": kind, "members": members }).to_string();
+            let ConversationSummary { id, kind, members, settings, .. } = conversation;
+            let head = json!({ "_id": id, "kind": kind, "members": members, "settings": settings }).to_string();
             let head = head.strip_suffix('}').unwrap_or(&head);
             let comma = if number == 0 { "" } else { "," };
             to.text(&format!("{comma}{head},\"messages\":[")).await?;

@@ -34,7 +34,8 @@ use crate::{
     store::{
         ConversationStore, MemberStore,
         conversations::{
-            Admission, Append, Command, Mark, MarkKind, Marked, Membership, NewConversation, Range, UnreadCount,
+            Admission, Append, Command, Configure, Configured, Mark, MarkKind, Marked, Membership, NewConversation,
+            Range, UnreadCount,
         },
         sync::{Delta, SyncPart},
         turns::Caller,
@@ -242,19 +243,35 @@ impl Messaging {
         self.sequencer.submit(Command::Mark(mark), Asker::new(origin, Responder::Marked(respond), permit));
     }
 
-    /// Has a move remembered, once it is durable, as what the device says that it has.
+    /// Has a move remembered, once it is durable, as what the device says that it has. One that is not in use has it where nobody sees it: its
+    /// member is told.
     fn and_take_in(&self, mark: Mark, by: Option<Arc<Connection>>, respond: Respond<Marked>) -> Respond<Marked> {
         let intake = Arc::clone(&self.intake);
         let Mark { conversation, member, kind, seq } = mark;
+        let is_read = kind == MarkKind::Read;
+        let by = by.filter(|connection| is_read || !connection.is_away());
         Box::new(move |marked: Result<Marked, Failure>| {
             if let Ok(marked) = &marked {
                 // One beyond the newest entry is of that one.
                 let seq = seq.min(marked.last_seq);
                 let device = by.as_ref().map(|connection| &connection.device);
-                intake.acknowledged(member, device, conversation, seq, kind == MarkKind::Read);
+                intake.acknowledged(member, device, conversation, seq, is_read);
             }
             respond(marked);
         })
+    }
+
+    /// Sets what a member wants of a conversation. Never waits; the answer comes through `respond` when it is durable, or when it failed.
+    /// The member's connections but `origin` are told if it is something else than before.
+    pub fn configure(
+        &self,
+        configure: Configure,
+        permit: Permit,
+        origin: Option<ConnectionId>,
+        respond: Respond<Configured>,
+    ) {
+        let asker = Asker::new(origin, Responder::Configured(respond), permit);
+        self.sequencer.submit(Command::Configure(configure), asker);
     }
 
     /// Moves the watermark of what was read, and tells what is unread then, as of the commit. What the store does not know

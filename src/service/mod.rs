@@ -63,6 +63,7 @@ mod backlog;
 mod base32;
 mod beginnings;
 pub mod catch_up;
+pub mod clock_watch;
 pub mod codes;
 pub mod connections;
 pub mod credentials;

@@ -75,6 +75,33 @@ async fn in_quiet_hours_nothing_is_pushed_and_what_is_unread_at_their_end_is() {
 }
 
 #[tokio::test]
+async fn of_a_conversation_that_is_muted_nothing_is_pushed() {
+    let mut expo = Expo::start().await;
+    let server = Server::with(|settings| expo.set(settings)).await;
+    let (ana, ben) = server.two_members().await;
+    register(&ben, "phone", "ben").await;
+    let mut anas = ana.connect().await;
+    let message = anas.say(ben.id, "Hello").await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "Hello", 1)]);
+    let path = format!("/api/conversations/{}/settings", message.conversation);
+    let muted = json!({ "notify": "all", "muted_until": "9999-01-01T00:00:00.000Z" });
+    for (count, settings) in
+        [(1.0, muted), (2.0, json!({ "notify": "nothing" })), (3.0, json!({ "notify": "mentions" }))]
+    {
+        assert_eq!(ben.request(Method::PUT, &path, settings).await.status(), StatusCode::OK);
+        anas.say(ben.id, "Not now").await;
+        eventually("the push to be left out", async || {
+            (server.metric(r#"push_tasks_total{outcome="muted"}"#).await == count).then_some(())
+        })
+        .await;
+    }
+    ben.request(Method::PUT, &path, json!({ "notify": "all" })).await;
+    anas.say(ben.id, "And now?").await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "And now? (+4)", 5)]);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_too_old_is_not_pushed() {
     let mut expo = Expo::start().await;
     let clock = ManualClock::at(at("2026-12-01T12:00:00Z"));

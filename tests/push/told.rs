@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use protocol::{
     ClientFrame,
-    client::{PushRegister, PushUnregister},
-    model::Platform,
+    client::{PresenceSet, PushRegister, PushUnregister},
+    model::{DeviceStatus, Platform},
     rest::PushAddress,
     server::Okay,
 };
@@ -81,6 +81,36 @@ async fn who_acknowledges_is_not_told_and_a_device_that_does_not_is_connected_or
         }
         assert!(push.get("body").is_none(), "only the number at the icons of the others changes: {push}");
     }
+    server.stop().await;
+}
+
+/// An app in the background that the system lets run, or a tab that nobody sees, has a message where nobody looks.
+#[tokio::test]
+async fn a_device_that_is_not_in_use_is_told_though_it_says_that_it_has_the_message() {
+    let mut expo = Expo::start().await;
+    let server = Server::with(|settings| {
+        expo.set(settings);
+        settings.push.push_after = Duration::from_secs(2);
+    })
+    .await;
+    let (ana, ben) = server.two_members().await;
+    let cleo = server.member("Cleo").await;
+    register(&ben, "phone", "ben").await;
+    register(&cleo, "phone", "cleo").await;
+    let (mut anas, mut phone) = (ana.connect().await, ben.connect_as("phone", None).await);
+    let status = |status| ClientFrame::PresenceSet(PresenceSet { status });
+    let _: Okay = phone.ask(status(DeviceStatus::Away)).await;
+    let message = anas.say(ben.id, "Nobody looks").await;
+    phone.hear().await;
+    phone.delivered(message.conversation, message.seq).await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "Nobody looks", 1)]);
+    let _: Okay = phone.ask(status(DeviceStatus::Online)).await;
+    let message = anas.say(ben.id, "Ben looks").await;
+    phone.hear().await;
+    phone.delivered(message.conversation, message.seq).await;
+    // Cleo's push shows that the time is over.
+    anas.say(cleo.id, "Hello").await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("cleo"), "Hello", 1)]);
     server.stop().await;
 }
 

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     ConversationId, InvitationId, MemberId, SessionId, Timestamp,
-    model::{ConversationKind, Watermarks},
+    model::{ConversationKind, ConversationSettings, Watermarks},
 };
 
 /// `GET /api/members/me/export`.
@@ -99,6 +99,8 @@ pub struct ExportedConversation {
     pub kind: ConversationKind,
     /// Its members with their watermarks.
     pub members: Vec<Watermarks>,
+    /// What the member has set of it.
+    pub settings: ConversationSettings,
     /// All its messages, the oldest first.
     pub messages: Vec<MessageDocument>,
 }

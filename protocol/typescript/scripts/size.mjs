@@ -21,6 +21,7 @@ const rows = [
   ["  and Administration: everything, with IndexedDB", CORE + INDEXED_DB + PEOPLE + REST + ADMINISTRATION, 21_080],
   ["createWebClient: core, outbox, tabs, IndexedDB", `export { createWebClient } from "./dist/web.js";`],
   ["createExpoClient: core, outbox, expo-sqlite, hints", `export { createExpoClient } from "./dist/expo.js";`],
+  ["  and pushes to this browser", `export { createWebClient } from "./dist/web.js"; export { WebPush } from "./dist/push.js";`],
   ["hooks of React, with People", `export * from "./dist/react.js";`],
 ];
 

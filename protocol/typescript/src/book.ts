@@ -10,7 +10,7 @@ import type { Pages } from "./journal.js";
 import { given } from "./json.js";
 import { Outbox } from "./outbox.js";
 import type {
-  Conversation as ConversationState, ConversationId, Entry, Message, MessagePush, ServerFrame, Sync, SyncDone,
+  Conversation as ConversationState, ConversationId, ConversationSettings, Entry, Message, MessagePush, ServerFrame, Sync, SyncDone,
 } from "./protocol.js";
 import { retryAfter } from "./problem.js";
 import { NO_LOG } from "./records.js";
@@ -142,6 +142,8 @@ export class Book {
         return this.pushed(frame);
       case "receipt":
         return this.byId.get(frame.conversation)?.receipt(frame);
+      case "conversation.settings":
+        return this.byId.get(frame.conversation)?.configured(frame.settings, frame.revision);
       default:
     }
   }
@@ -170,6 +172,11 @@ export class Book {
     if (!conversation.markRead()) return;
     void this.receipts.read(conversation);
     this.show();
+  }
+
+  async configure({ state: { id } }: Conversation, settings: ConversationSettings): Promise<void> {
+    if (!id) throw misuse("There is no conversation before its first message.");
+    this.take(await this.connection.request<"conversation.settings">({ type: "conversation.configure", conversation: id, settings }));
   }
 
   async loadOlder(conversation: Conversation, before: number): Promise<Entry[]> {

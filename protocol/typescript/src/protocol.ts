@@ -357,7 +357,7 @@ export type Audience = "members" | "partners" | "nobody";
 /**
  * What was done.
  */
-export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "password_changed" | "password_reset" | "erased" | "sessions_ended" | "application_approved" | "application_rejected" | "invitation_created" | "invitation_revoked" | "invitation_used" | "invitation_returned" | "suspension_changed" | "second_factor_enabled" | "second_factor_disabled" | "second_factor_reset" | "recovery_codes_replaced" | "recovery_code_used" | "login_failed" | "member_read" | "exported" | "address_allowed" | "reset_link_made";
+export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "password_changed" | "password_reset" | "erased" | "sessions_ended" | "application_approved" | "application_rejected" | "invitation_created" | "invitation_revoked" | "invitation_used" | "invitation_returned" | "suspension_changed" | "second_factor_enabled" | "second_factor_disabled" | "second_factor_reset" | "recovery_codes_replaced" | "recovery_code_used" | "login_failed" | "member_read" | "exported" | "address_allowed" | "reset_link_made" | "restored";
 
 /**
  * Who did what to whom, when, from where. Never changed, but for what of a member who has left is removed, and never removed.
@@ -605,9 +605,30 @@ unread_more?: boolean,
  */
 last_at: Timestamp, 
 /**
+ * The asking member's own settings. Absent if they are the default.
+ */
+settings?: ConversationSettings, 
+/**
+ * Grows with every change of the settings: of two, those with the larger one are the newer ones. Absent while it is 0.
+ */
+settings_revision?: number, 
+/**
  * Its latest entries, ascending by `seq`: as many as the frame that carries it promises.
  */
 entries: Array<Entry>, };
+
+/**
+ * `conversation.configure`: sets the member's own settings of a conversation, all of them. The same ones again change nothing.
+ */
+export type ConversationConfigure = { 
+/**
+ * The conversation.
+ */
+conversation: ConversationId, 
+/**
+ * The settings.
+ */
+settings: ConversationSettings, };
 
 /**
  * A conversation. That of two members follows from their ids, so every node computes the same one.
@@ -648,6 +669,37 @@ conversations: Array<ConversationSummary>,
 next: string | null, };
 
 /**
+ * A member's own settings of a conversation. Nobody else sees them. The default: told of all, not muted.
+ */
+export type ConversationSettings = { 
+/**
+ * Of which messages the member is told by pushes.
+ */
+notify: Notify, 
+/**
+ * Until then the member is told of none, whatever `notify` says. Absent, or a time that is over: not muted. "Until I say so" is a
+ * time that is far off, such as `9999-01-01T00:00:00.000Z`.
+ */
+muted_until?: Timestamp, };
+
+/**
+ * `conversation.settings`: the member's own settings of a conversation, as they are now.
+ */
+export type ConversationSettingsPush = { 
+/**
+ * The conversation.
+ */
+conversation: ConversationId, 
+/**
+ * The settings.
+ */
+settings: ConversationSettings, 
+/**
+ * Grows with every change of them: what comes with a smaller one is older, and is passed over.
+ */
+revision: number, };
+
+/**
  * A conversation in a list.
  */
 export type ConversationSummary = { 
@@ -679,6 +731,10 @@ unread: number,
  * Whether there are more than `unread` says. Absent if not.
  */
 unread_more?: boolean, 
+/**
+ * The asking member's own settings.
+ */
+settings: ConversationSettings, 
 /**
  * Its newest message.
  */
@@ -910,6 +966,10 @@ kind: ConversationKind,
  * Its members with their watermarks.
  */
 members: Array<Watermarks>, 
+/**
+ * What the member has set of it.
+ */
+settings: ConversationSettings, 
 /**
  * All its messages, the oldest first.
  */
@@ -1710,6 +1770,11 @@ messages_since_start: number,
 doubts: Array<string>, };
 
 /**
+ * Of which messages in a conversation a member wants to be told by pushes. What is shown in the app does not depend on it.
+ */
+export type Notify = "all" | "mentions" | "nothing";
+
+/**
  * `ok`: the request took effect.
  */
 export type Okay = { 
@@ -2006,10 +2071,36 @@ p256dh: string,
 auth: string, };
 
 /**
+ * `PATCH /api/members/me/push`: what is left out stays.
+ */
+export type PushPatch = { 
+/**
+ * How much of a message is shown.
+ */
+content?: PushContent, 
+/**
+ * When nothing is pushed; `null` for never.
+ */
+quiet_hours?: QuietHours | null, };
+
+/**
  * `push.register`: where pushes for this device are sent. The address belongs to the member and the device that registered it last, and
  * until the session of this connection ends.
  */
 export type PushRegister = { 
+/**
+ * Where pushes are sent.
+ */
+address: PushAddress, 
+/**
+ * What the device is.
+ */
+platform: Platform, };
+
+/**
+ * `PUT /api/members/me/devices/{id}/push`. The address belongs to the member and the device that registered it last.
+ */
+export type PushRegistration = { 
 /**
  * Where pushes are sent.
  */
@@ -2832,6 +2923,7 @@ export type ClientFrame =
   | { type: "presence.set", id?: RequestId } & PresenceSet
   | { type: "presence.watch", id?: RequestId } & PresenceWatch
   | { type: "presence.unwatch", id?: RequestId } & PresenceUnwatch
+  | { type: "conversation.configure", id?: RequestId } & ConversationConfigure
   | { type: "conversations.list", id?: RequestId } & ConversationsList
   | { type: "history.get", id?: RequestId } & HistoryGet
   | { type: "auth.renew", id?: RequestId } & AuthRenew
@@ -2852,6 +2944,7 @@ export type ServerFrame =
   | { type: "pong", id?: RequestId } & Pong
   | { type: "message" } & MessagePush
   | { type: "receipt" } & Receipt
+  | { type: "conversation.settings" } & ConversationSettingsPush
   | { type: "typing" } & TypingPush
   | { type: "presence" } & PresencePush
   | { type: "member" } & MemberPush
@@ -2869,6 +2962,7 @@ export const REPLY_TYPE = {
   "presence.set": "ok",
   "presence.watch": "presence.snapshot",
   "presence.unwatch": "ok",
+  "conversation.configure": "conversation.settings",
   "conversations.list": "conversations",
   "history.get": "history",
   "auth.renew": "ok",

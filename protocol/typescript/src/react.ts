@@ -4,7 +4,7 @@ import type { ReactElement, ReactNode } from "react";
 import type { Observable } from "./environment.js";
 import { MembersBookError } from "./errors.js";
 import { People } from "./people.js";
-import type { MemberId } from "./protocol.js";
+import type { ConversationSettings, MemberId } from "./protocol.js";
 import type {
   ConnectionState, ConversationHandle, ConversationsState, ConversationView, MembersBook, MessagesState, PresenceView, SessionState, Target,
   UnreadState,
@@ -77,7 +77,7 @@ function emptyHandle(key: string): ConversationHandle {
     key,
     info: constant<ConversationView>({ key, kind: "direct", others: [], lastAt: 0, unread: 0, unreadMore: false, typing: [] }),
     messages: constant<MessagesState>({ messages: [], ready: false, hasOlder: false, loadingOlder: false, readUpTo: 0 }),
-    send: refuse, retry: refuse, edit: refuse, drop: refuse, markRead: nothing, loadOlder: () => Promise.resolve(),
+    send: refuse, retry: refuse, edit: refuse, drop: refuse, configure: refuse, markRead: nothing, loadOlder: () => Promise.resolve(),
   };
 }
 
@@ -88,6 +88,16 @@ function constant<T>(value: T): Observable<T> {
 /** What the list shows of a conversation. */
 export function useConversationInfo(target: Target | string): ConversationView {
   return useObservable(useConversation(target).info);
+}
+
+/** What the member has set of a conversation, and how to set it: all of it, for all devices. */
+export function useConversationSettings(target: Target | string): { settings: ConversationSettings; configure: ConversationHandle["configure"] } {
+  const conversation = useConversation(target);
+  const { settings } = useObservable(conversation.info);
+  return useMemo(
+    () => ({ settings: settings ?? { notify: "all" }, configure: (wanted) => conversation.configure(wanted) }),
+    [conversation, settings],
+  );
 }
 
 /** The messages of a conversation, and how to get older ones. */

@@ -8,6 +8,7 @@ use std::{
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
 use protocol::{
     ConversationId, DeviceId, MemberId, SessionId, Timestamp,
+    model::Notify,
     rest::{Language, PushContent},
 };
 
@@ -160,6 +161,11 @@ impl Push {
         };
         if progress.is_some_and(has) {
             return Ok(Err("acknowledged"));
+        }
+        let settings = self.parts.conversations.settings(Caller::System, task.member, vec![conversation]).await?;
+        // No message mentions anybody yet.
+        if settings.first().is_some_and(|settings| settings.is_muted(now) || settings.notify != Notify::All) {
+            return Ok(Err("muted"));
         }
         // What came in quiet hours is as young as their end.
         let came = choice.quiet_hours.as_ref().and_then(|quiet| quiet::until(quiet, task.at)).unwrap_or(task.at);

@@ -27,7 +27,7 @@ use crate::{
     },
     store::{
         ConversationLog, StoreError,
-        conversations::{Appended, Applied, Command, Marked, Membership, Outcome, Refusal, Untold},
+        conversations::{Appended, Applied, Command, Configured, Marked, Membership, Outcome, Refusal, Untold},
         entries::StoredEntry,
     },
     telemetry::Metrics,
@@ -238,7 +238,14 @@ impl Lane {
                 self.take_in(message, membership, floor);
                 self.push(message, membership, origin, Author::ThisNode)
             }
-            Outcome::Marked(Marked { moved: false, .. }) | Outcome::Refreshed => None,
+            Outcome::Marked(Marked { moved: false, .. })
+            | Outcome::Configured(Configured { changed: false, .. })
+            | Outcome::Refreshed => None,
+            Outcome::Configured(configured) => {
+                let push = ServerFrame::ConversationSettingsPush(views::settings(configured));
+                self.events.to_members(&[configured.member], origin, &push);
+                None
+            }
             Outcome::Marked(Marked { conversation, member, delivered, read, at, membership, .. }) => {
                 let receipt = Receipt {
                     conversation: *conversation,
@@ -288,7 +295,7 @@ fn place_of(outcome: &Outcome) -> Option<(ConversationId, u64)> {
     match outcome {
         Outcome::Appended(Appended { message, .. }) => Some((message.conversation, message.seq)),
         Outcome::Marked(Marked { conversation, delivered, .. }) => Some((*conversation, *delivered)),
-        Outcome::Refreshed => None,
+        Outcome::Configured(_) | Outcome::Refreshed => None,
     }
 }
 
