@@ -57,6 +57,13 @@ pub(crate) struct Mark {
     pub(crate) said: Span,
 }
 
+/// A member wants to be told of nothing in a conversation, or of everything again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Choice {
+    pub(crate) is_muted: bool,
+    pub(crate) said: Span,
+}
+
 /// An address that a device was registered with.
 #[derive(Debug, Clone)]
 pub(crate) struct Registration {
@@ -106,6 +113,8 @@ pub(crate) struct Facts {
     pub(crate) has: HashMap<(usize, ConversationId), Vec<Mark>>,
     /// By member and conversation.
     pub(crate) read: HashMap<(usize, ConversationId), Vec<Mark>>,
+    /// By member and conversation, in their order.
+    pub(crate) choices: HashMap<(usize, ConversationId), Vec<Choice>>,
     pub(crate) registrations: Vec<Registration>,
     pub(crate) pushes: Vec<Push>,
     /// The server or its database was killed; done when it was there again.
@@ -176,6 +185,16 @@ impl Facts {
                 mark.said.end();
             }
         }
+    }
+
+    /// A member is going to mute a conversation, or to hear of it again.
+    pub(crate) fn choosing(&mut self, of: (usize, ConversationId), is_muted: bool) {
+        self.choices.entry(of).or_default().push(Choice { is_muted, said: Span::begin() });
+    }
+
+    /// That was answered.
+    pub(crate) fn chosen(&mut self, of: (usize, ConversationId)) {
+        self.choices.get_mut(&of).into_iter().flatten().for_each(|choice| choice.said.end());
     }
 
     /// A phone is going to be registered. What it had, and who had the address, may be over from now on.

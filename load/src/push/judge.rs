@@ -14,6 +14,8 @@ use super::facts::{Facts, Mark, Message, Notice, Push, Registration, Span};
 const UNHEARD: Duration = Duration::from_secs(10);
 /// How long what a device says may take until it counts, when nothing crashes.
 const WRITTEN: Duration = Duration::from_secs(3);
+/// How long a service is left alone that has failed, and how long what it has not answered is waited for.
+const RESTS: Duration = Duration::from_secs(30);
 
 /// By what is judged.
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +75,10 @@ impl<'a> Case<'a> {
         let (mut late, mut waiting) = (Vec::new(), 0);
         for duty in self.duties() {
             let end = duty.until.unwrap_or(now);
-            if end.saturating_duration_since(duty.from) < UNHEARD || self.is_told(&duty, end) {
+            let of = (duty.registration.member, duty.conversation);
+            let from = duty.from.checked_sub(self.rules.slack).unwrap_or(duty.from);
+            let is_short = end.saturating_duration_since(duty.from) < UNHEARD;
+            if is_short || self.is_told(&duty, end) || self.may_be_muted(of, from, end) {
                 continue;
             }
             if duty.until.is_none() && !self.is_given_up(&duty, end) {
@@ -152,16 +157,34 @@ impl<'a> Case<'a> {
 
     /// Whether something has failed that it had to wait for.
     fn is_excused(&self, duty: &Duty<'a>, end: Instant) -> bool {
-        let failed = |(push, _): &(&Push, &Notice)| {
-            push.taken.is_none() && push.at + self.rules.slack >= duty.from && push.at <= end
-        };
-        self.is_troubled(duty.from, end) || self.is_given_up(duty, end) || self.to_it(duty).iter().any(failed)
+        // Whatever a service fails may have it left alone for a while.
+        let failed = |push: &Push| push.taken.is_none() && push.at + RESTS >= duty.from && push.at <= end;
+        self.is_troubled(duty.from, end) || self.is_given_up(duty, end) || self.facts.pushes.iter().any(failed)
     }
 
     /// Whether it is too old by then, or not tried again for longer than this lasts.
     fn is_given_up(&self, duty: &Duty<'a>, end: Instant) -> bool {
         end.duration_since(duty.from) + self.rules.slack > self.rules.ttl
             || self.to_it(duty).iter().any(|(push, _)| push.is_put_off)
+    }
+
+    /// Whether a member may have wanted to be told of nothing in a conversation at some moment between two.
+    fn may_be_muted(&self, of: (usize, ConversationId), from: Instant, until: Instant) -> bool {
+        let choices = self.facts.choices.get(&of).map_or(&[][..], Vec::as_slice);
+        choices.iter().enumerate().any(|(place, choice)| {
+            let next = choices.get(place + 1).map(|next| next.said);
+            let is_over = next.is_some_and(|next| next.is_done_by(from));
+            choice.is_muted && choice.said.begun <= until && !is_over
+        })
+    }
+
+    /// Whether a member wanted to be told of nothing all the time between two moments.
+    fn is_muted(&self, of: (usize, ConversationId), from: Instant, until: Instant) -> bool {
+        let choices = self.facts.choices.get(&of).map_or(&[][..], Vec::as_slice);
+        choices.iter().enumerate().any(|(place, choice)| {
+            let is_on = choices.get(place + 1).is_none_or(|next| next.said.begun > until);
+            choice.is_muted && choice.said.is_done_by(from) && is_on
+        })
     }
 
     /// Whether something was down, or had been a moment before.
@@ -230,6 +253,9 @@ impl<'a> Case<'a> {
             |owner: &Registration| by(self.facts.read.get(&(owner.member, notice.conversation)), before).is_some();
         if all_have(&read) {
             broken.push("pushed what was read before".to_owned());
+        }
+        if all_have(&|owner| self.is_muted((owner.member, notice.conversation), before, push.at)) {
+            broken.push("pushed what was muted before".to_owned());
         }
         let has = |owner: &Registration| {
             let said = by(

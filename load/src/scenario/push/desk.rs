@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use protocol::{
     ClientFrame, ClientMessageId, ConversationId, ServerFrame,
-    client::{MessageRead, MessageSend},
+    client::{ConversationConfigure, MessageRead, MessageSend},
+    model::{ConversationSettings, Notify},
 };
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 use tokio::time::{Instant, timeout_at};
@@ -22,6 +23,8 @@ const NAME: &str = "desk";
 const LATER: Duration = Duration::from_millis(200);
 /// The share of what a member does that is reading.
 const READING: f64 = 0.2;
+/// The share that is muting a conversation, or hearing of it again.
+const MUTING: f64 = 0.03;
 
 /// A member at a desk.
 pub(super) struct Desk {
@@ -58,11 +61,11 @@ impl Desk {
                     link = self.connect().await?;
                 }
             }
-            if self.random.random_bool(READING) {
-                link = self.read(link).await?;
-            } else {
-                link = self.write(link).await?;
-            }
+            link = match self.random.random::<f64>() {
+                deed if deed < MUTING => self.choose(link).await?,
+                deed if deed < MUTING + READING => self.read(link).await?,
+                _ => self.write(link).await?,
+            };
         }
         Ok(())
     }
@@ -109,20 +112,42 @@ impl Desk {
 
     /// Reads everything of one conversation.
     async fn read(&mut self, link: Link) -> Result<Link, String> {
+        let Some(conversation) = self.draw() else { return Ok(link) };
         let read = {
             let mut facts = self.world.ledger.lock();
-            let mine = facts.conversations.iter().filter(|(_, (one, other))| [*one, *other].contains(&self.member));
-            let mut mine: Vec<ConversationId> = mine.map(|(conversation, _)| *conversation).collect();
-            mine.sort_unstable();
-            let place = self.random.random_range(0..mine.len().max(1));
-            mine.get(place).and_then(|conversation| {
-                let seq = facts.newest(conversation)?;
-                Some((*conversation, seq, facts.saying((None, self.member), *conversation, seq, true)))
-            })
+            let seq = facts.newest(&conversation);
+            seq.map(|seq| (seq, facts.saying((None, self.member), conversation, seq, true)))
         };
-        let Some((conversation, seq, said)) = read else { return Ok(link) };
+        let Some((seq, said)) = read else { return Ok(link) };
         let (link, _) = self.ask(link, &ClientFrame::MessageRead(MessageRead { conversation, seq })).await?;
         self.world.ledger.lock().said(&said);
         Ok(link)
+    }
+
+    /// Mutes a conversation, or hears of it again.
+    async fn choose(&mut self, link: Link) -> Result<Link, String> {
+        let Some(conversation) = self.draw() else { return Ok(link) };
+        let of = (self.member, conversation);
+        let is_muted = {
+            let mut facts = self.world.ledger.lock();
+            let is_muted = !facts.choices.get(&of).and_then(|choices| choices.last()).is_some_and(|last| last.is_muted);
+            facts.choosing(of, is_muted);
+            is_muted
+        };
+        let notify = if is_muted { Notify::Nothing } else { Notify::All };
+        let settings = ConversationSettings { notify, muted_until: None };
+        let configure = ClientFrame::ConversationConfigure(ConversationConfigure { conversation, settings });
+        let (link, _) = self.ask(link, &configure).await?;
+        self.world.ledger.lock().chosen(of);
+        Ok(link)
+    }
+
+    /// One of the member's conversations.
+    fn draw(&mut self) -> Option<ConversationId> {
+        let facts = self.world.ledger.lock();
+        let mine = facts.conversations.iter().filter(|(_, (one, other))| [*one, *other].contains(&self.member));
+        let mut mine: Vec<ConversationId> = mine.map(|(conversation, _)| *conversation).collect();
+        mine.sort_unstable();
+        mine.get(self.random.random_range(0..mine.len().max(1))).copied()
     }
 }

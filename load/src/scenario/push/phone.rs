@@ -4,8 +4,8 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use protocol::{
     ClientFrame, ConversationId, Envelope, ServerFrame,
-    client::{MessageDelivered, MessageRead},
-    model::{Entry, Platform},
+    client::{MessageDelivered, MessageRead, PresenceSet},
+    model::{DeviceStatus, Entry, Platform},
     rest::PushRegistration,
 };
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
@@ -20,13 +20,22 @@ const SPAN: std::ops::Range<f64> = 3.0..15.0;
 const READING: f64 = 0.15;
 
 /// What a device does next, and the weight of each.
-const DEEDS: [(Deed, u32); 6] =
-    [(Deed::Awake, 40), (Deed::Frozen, 20), (Deed::Gone, 30), (Deed::LogOut, 4), (Deed::TakeOver, 3), (Deed::Renew, 3)];
+const DEEDS: [(Deed, u32); 7] = [
+    (Deed::Awake, 35),
+    (Deed::Away, 8),
+    (Deed::Frozen, 20),
+    (Deed::Gone, 30),
+    (Deed::LogOut, 4),
+    (Deed::TakeOver, 3),
+    (Deed::Renew, 3),
+];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Deed {
     /// It is connected, and says what it has.
     Awake,
+    /// It is connected and says what it has, but nobody looks at it: it has to be told all the same.
+    Away,
     /// It is connected, and says nothing.
     Frozen,
     /// It is not connected.
@@ -64,7 +73,8 @@ impl Phone {
         while !self.world.is_over() {
             let until = Instant::now() + Duration::from_secs_f64(self.random.random_range(SPAN));
             match self.draw() {
-                Deed::Awake => self.awake(until).await?,
+                Deed::Awake => self.awake(until, false).await?,
+                Deed::Away => self.awake(until, true).await?,
                 Deed::Frozen => self.frozen(until).await?,
                 Deed::Gone => self.rest(until).await,
                 Deed::LogOut => self.log_out(until).await?,
@@ -172,9 +182,17 @@ impl Phone {
     }
 
     /// Connected, and saying what it has.
-    async fn awake(&mut self, until: Instant) -> Result<(), String> {
+    async fn awake(&mut self, until: Instant, is_away: bool) -> Result<(), String> {
         self.start().await?;
         let mut link = self.connect().await?;
+        if is_away {
+            let away = ClientFrame::PresenceSet(PresenceSet { status: DeviceStatus::Away });
+            match link.ask(&away, |_| ()).await {
+                Ok(_) => {}
+                Err(Ended::Foreign(what)) => return Err(what),
+                Err(_) => return Ok(()),
+            }
+        }
         let (states, pushes) = match link.states().await {
             Ok(states) => states,
             Err(Ended::Foreign(what)) => return Err(what),
@@ -185,7 +203,7 @@ impl Phone {
         inbox.extend(pushes.into_iter().filter_map(arrived));
         while Instant::now() < until && !self.world.is_over() {
             let heard = match inbox.pop_front() {
-                Some((conversation, seq)) => self.say(&mut link, (conversation, seq), &mut inbox).await,
+                Some((conversation, seq)) => self.say(&mut link, (conversation, seq, is_away), &mut inbox).await,
                 None => match timeout_at(until, link.next()).await {
                     Ok(envelope) => envelope.map(|envelope| inbox.extend(arrived(envelope))),
                     Err(_) => break,
@@ -205,11 +223,11 @@ impl Phone {
     async fn say(
         &mut self,
         link: &mut Link,
-        (conversation, seq): (ConversationId, u64),
+        (conversation, seq, is_away): (ConversationId, u64, bool),
         inbox: &mut VecDeque<(ConversationId, u64)>,
     ) -> Result<(), Ended> {
-        let is_read = self.random.random_bool(READING);
-        let who = (Some(self.number), self.world.owner(self.number));
+        let is_read = !is_away && self.random.random_bool(READING);
+        let who = ((!is_away).then_some(self.number), self.world.owner(self.number));
         let said = self.world.ledger.lock().saying(who, conversation, seq, is_read);
         let frame = if is_read {
             ClientFrame::MessageRead(MessageRead { conversation, seq })
