@@ -249,10 +249,10 @@ impl<'a> Case<'a> {
         };
         let all_have =
             |has: &dyn Fn(&Registration) -> bool| !owners.is_empty() && owners.iter().all(|owner| has(owner));
-        let read =
-            |owner: &Registration| by(self.facts.read.get(&(owner.member, notice.conversation)), before).is_some();
-        if all_have(&read) {
-            broken.push("pushed what was read before".to_owned());
+        let read = |owner: &Registration| by(self.facts.read.get(&(owner.member, notice.conversation)), before);
+        if all_have(&|owner| read(owner).is_some()) {
+            let since = owners.iter().filter_map(|owner| read(owner)).min().map(|at| push.at.duration_since(at));
+            broken.push(format!("pushed what was read before, for {:.1} s", since.unwrap_or_default().as_secs_f64()));
         }
         if all_have(&|owner| self.is_muted((owner.member, notice.conversation), before, push.at)) {
             broken.push("pushed what was muted before".to_owned());
@@ -339,3 +339,6 @@ impl<'a> Case<'a> {
         format!("{what} to {} {:.1} s after the first push", push.address, ago.as_secs_f64())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,23 +4,16 @@ use std::{convert::Infallible, pin::pin, time::Duration};
 
 use futures_util::{
     StreamExt as _,
-    future::{Either, join_all, select},
+    future::{Either, select},
     stream::FuturesUnordered,
 };
-use protocol::Timestamp;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Push,
-    compose::{Composed, Ready},
-};
-use crate::{
-    push::{Courier, Handed},
-    store::{
-        StoreError,
-        push::{AddressHash, DeviceMark, NewTask, Settled, Subject, TakenTask, WaitingTasks},
-    },
+use super::{Push, hand::End};
+use crate::store::{
+    StoreError,
+    push::{Settled, TakenTask, WaitingTasks},
 };
 
 /// Tasks that are taken together: as many as one request of a courier takes.
@@ -49,15 +42,6 @@ const EXPIRE: Duration = Duration::from_secs(60);
 const RECEIPTS: Duration = Duration::from_secs(1);
 /// The longest quiet hours.
 const DAY: Duration = Duration::from_secs(86_400);
-
-/// What became of a task.
-struct End {
-    taken: TakenTask,
-    settled: Settled,
-    outcome: &'static str,
-    /// What its device need not be told of again.
-    told: Option<DeviceMark>,
-}
 
 impl Push {
     /// Hands over what is due until the stop, and then finishes what is under way.
@@ -152,106 +136,8 @@ impl Push {
         }
     }
 
-    /// Finds out which tasks are wanted still, and has couriers bring them.
-    async fn hand_over(&self, taken: Vec<TakenTask>) -> Vec<End> {
-        let composed = match self.compose(&taken).await {
-            Ok(composed) => composed,
-            Err(error) => {
-                tracing::debug!(%error, "what pushes say was not found out; it is tried again");
-                vec![Composed::Later("store"); taken.len()]
-            }
-        };
-        let mut ends = Vec::with_capacity(taken.len());
-        let mut ready = Vec::new();
-        for (taken, composed) in taken.into_iter().zip(composed) {
-            match composed {
-                Composed::Ready(push) => ready.push((taken, *push)),
-                Composed::Nothing(outcome) => ends.push(End::of(taken, Settled::Finished { badge: None }, outcome)),
-                Composed::Quiet(due) => ends.push(End::of(taken, Settled::Postponed { due }, "quiet")),
-                Composed::Later(why) => {
-                    let end = self.postponed(taken, why, None);
-                    ends.push(end);
-                }
-            }
-        }
-        let mut brought = Vec::with_capacity(self.parts.couriers.len());
-        for courier in &self.parts.couriers {
-            let (own, others): (Vec<_>, Vec<_>) =
-                ready.into_iter().partition(|(_, push)| push.parcel.address.service() == courier.service());
-            ready = others;
-            if !own.is_empty() {
-                brought.push(self.bring(courier.as_ref(), own));
-            }
-        }
-        // At the same time: what one service keeps waiting is not told late by the other.
-        ends.extend(join_all(brought).await.into_iter().flatten());
-        for (taken, _) in ready {
-            // Of a service that is not set up any more.
-            ends.push(End::of(taken, Settled::Finished { badge: None }, "refused"));
-        }
-        ends
-    }
-
-    /// Has a courier bring pushes, and stores which devices were told: then nobody tells them again, whatever becomes of the rest.
-    async fn bring(&self, courier: &dyn Courier, ready: Vec<(TakenTask, Ready)>) -> Vec<End> {
-        let sent = self.parts.clock.now();
-        let (tasks, parcels): (Vec<_>, Vec<_>) = ready
-            .into_iter()
-            .map(|(taken, Ready { parcel, hash, had_badge })| ((taken, hash, had_badge, parcel.badge), parcel))
-            .unzip();
-        let mut ends = Vec::with_capacity(tasks.len());
-        for ((taken, hash, had_badge, badge), handed) in tasks.into_iter().zip(courier.send(parcels).await) {
-            ends.push(self.end(taken, (hash, sent), (had_badge, badge), handed).await);
-        }
-        let told: Vec<DeviceMark> = ends.iter().filter_map(|end| end.told.clone()).collect();
-        if !told.is_empty() {
-            self.insist(|| self.parts.store.acknowledge(told.clone())).await;
-        }
-        ends
-    }
-
-    /// What becomes of a task whose parcel was handed to a courier.
-    async fn end(
-        &self,
-        taken: TakenTask,
-        (hash, sent): (AddressHash, Timestamp),
-        (had_badge, badge): (bool, u32),
-        handed: Handed,
-    ) -> End {
-        match handed {
-            Handed::Taken => {
-                let NewTask { member, device, subject, last, at, .. } = &taken.task;
-                if had_badge != (badge > 0) {
-                    // What was read from now on is to be taken away from it, by whatever node.
-                    self.changed(*member);
-                }
-                let (outcome, told) = match subject {
-                    Subject::Badge => ("badge", None),
-                    Subject::Messages(conversation) => {
-                        self.parts.metrics.push_seconds.observe(self.parts.clock.now().since(*at).as_secs_f64());
-                        let (member, device, conversation) = (*member, device.clone(), *conversation);
-                        ("told", Some(DeviceMark { member, device, conversation, seq: *last }))
-                    }
-                };
-                End { taken, settled: Settled::Finished { badge: Some(badge) }, outcome, told }
-            }
-            Handed::Gone => {
-                if let Err(error) = self.parts.store.address_gone(hash, sent).await {
-                    tracing::debug!(%error, "an address at which nobody is was not removed");
-                }
-                self.devices.forget(taken.task.member);
-                End::of(taken, Settled::Finished { badge: None }, "gone")
-            }
-            Handed::Refused(why) => {
-                tracing::info!(why, "a push is given up: the service will never take it");
-                End::of(taken, Settled::Finished { badge: None }, "refused")
-            }
-            Handed::Later { why, pause } => self.postponed(taken, why, pause),
-        }
-    }
-
     /// A task that is tried again, later each time, and never all at the same time.
-    fn postponed(&self, taken: TakenTask, why: &'static str, pause: Option<Duration>) -> End {
+    pub(super) fn postponed(&self, taken: TakenTask, why: &'static str, pause: Option<Duration>) -> End {
         let pause = pause_before(taken.attempts.saturating_add(1), pause);
         let half = u64::try_from(pause.as_millis() / 2).unwrap_or(u64::MAX);
         let jitter = Duration::from_millis(self.parts.ids.below(half.saturating_add(1)));
@@ -272,7 +158,7 @@ impl Push {
     }
 
     /// Has something stored, and tries again if that fails. In the end the tasks are due again when their lease is over.
-    async fn insist<F: Future<Output = Result<(), StoreError>>>(&self, store: impl Fn() -> F) {
+    pub(super) async fn insist<F: Future<Output = Result<(), StoreError>>>(&self, store: impl Fn() -> F) {
         let (begun, mut pause) = (Instant::now(), Duration::from_millis(100));
         while let Err(error) = store().await {
             tracing::debug!(%error, "what became of pushes was not stored");
@@ -302,12 +188,6 @@ impl Push {
 fn pause_before(attempt: u32, asked: Option<Duration>) -> Duration {
     let doubled = attempt.saturating_sub(2).min(16);
     asked.unwrap_or_else(|| PAUSE.saturating_mul(1 << doubled).min(PAUSE_MAX)).max(PAUSE)
-}
-
-impl End {
-    fn of(taken: TakenTask, settled: Settled, outcome: &'static str) -> Self {
-        Self { taken, settled, outcome, told: None }
-    }
 }
 
 #[cfg(test)]
