@@ -12,7 +12,8 @@
 //! | [`devices`] | which devices are registered |
 //! | [`watch`] | who has to be told, of what was stored here |
 //! | [`look`] | the same, of what nodes that are gone have stored, and of what there was no room for |
-//! | [`dispatch`] | taking tasks that are due, handing them over, trying them again |
+//! | [`dispatch`] | taking tasks that are due, trying them again |
+//! | [`hand`] | handing them over to couriers |
 //! | [`compose`] | whether a task is wanted still, and what it says |
 //! | [`quiet`], [`words`] | quiet hours; texts |
 
@@ -20,6 +21,7 @@ mod acks;
 mod compose;
 mod devices;
 mod dispatch;
+mod hand;
 mod intake;
 mod look;
 mod quiet;

@@ -59,6 +59,24 @@ async fn a_push_that_was_under_way_is_sent_again_after_a_crash_and_one_that_was_
 }
 
 #[tokio::test]
+async fn what_a_server_had_in_hand_when_it_died_is_pushed_seconds_after_it_is_back() {
+    let mut expo = Expo::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let server = Process::spawn(&mut command(folder.path(), &expo, "50ms"));
+    let http = http();
+    let ana = Member::register_at(server.addr, &http, "Ana").await;
+    let ben = Member::register_at(server.addr, &http, "Ben").await;
+    register(&ben, "phone", "ben").await;
+    expo.next([Trouble::Held]);
+    ana.connect().await.say(ben.id, "Hello").await;
+    eventually("the service to hold it", async || (!expo.requests().is_empty()).then_some(())).await;
+    server.kill();
+    let server = Process::spawn(&mut command(folder.path(), &expo, "50ms"));
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "Hello", 1)]);
+    server.kill();
+}
+
+#[tokio::test]
 async fn a_server_that_stops_finishes_what_is_under_way() {
     let expo = Expo::start().await;
     let server = Server::with(|settings| expo.set(settings)).await;

@@ -1,38 +1,39 @@
 //! The worker: takes tasks that are due, hands them to couriers, and stores what became of them.
 
-use std::time::Duration;
+use std::{convert::Infallible, pin::pin, time::Duration};
 
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use protocol::Timestamp;
+use futures_util::{
+    StreamExt as _,
+    future::{Either, select},
+    stream::FuturesUnordered,
+};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    Push,
-    compose::{Composed, Ready},
-};
-use crate::{
-    push::Handed,
-    store::{
-        StoreError,
-        push::{AddressHash, DeviceMark, NewTask, Settled, Subject, TakenTask, WaitingTasks},
-    },
+use super::{Push, hand::End};
+use crate::store::{
+    StoreError,
+    push::{Settled, TakenTask, WaitingTasks},
 };
 
 /// Tasks that are taken together: as many as one request of a courier takes.
 const TOGETHER: usize = 100;
 /// How many of these are under way at a time: as many requests as a courier makes.
 const AT_ONCE: usize = 6;
-/// When a task that was taken is due again, if whoever took it does not tell.
-const LEASE: Duration = Duration::from_secs(60);
+/// When a task that was taken is due again, if whoever took it does not say that it is under way still: what a server that died had in hand waits no longer.
+const LEASE: Duration = Duration::from_secs(10);
+/// How often that is said.
+const RENEW: Duration = Duration::from_secs(3);
 /// How often it is looked for tasks that nobody told of: those of other nodes.
 const LOOK: Duration = Duration::from_secs(5);
 /// When a task is tried again after it failed once; twice as long each time.
 const PAUSE: Duration = Duration::from_secs(2);
 /// The longest time until then.
 const PAUSE_MAX: Duration = Duration::from_secs(300);
-/// How often what became of tasks is tried to be stored.
-const ATTEMPTS: u32 = 5;
+/// For how long what became of tasks is tried to be stored: a database that is gone comes back, and who was told is not to be told again then.
+const INSIST: Duration = Duration::from_secs(300);
+/// The longest time between two attempts.
+const INSIST_PAUSE: Duration = Duration::from_secs(1);
 /// How long what is under way may take when the server stops.
 const FINISHING: Duration = Duration::from_secs(3);
 /// How often tasks are removed that are too old.
@@ -41,15 +42,6 @@ const EXPIRE: Duration = Duration::from_secs(60);
 const RECEIPTS: Duration = Duration::from_secs(1);
 /// The longest quiet hours.
 const DAY: Duration = Duration::from_secs(86_400);
-
-/// What became of a task.
-struct End {
-    taken: TakenTask,
-    settled: Settled,
-    outcome: &'static str,
-    /// What its device need not be told of again.
-    told: Option<DeviceMark>,
-}
 
 impl Push {
     /// Hands over what is due until the stop, and then finishes what is under way.
@@ -121,93 +113,32 @@ impl Push {
 
     /// Hands tasks over, and stores what became of them.
     async fn deliver(&self, taken: Vec<TakenTask>) {
-        let composed = match self.compose(&taken).await {
-            Ok(composed) => composed,
-            Err(error) => {
-                tracing::debug!(%error, "what pushes say was not found out; it is tried again");
-                vec![Composed::Later("store"); taken.len()]
+        let in_hand = taken.clone();
+        let ends = {
+            let work = pin!(self.hand_over(taken));
+            match select(work, pin!(self.keep(&in_hand))).await {
+                Either::Left((ends, _)) => ends,
+                Either::Right((never, _)) => match never {},
             }
         };
-        let mut ends = Vec::with_capacity(taken.len());
-        let mut ready = Vec::new();
-        for (taken, composed) in taken.into_iter().zip(composed) {
-            match composed {
-                Composed::Ready(push) => ready.push((taken, *push)),
-                Composed::Nothing(outcome) => ends.push(End::of(taken, Settled::Finished { badge: None }, outcome)),
-                Composed::Quiet(due) => ends.push(End::of(taken, Settled::Postponed { due }, "quiet")),
-                Composed::Later(why) => {
-                    let end = self.postponed(taken, why, None);
-                    ends.push(end);
-                }
-            }
-        }
-        for courier in &self.parts.couriers {
-            let (own, others): (Vec<_>, Vec<_>) =
-                ready.into_iter().partition(|(_, push)| push.parcel.address.service() == courier.service());
-            ready = others;
-            if own.is_empty() {
-                continue;
-            }
-            let sent = self.parts.clock.now();
-            let (tasks, parcels): (Vec<_>, Vec<_>) = own
-                .into_iter()
-                .map(|(taken, Ready { parcel, hash, had_badge })| ((taken, hash, had_badge, parcel.badge), parcel))
-                .unzip();
-            for ((taken, hash, had_badge, badge), handed) in tasks.into_iter().zip(courier.send(parcels).await) {
-                ends.push(self.end(taken, (hash, sent), (had_badge, badge), handed).await);
-            }
-        }
-        for (taken, _) in ready {
-            // Of a service that is not set up any more.
-            ends.push(End::of(taken, Settled::Finished { badge: None }, "refused"));
-        }
         self.settle(ends).await;
     }
 
-    /// What becomes of a task whose parcel was handed to a courier.
-    async fn end(
-        &self,
-        taken: TakenTask,
-        (hash, sent): (AddressHash, Timestamp),
-        (had_badge, badge): (bool, u32),
-        handed: Handed,
-    ) -> End {
-        match handed {
-            Handed::Taken => {
-                let NewTask { member, device, subject, last, at, .. } = &taken.task;
-                if had_badge != (badge > 0) {
-                    // What was read from now on is to be taken away from it, by whatever node.
-                    self.changed(*member);
-                }
-                let (outcome, told) = match subject {
-                    Subject::Badge => ("badge", None),
-                    Subject::Messages(conversation) => {
-                        self.parts.metrics.push_seconds.observe(self.parts.clock.now().since(*at).as_secs_f64());
-                        let (member, device, conversation) = (*member, device.clone(), *conversation);
-                        ("told", Some(DeviceMark { member, device, conversation, seq: *last }))
-                    }
-                };
-                End { taken, settled: Settled::Finished { badge: Some(badge) }, outcome, told }
+    /// Says again and again that tasks are under way still. Calls of the store run in tasks of their own: whoever stops this interrupts none.
+    async fn keep(&self, taken: &[TakenTask]) -> Infallible {
+        loop {
+            sleep(RENEW).await;
+            let due = self.parts.clock.now().after(LEASE);
+            let kept = taken.iter().map(|taken| (taken.clone(), Settled::Postponed { due })).collect();
+            if let Err(error) = self.parts.store.settle(kept).await {
+                tracing::debug!(%error, "that pushes are under way still was not stored");
             }
-            Handed::Gone => {
-                if let Err(error) = self.parts.store.address_gone(hash, sent).await {
-                    tracing::debug!(%error, "an address at which nobody is was not removed");
-                }
-                self.devices.forget(taken.task.member);
-                End::of(taken, Settled::Finished { badge: None }, "gone")
-            }
-            Handed::Refused(why) => {
-                tracing::info!(why, "a push is given up: the service will never take it");
-                End::of(taken, Settled::Finished { badge: None }, "refused")
-            }
-            Handed::Later { why, pause } => self.postponed(taken, why, pause),
         }
     }
 
     /// A task that is tried again, later each time, and never all at the same time.
-    fn postponed(&self, taken: TakenTask, why: &'static str, pause: Option<Duration>) -> End {
-        let doubled = taken.attempts.saturating_sub(1).min(16);
-        let pause = pause.unwrap_or_else(|| PAUSE.saturating_mul(1 << doubled).min(PAUSE_MAX));
+    pub(super) fn postponed(&self, taken: TakenTask, why: &'static str, pause: Option<Duration>) -> End {
+        let pause = pause_before(taken.attempts.saturating_add(1), pause);
         let half = u64::try_from(pause.as_millis() / 2).unwrap_or(u64::MAX);
         let jitter = Duration::from_millis(self.parts.ids.below(half.saturating_add(1)));
         tracing::debug!(why, attempts = taken.attempts, "a push is tried again later");
@@ -215,12 +146,8 @@ impl Push {
         End::of(taken, Settled::Postponed { due }, "postponed")
     }
 
-    /// Stores what became of tasks. First what devices were told: then nobody tells them again, whatever becomes of the rest.
+    /// Stores what became of tasks.
     async fn settle(&self, ends: Vec<End>) {
-        let told: Vec<DeviceMark> = ends.iter().filter_map(|end| end.told.clone()).collect();
-        if !told.is_empty() {
-            self.insist(|| self.parts.store.acknowledge(told.clone())).await;
-        }
         for end in &ends {
             self.parts.metrics.push_task(end.outcome);
         }
@@ -231,13 +158,15 @@ impl Push {
     }
 
     /// Has something stored, and tries again if that fails. In the end the tasks are due again when their lease is over.
-    async fn insist<F: Future<Output = Result<(), StoreError>>>(&self, store: impl Fn() -> F) {
-        for attempt in 1..=ATTEMPTS {
-            match store().await {
-                Ok(()) => return,
-                Err(error) => tracing::debug!(%error, attempt, "what became of pushes was not stored"),
+    pub(super) async fn insist<F: Future<Output = Result<(), StoreError>>>(&self, store: impl Fn() -> F) {
+        let (begun, mut pause) = (Instant::now(), Duration::from_millis(100));
+        while let Err(error) = store().await {
+            tracing::debug!(%error, "what became of pushes was not stored");
+            if begun.elapsed() >= INSIST {
+                return;
             }
-            sleep(Duration::from_millis(200) * attempt).await;
+            sleep(pause).await;
+            pause = (pause * 2).min(INSIST_PAUSE);
         }
     }
 
@@ -254,8 +183,21 @@ impl Push {
     }
 }
 
-impl End {
-    fn of(taken: TakenTask, settled: Settled, outcome: &'static str) -> Self {
-        Self { taken, settled, outcome, told: None }
+/// How long to wait before an attempt, the first of which has number 1: twice as long each time, unless it is known how long. Never not at all: while
+/// one request is tried to see whether a service is back, the others would be asked for again and again.
+fn pause_before(attempt: u32, asked: Option<Duration>) -> Duration {
+    let doubled = attempt.saturating_sub(2).min(16);
+    asked.unwrap_or_else(|| PAUSE.saturating_mul(1 << doubled).min(PAUSE_MAX)).max(PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_waits_longer_each_time_and_is_never_made_at_once() {
+        let seconds = |attempt, asked: Option<u64>| pause_before(attempt, asked.map(Duration::from_secs)).as_secs();
+        assert_eq!([2, 3, 4, 5, 40].map(|attempt| seconds(attempt, None)), [2, 4, 8, 16, 300]);
+        assert_eq!([Some(600), Some(10), Some(0)].map(|asked| seconds(9, asked)), [600, 10, 2]);
     }
 }
