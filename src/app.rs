@@ -125,7 +125,7 @@ impl App {
         let (ring, generated_secret) = base.key_ring()?;
         let (cursors, secret_id) = cursor_keys(&ring);
         let (quiet, limits) = (Arc::<Quiet>::default(), Arc::new(base.request_limits()));
-        let (photos, listen) = (base.photos(&quiet)?, &base.settings.listen);
+        let (photos, listen, couriers) = (base.photos(&quiet)?, &base.settings.listen, base.couriers(&ring)?);
         let (photo_place, post, advice) = (photos.describe(), base.post(&ring)?, base.advice()?);
         let effects = base.effects(photos, &post);
         let accounts = Arc::new(base.accounts(&ring, &post, &effects)?);
@@ -134,7 +134,7 @@ impl App {
         post.is_reached_at(&listen.public_url, addr);
         let metrics_listener = bind_metrics(base.settings.telemetry.metrics_addr.0, addr).await?;
         let metrics_addr = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
-        let (connection, lanes) = base.connection(&accounts, cursors);
+        let (connection, lanes) = base.connection(&accounts, cursors, couriers);
         let session_check = base.session_check(&effects);
         let fleet = base.fleet(&connection, &effects, session_check.clone(), secret_id);
         let services = base.services(&connection, (&effects, Arc::clone(&accounts.sessions)), fleet.clone(), advice);

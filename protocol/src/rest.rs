@@ -8,6 +8,7 @@ pub mod export;
 pub mod invitations;
 pub mod members;
 pub mod messages;
+pub mod push;
 pub mod second_factor;
 pub mod sessions;
 pub mod setup;
@@ -27,7 +28,7 @@ pub use self::{
         AuthResponse, DeviceProof, ForgotPasswordRequest, LoginRequest, LogoutRequest, PasswordChange, RefreshRequest,
         RegisterRequest, RegistrationPending, ResetPasswordRequest, TokenType, VerifyEmailRequest, Waiting,
     },
-    club::{ClubInfo, InvitationPolicy, RegistrationPolicy},
+    club::{ClubInfo, ClubPush, InvitationPolicy, RegistrationPolicy},
     export::{Export, ExportedConversation, ExportedSecondFactor, ExportedSession},
     invitations::{
         AdminInvitation, AdminInvitationPage, CheckedInvitation, Invitation, InvitationCheck, InvitationPage,
@@ -40,6 +41,10 @@ pub use self::{
     messages::{
         ConversationList, ConversationSummary, ConversationUnread, HistoryQuery, MessageDocument, MessagePage,
         MessageStatus, SendRequest, Unread,
+    },
+    push::{
+        PUSH_ADDRESS_MAX_CHARS, PushAddress, PushContent, PushDevice, PushKeys, PushPatch, PushRegistration,
+        PushService, PushSettings, QuietHours,
     },
     second_factor::{
         RecoveryCodes, RecoveryCodesRequest, SecondFactor, SecondFactorConfirmation, SecondFactorDisabling,

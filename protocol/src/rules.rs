@@ -4,7 +4,10 @@ use std::fmt::Display;
 
 use crate::{
     PhotoName, limits,
-    rest::auth::{ATTEMPT_MAX_CHARS, ATTEMPT_MIN_CHARS},
+    rest::{
+        PUSH_ADDRESS_MAX_CHARS, PushAddress, PushKeys, QuietHours,
+        auth::{ATTEMPT_MAX_CHARS, ATTEMPT_MIN_CHARS},
+    },
     shown,
 };
 
@@ -120,4 +123,73 @@ pub(crate) fn search(value: &str, (): &()) -> garde::Result {
         return Err(garde::Error::new("1 to 100 characters with at least one letter or digit"));
     }
     Ok(())
+}
+
+/// Where pushes are sent: a token of Expo, or an https URL with keys of the right length.
+pub(crate) fn push_address(value: &PushAddress, (): &()) -> garde::Result {
+    let problem = |problem: &str| Err(garde::Error::new(problem));
+    match value {
+        PushAddress::Expo { token } if !is_expo_token(token) => {
+            problem("must be ExponentPushToken[…], as Expo gives it")
+        }
+        PushAddress::Expo { .. } => Ok(()),
+        PushAddress::Web { endpoint, .. } if endpoint.len() > PUSH_ADDRESS_MAX_CHARS || !is_https(endpoint) => {
+            problem("endpoint: an https URL of at most 1,024 characters")
+        }
+        PushAddress::Web { keys: PushKeys { p256dh, auth }, .. } => match (base64url(p256dh), base64url(auth)) {
+            (Some(65), Some(16)) => Ok(()),
+            (Some(65), _) => problem("keys.auth: 16 bytes in base64url"),
+            _ => problem("keys.p256dh: 65 bytes in base64url"),
+        },
+    }
+}
+
+/// Whether an address is one of https; on this machine it may be plain, for tests: whether anything is sent there is the server's to decide.
+fn is_https(endpoint: &str) -> bool {
+    endpoint.starts_with("https://") || endpoint.starts_with("http://127.0.0.1:")
+}
+
+fn is_expo_token(token: &str) -> bool {
+    let inner = token.strip_prefix("ExponentPushToken[").or_else(|| token.strip_prefix("ExpoPushToken["));
+    let inner = inner.and_then(|rest| rest.strip_suffix(']'));
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || "-_:".contains(char);
+    inner.is_some_and(|inner| (1..=256).contains(&inner.len()) && inner.chars().all(is_plain))
+}
+
+/// How many bytes a text in base64url stands for, with or without padding; nothing if it is none.
+fn base64url(text: &str) -> Option<usize> {
+    let text = text.trim_end_matches('=');
+    let is_one = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
+    (is_one && text.len() % 4 != 1).then(|| text.len() * 3 / 4)
+}
+
+/// A time of day, as `HH:MM`.
+pub(crate) fn time_of_day(value: &str, (): &()) -> garde::Result {
+    let is_one = value.split_once(':').is_some_and(|(hours, minutes)| {
+        let below = |text: &str, end: u8| {
+            text.len() == 2
+                && text.bytes().all(|byte| byte.is_ascii_digit())
+                && text.parse::<u8>().is_ok_and(|number| number < end)
+        };
+        below(hours, 24) && below(minutes, 60)
+    });
+    if is_one { Ok(()) } else { Err(garde::Error::new("must be HH:MM, from 00:00 to 23:59")) }
+}
+
+/// The name of a time zone, as far as its form tells.
+pub(crate) fn time_zone(value: &str, (): &()) -> garde::Result {
+    let allowed = |char: char| char.is_ascii_alphanumeric() || matches!(char, '/' | '_' | '-' | '+');
+    if (1..=64).contains(&value.len()) && value.chars().all(allowed) {
+        return Ok(());
+    }
+    Err(garde::Error::new("must be the name of a time zone, such as Europe/Lisbon"))
+}
+
+/// Hours of quiet that may be taken away.
+pub(crate) fn quiet_hours(value: &Option<Option<QuietHours>>, (): &()) -> garde::Result {
+    let Some(Some(QuietHours { from, until, time_zone: zone })) = value else { return Ok(()) };
+    time_of_day(from, &())?;
+    time_of_day(until, &())?;
+    time_zone(zone, &())?;
+    if from == until { Err(garde::Error::new("from and until must differ")) } else { Ok(()) }
 }

@@ -8,11 +8,11 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use super::{
-    Trouble,
+use super::Trouble;
+use crate::{
     breaker::{Breaker, Condition, Leave, Outcome},
+    telemetry::Metrics,
 };
-use crate::telemetry::Metrics;
 
 /// Stands before the service.
 pub struct Guard {

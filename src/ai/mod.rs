@@ -7,13 +7,12 @@
 //! | --- | --- |
 //! | [`local`] | the engine that is always there: ranks by rules and says why |
 //! | [`remote`] | the engine that asks any service with OpenAI's chat completions |
-//! | [`guard`], [`breaker`] | when the service is asked: deadline, places, circuit breaker |
+//! | [`guard`] | when the service is asked: deadline, places, circuit breaker |
 //! | [`profile`] | what can be said about a member's own profile without asking anybody |
 //! | [`words`] | comparing what people write |
 //!
 //! Only `service` calls these; they call nobody but the service of [`remote`].
 
-pub mod breaker;
 pub mod guard;
 pub mod local;
 pub mod profile;

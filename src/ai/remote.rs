@@ -9,21 +9,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use protocol::rest::ai::{AdviceFallback, AdviceSource};
-use reqwest::{
-    Client, Response, StatusCode, Url,
-    header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER},
-    redirect,
-};
-use secrecy::{ExposeSecret as _, SecretString};
+use reqwest::{Client, Response, StatusCode, Url};
+use secrecy::SecretString;
 
 use self::question::Question;
 use super::{Circle, Engine, Person, Suggestion, Trouble, Wording};
-use crate::tls;
+use crate::outbound::{self, Unread};
 
 /// Longest answer, in bytes: many times what an answer needs.
 const ANSWER_MAX_BYTES: usize = 256 * 1024;
-/// Longest that the service can ask to be left alone.
-const PAUSE_MAX: Duration = Duration::from_secs(600);
 
 /// Where the service is.
 pub struct Options {
@@ -50,22 +44,8 @@ impl Remote {
     /// # Errors
     /// When the key cannot be sent or TLS cannot be set up; the message names the setting.
     pub fn new(options: &Options) -> Result<Self, String> {
-        let mut headers = HeaderMap::new();
-        if let Some(key) = &options.key {
-            let mut value = HeaderValue::from_str(&format!("Bearer {}", key.expose_secret()))
-                .map_err(|_| "OPENAI_API_KEY: it has characters that a header cannot have".to_owned())?;
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
-        }
-        tls::install();
-        let client = Client::builder()
-            .default_headers(headers)
-            .user_agent(concat!("members-book/", env!("CARGO_PKG_VERSION")))
-            // What is sent, and the key, go where the operator said and nowhere else.
-            .redirect(redirect::Policy::none())
-            .timeout(options.deadline)
-            .build()
-            .map_err(|error| format!("AI_SERVICE_URL: {error}"))?;
+        let headers = outbound::bearer(options.key.as_ref()).map_err(|why| format!("OPENAI_API_KEY: {why}"))?;
+        let client = outbound::client(headers, options.deadline).map_err(|error| format!("AI_SERVICE_URL: {error}"))?;
         let mut endpoint = options.url.clone();
         endpoint
             .path_segments_mut()
@@ -82,7 +62,8 @@ impl Remote {
         let status = response.status();
         if !status.is_success() {
             tracing::warn!(status = status.as_u16(), "the AI service refused a question");
-            let pause = (status == StatusCode::TOO_MANY_REQUESTS).then(|| retry_after(response.headers())).flatten();
+            let pause =
+                (status == StatusCode::TOO_MANY_REQUESTS).then(|| outbound::retry_after(response.headers())).flatten();
             return Err(Trouble { fallback: AdviceFallback::Unavailable, pause });
         }
         let body = read(response).await?;
@@ -109,31 +90,18 @@ impl Engine for Remote {
 }
 
 /// Reads an answer as far as it may go.
-async fn read(mut response: Response) -> Result<Vec<u8>, Trouble> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| unreachable(&error))? {
-        if body.len() + chunk.len() > ANSWER_MAX_BYTES {
-            return Err(nonsense("it is too long"));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-/// How long the service asks to be left alone (RFC 9110, section 10.2.3, in seconds).
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(PAUSE_MAX))
+async fn read(response: Response) -> Result<Vec<u8>, Trouble> {
+    outbound::read(response, ANSWER_MAX_BYTES).await.map_err(|unread| match unread {
+        Unread::Broken(error) => unreachable(&error),
+        Unread::TooLong => nonsense("it is too long"),
+    })
 }
 
 fn unreachable(error: &reqwest::Error) -> Trouble {
     if error.is_timeout() {
         return AdviceFallback::Timeout.into();
     }
-    // What is at the bottom of it says most, and unlike the top it has no URL, which may have credentials in its query.
-    let first = std::error::Error::source(error);
-    let reason = std::iter::successors(first, |error| error.source()).last().map(ToString::to_string);
-    tracing::warn!(reason, "the AI service could not be reached, or went away");
+    tracing::warn!(reason = outbound::reason(error), "the AI service could not be reached, or went away");
     AdviceFallback::Unavailable.into()
 }
 
@@ -158,16 +126,5 @@ mod tests {
         assert_eq!(endpoint("https://x.example/v1/"), "https://x.example/v1/chat/completions");
         assert_eq!(endpoint("http://x.example"), "http://x.example/chat/completions");
         assert_eq!(endpoint("https://x.example/v1?v=2"), "https://x.example/v1/chat/completions?v=2");
-    }
-
-    #[test]
-    fn a_service_can_ask_for_ten_minutes_at_most() {
-        let pause = |text: &str| {
-            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(text).unwrap())]);
-            retry_after(&headers)
-        };
-        assert_eq!(pause("20"), Some(Duration::from_secs(20)));
-        assert_eq!(pause("99999"), Some(PAUSE_MAX));
-        assert_eq!(pause("soon"), None);
     }
 }

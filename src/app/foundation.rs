@@ -3,6 +3,7 @@
 mod fleet;
 mod limits;
 mod mail;
+mod push;
 
 use std::{
     path::PathBuf,
@@ -13,11 +14,12 @@ use std::{
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{fleet::links, limits::shared_rates};
+use self::{fleet::links, limits::shared_rates, push::Couriers};
 use super::{StartError, start_error};
 use crate::{
-    ai::{breaker::Breaker, guard::Guard, local::Local, remote, remote::Remote},
+    ai::{guard::Guard, local::Local, remote, remote::Remote},
     auth::{AccessTokens, DeviceProofs, Familiar, KeyRing, Passwords, Vault, access, refresh::Successors},
+    breaker::Breaker,
     budget::Budget,
     clock::{Clock, SystemClock},
     cluster::{Floor, Subscriptions, Uplink, redis::Address},
@@ -415,6 +417,7 @@ impl Foundation {
         &self,
         accounts: &Arc<Accounts>,
         cursors: cursor::Keys,
+        couriers: Couriers,
     ) -> (Arc<connection::Context>, Lanes) {
         let Settings { connections, rates, store, .. } = &self.settings;
         let (events, watching) = (accounts.effects.events.clone(), Arc::clone(&accounts.effects.watching));
@@ -424,10 +427,12 @@ impl Foundation {
             let watching = Arc::clone(&watching);
             events.clone().with_met(move |members| watching.met(members))
         };
+        let intake = self.intake();
         let (sequencer, lanes) = Sequencer::start(
             Arc::clone(&self.store.log),
             self.store.recovery.clone(),
             (&of_lanes, &self.told, &self.awaited),
+            &intake,
             store.store_timeout,
             &self.metrics,
             &self.supervisor,
@@ -435,8 +440,11 @@ impl Foundation {
         let [second, minute] = [1, 60].map(Duration::from_secs);
         let (limits, metrics) = (Arc::clone(&self.limits), Arc::clone(&self.metrics));
         let cursors = (cursors, Arc::clone(&self.floor));
-        let messaging = Messaging::new(conversations, members(), sequencer, events.clone(), cursors, limits, metrics);
+        let lanes_and_intake = (sequencer, Arc::clone(&intake));
+        let messaging =
+            Messaging::new(conversations, members(), lanes_and_intake, events.clone(), cursors, limits, metrics);
         let messaging = Arc::new(messaging);
+        let push = self.push(couriers, intake, &messaging);
         let context = connection::Context {
             connections: Connections {
                 hub: Arc::clone(&self.hub),
@@ -449,6 +457,7 @@ impl Foundation {
                 ids: Arc::clone(&self.ids),
             },
             messaging,
+            push,
             watching,
             events,
             frames: self.limiter("frames", rates.rate_frames, rates.rate_frames_burst, second),

@@ -13,12 +13,13 @@ use super::{
     StoreError,
     addresses::AddressHash,
     audit::{AuditPlace, AuditRecord},
-    conversations::StoreId,
+    conversations::{StoreId, StoredSettings},
     entries::StoredEntry,
     invitations::InvitationRecord,
     jobs::Job,
     mail::{AskedFrom, LinkHash, Mail, Purpose, TokenId},
     members::{Contact, Invited, MemberRecord, StoredProfile, Suspension},
+    push::{DeviceKey, DeviceMark, DeviceRecord, NewTask, PushChoice, StoredTask},
     recommendations::RecommendationRecord,
     second_factor::StoredFactor,
     sessions::{AttemptHash, SessionDevice, TokenHash},
@@ -57,6 +58,14 @@ pub enum Part {
     Secrets,
     /// Addresses that nobody registers with, by hash.
     BarredAddresses,
+    /// Devices that are told of messages, by [`DeviceKey`].
+    PushDevices,
+    /// What devices have acknowledged, by device and conversation.
+    PushMarks,
+    /// What devices are to be told, by device and subject.
+    PushTasks,
+    /// What members have chosen to be told, by member.
+    PushChoices,
 }
 
 impl Part {
@@ -77,6 +86,10 @@ impl Part {
         Self::Mail,
         Self::Secrets,
         Self::BarredAddresses,
+        Self::PushDevices,
+        Self::PushMarks,
+        Self::PushTasks,
+        Self::PushChoices,
     ];
 
     /// Its name, for people.
@@ -98,6 +111,10 @@ impl Part {
             Self::Mail => "mails that wait",
             Self::Secrets => "secrets",
             Self::BarredAddresses => "barred addresses",
+            Self::PushDevices => "devices for pushes",
+            Self::PushMarks => "marks of devices",
+            Self::PushTasks => "pushes that wait",
+            Self::PushChoices => "choices of pushes",
         }
     }
 }
@@ -105,7 +122,7 @@ impl Part {
 /// The place of a row among those of its part.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
-    /// Of a member, an invitation, a session or a conversation.
+    /// Of a member and what there is one of for each, an invitation, a session or a conversation.
     Id([u8; 12]),
     /// Of a refresh token, a link or a barred address.
     Hash(TokenHash),
@@ -117,6 +134,10 @@ pub enum Key {
     Place(u64),
     /// Of a job, a mail or a secret.
     Job(String),
+    /// Of a device.
+    Device(DeviceKey),
+    /// Of something of a device: about a conversation, or about none.
+    OfDevice(DeviceKey, [u8; 12]),
 }
 
 /// A row.
@@ -152,6 +173,14 @@ pub enum Row {
     Secret(String, Vec<u8>),
     /// An address that nobody registers with.
     BarredAddress(AddressHash),
+    /// A device that is told of messages.
+    PushDevice(Box<DeviceRecord>),
+    /// What a device has acknowledged.
+    PushMark(DeviceMark),
+    /// What a device is to be told.
+    PushTask(Box<StoredTask>),
+    /// What a member has chosen to be told.
+    PushChoice(MemberId, PushChoice),
 }
 
 /// A member.
@@ -220,12 +249,32 @@ pub struct ConversationRow {
     pub id: ConversationId,
     /// What it is.
     pub kind: ConversationKind,
-    /// Its members, ascending, with the watermarks `delivered` and `read`.
-    pub participants: Vec<(MemberId, u64, u64)>,
+    /// Its members, ascending.
+    pub participants: Vec<ParticipantRow>,
     /// The newest entry.
     pub last_seq: u64,
     /// When that was.
     pub last_at: Timestamp,
+}
+
+/// A member of a conversation.
+#[derive(Clone)]
+pub struct ParticipantRow {
+    /// Who.
+    pub member: MemberId,
+    /// The watermark `delivered`.
+    pub delivered: u64,
+    /// The watermark `read`.
+    pub read: u64,
+    /// What they have set.
+    pub stored: StoredSettings,
+}
+
+impl ParticipantRow {
+    fn content(&self) -> Value {
+        let Self { member, delivered, read, stored: StoredSettings { settings, revision } } = self;
+        json!([member, delivered, read, settings, revision])
+    }
 }
 
 /// A move of a watermark.
@@ -310,6 +359,12 @@ impl Row {
             Self::Mail(row) => Key::Job(row.mail.key()),
             Self::Secret(name, _) => Key::Job(name.clone()),
             Self::BarredAddress(hash) => Key::Hash(*hash),
+            Self::PushDevice(record) => Key::Device(DeviceKey::of(record.member, &record.device)),
+            Self::PushMark(DeviceMark { member, device, conversation, .. }) => {
+                Key::OfDevice(DeviceKey::of(*member, device), *conversation.as_bytes())
+            }
+            Self::PushTask(stored) => Key::OfDevice(stored.task.device_key(), stored.task.subject.key()),
+            Self::PushChoice(member, _) => Key::Id(*member.as_bytes()),
         }
     }
 
@@ -348,7 +403,10 @@ impl Row {
                 [row.generation, row.good_from, row.newest, row.confirmed_at, row.proved_at],
             ]),
             Self::RefreshToken(row) => json!([row.hash, row.session, row.expires_at, row.used_at, row.attempt]),
-            Self::Conversation(row) => json!([row.id, row.kind, row.participants, row.last_seq, row.last_at]),
+            Self::Conversation(row) => {
+                let participants: Vec<Value> = row.participants.iter().map(ParticipantRow::content).collect();
+                json!([row.id, row.kind, participants, row.last_seq, row.last_at])
+            }
             Self::Message(entry) => {
                 let StoredEntry { id, conversation, seq, sender, client_id, at, body } = entry;
                 json!([id, conversation, seq, sender, client_id, at, body.format().0, body.content()])
@@ -368,6 +426,18 @@ impl Row {
             Self::Mail(row) => json!([row.mail, row.due, row.until, row.attempts]),
             Self::Secret(name, value) => json!([name, value]),
             Self::BarredAddress(hash) => json!([hash]),
+            Self::PushDevice(record) => {
+                let DeviceRecord { member, device, session, address, platform, registered_at, badge } = &**record;
+                json!([member, device, session, address, platform, registered_at, badge])
+            }
+            Self::PushMark(DeviceMark { member, device, conversation, seq }) => {
+                json!([member, device, conversation, seq])
+            }
+            Self::PushTask(stored) => {
+                let NewTask { member, device, subject, first, last, at, due } = &stored.task;
+                json!([member, device, subject.key(), first, last, at, due, stored.attempts, stored.next_due])
+            }
+            Self::PushChoice(member, PushChoice { content, quiet_hours }) => json!([member, content, quiet_hours]),
         }
     }
 }

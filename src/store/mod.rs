@@ -15,6 +15,7 @@
 //! | [`sync`] | what is read for a sync |
 //! | [`pages`] | how much a page, a list and a sync hold |
 //! | [`turns`], [`queue`] | whose a call is, and whose turn it is: what both stores need to be fair |
+//! | [`push`] | devices that are told of messages, and what they are to be told |
 //! | [`addresses`] | addresses that nobody registers with |
 //! | [`archive`] | a store as rows, to move everything to another one |
 //! | [`restore`] | what is ended after a backup was restored |
@@ -35,6 +36,7 @@ pub mod mail;
 pub mod members;
 pub mod mongo;
 mod pages;
+pub mod push;
 mod queue;
 pub mod recommendations;
 pub mod restore;
@@ -58,6 +60,7 @@ pub use invitations::InvitationStore;
 pub use jobs::JobStore;
 pub use mail::MailStore;
 pub use members::MemberStore;
+pub use push::PushStore;
 pub use recommendations::RecommendationStore;
 pub use sessions::SessionStore;
 
@@ -188,6 +191,8 @@ pub struct Store {
     pub jobs: Arc<dyn JobStore>,
     /// Mail to be sent, and the links in it.
     pub mail: Arc<dyn MailStore>,
+    /// Devices that are told of messages, and what they are to be told.
+    pub push: Arc<dyn PushStore>,
     /// The store as a whole.
     pub backend: Arc<dyn Backend>,
 }

@@ -180,6 +180,20 @@ metrics! {
     Mail = "mail", Counter, ["mail", "outcome"];
     /// Mails that wait to be sent or tried again, 10,000 at most, of all nodes.
     MailWaiting = "mail_waiting", Gauge, [];
+    /// Pushes to devices, by what became of them: `told`, `badge` (only the number at the icon), `read`, `acknowledged`, `muted`, `unregistered`, `signed_out`, `expired` and `nothing` (nothing was sent, and nothing will be), `quiet` (put off to the end of the quiet hours), `gone` (nobody is at the address any more), `refused` (the service will never take it), `postponed` (it is tried again).
+    PushTasks = "push_tasks", Counter, ["outcome"];
+    /// Pushes that wait: for their time, for the service, or because it has not taken them.
+    PushWaiting = "push_waiting", Gauge, [];
+    /// Devices that are registered for pushes.
+    PushDevices = "push_devices", Gauge, [];
+    /// Requests to push services, by service and what came of them.
+    PushRequests = "push_requests", Counter, ["service", "outcome"];
+    /// Seconds from when a message was stored until the push service had taken its push.
+    PushSeconds = "push_seconds", Histogram, [];
+    /// The circuit breaker before a push service: 0 closed (it is asked), 1 trying, 2 open (it is left alone).
+    PushCircuit = "push_circuit", Gauge, ["service"];
+    /// What Expo has said later of messages that it had taken: `delivered` to Apple or Google, `gone`, or why not.
+    PushReceipts = "push_receipts", Counter, ["outcome"];
     /// Long-lived tasks and threads that ended although they should run, and tasks after an answer (`rehash`, `reminder`, `export`) that panicked, by name.
     TaskFailures = "task_failures", Counter, ["task"];
     /// Failed calls of the store, by kind.
@@ -288,6 +302,17 @@ struct CauseLabels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct WhatLabels {
     what: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ServiceLabels {
+    service: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CircuitLabels {
+    service: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -404,6 +429,16 @@ pub struct Metrics {
     mail: Family<MailLabels, Counter>,
     /// [`Metric::MailWaiting`]
     pub mail_waiting: Gauge,
+    push_tasks: Family<OutcomeLabels, Counter>,
+    /// See [`Metric::PushWaiting`].
+    pub push_waiting: Gauge,
+    /// See [`Metric::PushDevices`].
+    pub push_devices: Gauge,
+    push_requests: Family<ServiceLabels, Counter>,
+    /// See [`Metric::PushSeconds`].
+    pub push_seconds: Histogram,
+    push_circuit: Family<CircuitLabels, Gauge>,
+    push_receipts: Family<OutcomeLabels, Counter>,
     task_failures: Family<TaskLabels, Counter>,
     store_errors: Family<KindLabels, Counter>,
     http_requests: Family<RequestLabels, Counter>,
@@ -511,6 +546,13 @@ impl Metrics {
             jobs_waiting: register(r, Metric::JobsWaiting, Gauge::default()),
             mail: register(r, Metric::Mail, Family::default()),
             mail_waiting: register(r, Metric::MailWaiting, Gauge::default()),
+            push_tasks: register(r, Metric::PushTasks, Family::default()),
+            push_waiting: register(r, Metric::PushWaiting, Gauge::default()),
+            push_devices: register(r, Metric::PushDevices, Gauge::default()),
+            push_requests: register(r, Metric::PushRequests, Family::default()),
+            push_seconds: register(r, Metric::PushSeconds, seconds()),
+            push_circuit: register(r, Metric::PushCircuit, Family::default()),
+            push_receipts: register(r, Metric::PushReceipts, Family::default()),
             task_failures: register(r, Metric::TaskFailures, Family::default()),
             store_errors: register(r, Metric::StoreErrors, Family::default()),
             http_requests: register(r, Metric::HttpRequests, Family::default()),
@@ -618,6 +660,26 @@ impl Metrics {
         self.mail.get_or_create(&MailLabels { mail, outcome }).inc();
     }
 
+    /// Counts what became of a push to a device.
+    pub fn push_task(&self, outcome: &'static str) {
+        self.push_tasks.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// Counts a request to a push service.
+    pub fn push_request(&self, service: &'static str, outcome: &'static str) {
+        self.push_requests.get_or_create(&ServiceLabels { service, outcome }).inc();
+    }
+
+    /// Shows how the circuit breaker before a push service is.
+    pub fn push_circuit(&self, service: &'static str, condition: i64) {
+        self.push_circuit.get_or_create(&CircuitLabels { service }).set(condition);
+    }
+
+    /// Counts what a push service has said later of a message.
+    pub fn push_receipt(&self, outcome: &'static str) {
+        self.push_receipts.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
     /// Counts a task or thread that ended although it should run, or that panicked.
     pub fn task_failure(&self, task: &'static str) {
         self.task_failures.get_or_create(&TaskLabels { task }).inc();
@@ -684,6 +746,10 @@ mod tests {
         metrics.session_check_closed("revoked", 1);
         metrics.job("delete_photo", "done");
         metrics.mail("verify_email", "sent");
+        metrics.push_task("told");
+        metrics.push_request("expo", "answered");
+        metrics.push_circuit("expo", 0);
+        metrics.push_receipt("delivered");
         metrics.task_failure("lane");
         metrics.store_error("timeout");
         metrics.connection_refused("address");

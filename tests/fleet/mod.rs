@@ -11,5 +11,6 @@ mod presence;
 mod redis;
 mod schedule;
 mod second_factor;
+mod settings;
 mod strangers;
 mod without_bus;

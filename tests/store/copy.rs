@@ -11,6 +11,7 @@ use members_book::{
         jobs::Job,
         mail::{AskedFrom, Mail, NewLink, Purpose, TokenId},
         members::{NewMember, NotRegistered, Registration, Suspension, Way},
+        push::{DeviceMark, DeviceRecord, NewTask, PushChoice, Settled, Subject},
         recommendations::{Decision, Draft},
         second_factor::{Code, CodeUse, StoredFactor},
         sessions::{Exchange, KeptSession, NewSession, NewToken, Rotation, SessionDevice},
@@ -19,10 +20,10 @@ use members_book::{
 };
 use mongodb::bson::{Document, doc};
 use protocol::{
-    MemberId, PhotoName, RecommendationId,
+    DeviceId, MemberId, PhotoName, RecommendationId,
     model::{Platform, Tier},
-    rest::Language,
     rest::ai::{Advice, AdviceSource, Introduction},
+    rest::{Language, PushAddress, PushContent, PushKeys, QuietHours},
 };
 
 use super::fixture::Fixture;
@@ -108,6 +109,45 @@ async fn fill_with_a_second_factor(f: &Fixture, member: MemberId) {
     f.store.sessions.prove(member, session, f.now()).await.unwrap();
 }
 
+/// Devices of every kind, what they have acknowledged, what they are to be told and was tried, and choices.
+async fn fill_with_pushes(f: &Fixture, members: &[MemberId]) {
+    let session = f.store.sessions.of_member(members[1]).await.unwrap()[0].id;
+    let keys = PushKeys { p256dh: "p".to_owned(), auth: "a".to_owned() };
+    let web = PushAddress::Web { endpoint: "https://push.example.com/1".to_owned(), keys };
+    let expo = |token: u8| PushAddress::Expo { token: format!("ExponentPushToken[{token}]") };
+    let ones = [(0, "phone", expo(1)), (1, "phone", expo(2)), (1, "é/😀", web)];
+    let registered_at = f.now();
+    for (number, name, address) in ones {
+        let (member, device, platform) = (members[number], name.parse().unwrap(), Platform::Android);
+        let record = DeviceRecord { member, device, session, address, platform, registered_at, badge: None };
+        f.store.push.register(record).await.unwrap();
+    }
+    let mut tasks = Vec::new();
+    for (number, name, with, seq) in [(0, "phone", 1, 4), (1, "é/😀", 0, 5), (1, "phone", 2, 6)] {
+        let (member, device) = (members[number], name.parse::<DeviceId>().unwrap());
+        let conversation = members_book::service::messaging::direct_conversation(member, members[with]);
+        let mark = DeviceMark { member, device: device.clone(), conversation, seq };
+        f.store.push.acknowledge(vec![mark]).await.unwrap();
+        for subject in [Subject::Badge, Subject::Messages(conversation)] {
+            let (at, due, device) = (f.now(), f.now(), device.clone());
+            tasks.push(NewTask { member, device, subject, first: seq, last: seq + 1, at, due });
+        }
+    }
+    f.store.push.add(tasks.clone(), None).await.unwrap();
+    let taken = f.store.push.take(f.now(), f.now().after(std::time::Duration::from_secs(60)), 2).await.unwrap();
+    assert_eq!(taken.len(), 2);
+    // Added while it is in hand.
+    f.store.push.add(tasks, None).await.unwrap();
+    let finished = taken.into_iter().map(|taken| (taken, Settled::Finished { badge: Some(3) })).take(1);
+    f.store.push.settle(finished.collect()).await.unwrap();
+    let quiet_hours =
+        QuietHours { from: "22:00".to_owned(), until: "07:30".to_owned(), time_zone: "Europe/Lisbon".to_owned() };
+    let choice = PushChoice { content: PushContent::Sender, quiet_hours: Some(quiet_hours) };
+    f.store.push.choose(members[0], choice).await.unwrap();
+    let choice = PushChoice { content: PushContent::Nothing, quiet_hours: None };
+    f.store.push.choose(members[2], choice).await.unwrap();
+}
+
 #[expect(clippy::cognitive_complexity, reason = "something of everything, one after the other")]
 async fn fill(f: &Fixture) -> Vec<MemberId> {
     let mut members = vec![f.member("Ana").await, f.member("Ben").await, f.member("Eva").await];
@@ -140,6 +180,9 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
         f.mark(conversation, members[to], MarkKind::Delivered, 1 + round as u64 / 3).await;
         f.mark(conversation, members[from], MarkKind::Read, round as u64 / 4).await;
     }
+    let muted = super::settings::muted(1_795_370_633_120);
+    let conversation = members_book::service::messaging::direct_conversation(members[0], members[1]);
+    super::settings::set(f, conversation, members[0], muted).await;
     let advice = Advice::Connect(Introduction { member_id: members[1], member: None, reasons: Vec::new() });
     let draft = Draft {
         id: RecommendationId::from_bytes([7; 12]),
@@ -173,6 +216,7 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
     f.store.mail.add(Caller::System, taken, f.now()).await.unwrap();
     f.change(members[0], Change::VerifyEmail { link: [3; 32] }).await;
     fill_with_a_second_factor(f, members[1]).await;
+    fill_with_pushes(f, &members).await;
     let credentials = f.credentials(members[0]).await;
     f.change(members[0], Change::Password { credentials, hash: "another".to_owned(), keep: None }).await;
     let language = members_book::store::changes::ProfileEdit { language: Some(Some(Language::Pt)), ..<_>::default() };
@@ -220,6 +264,7 @@ async fn same(one: &Fixture, other: &Fixture, members: &[MemberId]) {
         );
     }
     same_beside(one, other, members).await;
+    same_pushes(one, other, members).await;
 }
 
 /// What is not of members as such.
@@ -238,6 +283,22 @@ async fn same_beside(one: &Fixture, other: &Fixture, members: &[MemberId]) {
     assert_eq!((jobs(one).await, jobs(one).await.len()), (jobs(other).await, 3), "one is of who has left");
     let audit = async |f: &Fixture| f.store.audit.entries(None, 100).await.unwrap();
     assert_eq!(audit(one).await, audit(other).await);
+}
+
+/// What there is of pushes.
+async fn same_pushes(one: &Fixture, other: &Fixture, members: &[MemberId]) {
+    let devices = async |f: &Fixture| {
+        let mut devices = f.store.push.devices(Caller::System, members.to_vec()).await.unwrap();
+        devices.sort_unstable_by_key(|device| (device.member, device.device.clone()));
+        devices
+    };
+    assert_eq!((devices(one).await, devices(one).await.len()), (devices(other).await, 3));
+    for &member in members {
+        let choice = async |f: &Fixture| f.store.push.choice(Caller::System, member).await.unwrap();
+        assert_eq!(choice(one).await, choice(other).await);
+    }
+    let tasks = async |f: &Fixture| f.store.push.waiting().await.unwrap();
+    assert_eq!(tasks(one).await, tasks(other).await);
 }
 
 #[tokio::test]

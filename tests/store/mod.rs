@@ -13,11 +13,13 @@ mod members;
 mod model;
 mod mongodb;
 mod nodes;
+mod push;
 mod recommendations;
 mod registration;
 mod restore;
 mod second_factor;
 mod sessions;
+mod settings;
 mod sqlite;
 mod unverified;
 

@@ -13,18 +13,19 @@ use super::{
     Mongo, audit,
     db::Db,
     document::{
-        ConversationDoc, MemberDoc, MessageDoc, ReceiptDoc, bytes_of, client_uuid, conversation_oid, date, member_oid,
-        signed, time, unsigned,
+        ConversationDoc, MemberDoc, MessageDoc, ParticipantDoc, ReceiptDoc, SettingsDoc, bytes_of, client_uuid,
+        conversation_oid, date, member_oid, signed, time, unsigned,
     },
     fault::{DUPLICATE_KEY, Fault},
-    invitations, jobs, mail, receipts,
+    invitations, jobs, mail, push, receipts,
     recommendations::RecommendationDoc,
     sessions,
 };
 use crate::store::{
     Archive, StoreError,
-    archive::{ConversationRow, Key, MemberRow, Part, ReceiptRow, Row, SessionRow, TokenRow},
+    archive::{ConversationRow, Key, MemberRow, Part, ParticipantRow, ReceiptRow, Row, SessionRow, TokenRow},
     conversations::StoreId,
+    push::{DeviceKey, StoredTask},
     rules,
 };
 
@@ -45,6 +46,10 @@ const fn collection(part: Part) -> &'static str {
         Part::Mail => "mail",
         Part::Secrets => "secrets",
         Part::BarredAddresses => "barred_addresses",
+        Part::PushDevices => "push_devices",
+        Part::PushMarks => "push_marks",
+        Part::PushTasks => "push_tasks",
+        Part::PushChoices => "push_choices",
     }
 }
 
@@ -99,12 +104,12 @@ fn secret(document: &Document) -> Option<Row> {
 }
 
 fn conversation(document: &ConversationDoc) -> Result<Row, Fault> {
-    let participants = document
-        .participants
-        .iter()
-        .map(|each| (MemberId::from_bytes(each.member_id.bytes()), unsigned(each.delivered), unsigned(each.read)));
-    let mut participants: Vec<_> = participants.collect();
-    participants.sort_unstable();
+    let participant = |each: &ParticipantDoc| {
+        let (member, stored) = (MemberId::from_bytes(each.member_id.bytes()), each.stored()?);
+        Ok(ParticipantRow { member, delivered: unsigned(each.delivered), read: unsigned(each.read), stored })
+    };
+    let mut participants = document.participants.iter().map(participant).collect::<Result<Vec<_>, Fault>>()?;
+    participants.sort_unstable_by_key(|participant| participant.member);
     Ok(Row::Conversation(ConversationRow {
         id: ConversationId::from_bytes(document.id.bytes()),
         kind: document.kind()?,
@@ -131,6 +136,7 @@ async fn by_id(db: &Db, part: Part, after: Option<Key>, limit: usize) -> Result<
         Some(Key::Hash(hash)) => doc! { "_id": { "$gt": binary(&hash) } },
         Some(Key::Place(place)) => doc! { "_id": { "$gt": signed(place) } },
         Some(Key::Job(key)) => doc! { "_id": { "$gt": key } },
+        Some(Key::Device(DeviceKey(key))) => doc! { "_id": { "$gt": binary(&key) } },
         _ => doc! {},
     };
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -165,6 +171,8 @@ async fn by_id(db: &Db, part: Part, after: Option<Key>, limit: usize) -> Result<
                 Part::Mail => mail::record(document).map(Row::Mail),
                 Part::Secrets => secret(document),
                 Part::BarredAddresses => bytes_of(document, "_id").map(Row::BarredAddress),
+                Part::PushDevices => push::record(document).map(|record| Row::PushDevice(Box::new(record))),
+                Part::PushChoices => push::choice_of(document).map(|(member, choice)| Row::PushChoice(member, choice)),
                 _ => audit::record(document).map(|(place, entry)| Row::Audit(place, entry)),
             });
             rows.map(|row| row.ok_or_else(missing(collection(part)))).collect()
@@ -218,6 +226,7 @@ async fn next_conversation(db: &Db, after: Option<ObjectId>) -> Result<Option<Ob
 async fn rows(db: &Db, part: Part, after: Option<Key>, limit: usize) -> Result<Vec<Row>, Fault> {
     match part {
         Part::Messages | Part::Receipts => by_conversation(db, part, after, limit).await,
+        Part::PushMarks | Part::PushTasks => push::rows(db, part, after, limit).await,
         _ => by_id(db, part, after, limit).await,
     }
 }
@@ -237,6 +246,8 @@ async fn last_key(db: &Db, part: Part) -> Result<Option<Key>, Fault> {
         Part::Links => mail::link_record(&last).map(|row| Key::Hash(row.hash)),
         Part::Audit => last.get_i64("_id").ok().map(|place| Key::Place(unsigned(place))),
         Part::BarredAddresses => bytes_of(&last, "_id").map(Key::Hash),
+        Part::PushDevices => bytes_of(&last, "_id").map(|key| Key::Device(DeviceKey(key))),
+        Part::PushMarks | Part::PushTasks => push::key_of(&last),
         Part::Jobs | Part::Mail | Part::Secrets => last.get_str("_id").ok().map(|key| Key::Job(key.to_owned())),
         _ => last.get_object_id("_id").ok().map(|id| Key::Id(id.bytes())),
     })
@@ -320,11 +331,14 @@ fn document_of(row: Row, conversations: &HashMap<ObjectId, ConversationDoc>) -> 
         Row::Conversation(ConversationRow { id, kind, participants, last_seq, last_at }) => {
             let participants: Vec<Bson> = participants
                 .into_iter()
-                .map(|(member, delivered, read)| {
-                    let (delivered, read) = (signed(delivered), signed(read));
-                    doc! { "member_id": member_oid(member), "delivered": delivered, "read": read }.into()
+                .map(|ParticipantRow { member, delivered, read, stored }| ParticipantDoc {
+                    member_id: member_oid(member),
+                    delivered: signed(delivered),
+                    read: signed(read),
+                    settings: SettingsDoc::of(stored),
                 })
-                .collect();
+                .map(|participant| mongodb::bson::serialize_to_bson(&participant))
+                .collect::<Result<_, _>>()?;
             let conversation = doc! {
                 "_id": conversation_oid(id),
                 "kind": rules::kind_word(kind),
@@ -382,6 +396,12 @@ fn document_of(row: Row, conversations: &HashMap<ObjectId, ConversationDoc>) -> 
         Row::Link(row) => (Part::Links, mail::link_document(&row)),
         Row::Mail(row) => (Part::Mail, mail::document(&row)?),
         Row::Secret(name, value) => (Part::Secrets, doc! { "_id": name, "value": binary(&value) }),
+        Row::PushDevice(record) => (Part::PushDevices, push::device_document(&record)?),
+        Row::PushMark(mark) => (Part::PushMarks, push::mark_document(&mark)),
+        Row::PushTask(stored) => {
+            (Part::PushTasks, push::task_document(&StoredTask { revision: push::drawn(), ..*stored }))
+        }
+        Row::PushChoice(member, choice) => (Part::PushChoices, push::choice_document(member, &choice)),
         Row::BarredAddress(hash) => (Part::BarredAddresses, doc! { "_id": binary(&hash) }),
     })
 }

@@ -12,7 +12,10 @@ use mongodb::{
     bson::{DateTime, Document, doc},
     options::{FindOneOptions, FindOptions},
 };
-use protocol::{ConversationId, MemberId, MessageId, limits, model::Watermarks};
+use protocol::{
+    ConversationId, MemberId, MessageId, limits,
+    model::{ConversationSettings, Watermarks},
+};
 use tokio::time::Instant;
 
 use super::{
@@ -25,6 +28,7 @@ use super::{
     log,
     nodes::Dead,
     recovery::{self, Whose},
+    settings,
     turns::PARALLEL,
     unread,
 };
@@ -85,6 +89,7 @@ pub(super) async fn complete(
     let mut taken = history::entries(db, document.id, range, Direction::NewestFirst, is_new).await?;
     taken.reverse();
     let unread = unread::count(db, &document, member, unread_range(&document, member)).await?;
+    let settings = document.settings_of(member)?;
     Ok(ConversationState {
         id: ConversationId::from_bytes(document.id.bytes()),
         kind: document.kind()?,
@@ -100,6 +105,7 @@ pub(super) async fn complete(
         last_seq,
         unread,
         last_at: time(document.last_at),
+        settings,
         entries: taken,
     })
 }
@@ -195,6 +201,25 @@ async fn all_unread(db: &Db, member: MemberId) -> Result<Vec<(ConversationId, Un
     let mut counts: Vec<_> = stream::iter(counts).buffered(PARALLEL).try_collect().await?;
     counts.retain(|(_, unread)| unread.count > 0);
     Ok(counts)
+}
+
+/// What a member has not read in all conversations together, up to `most`.
+pub(super) async fn unread_in_all(db: &Db, member: MemberId, most: u32) -> Result<u32, Fault> {
+    let found = conversations_of(db, member, None).await?;
+    let counts: Vec<_> = found
+        .into_iter()
+        .map(|document| async move {
+            unread::number(db, &document, member, unread_range(&document, member), u64::from(most)).await
+        })
+        .collect();
+    let (mut counts, mut unread) = (stream::iter(counts).buffered(PARALLEL), 0_u64);
+    while let Some(count) = counts.try_next().await? {
+        unread += count;
+        if unread >= u64::from(most) {
+            break;
+        }
+    }
+    Ok(u32::try_from(unread).map_or(most, |unread| unread.min(most)))
 }
 
 /// The entries after what a member has read.
@@ -397,6 +422,15 @@ impl ConversationStore for Mongo {
 
     async fn unread(&self, member: MemberId) -> Result<Vec<(ConversationId, UnreadCount)>, StoreError> {
         self.read(Turn::heavy(member), async move |_, db| all_unread(&db, member).await).await
+    }
+
+    async fn settings(
+        &self,
+        by: Caller,
+        member: MemberId,
+        conversations: Vec<ConversationId>,
+    ) -> Result<Vec<ConversationSettings>, StoreError> {
+        self.read(Turn::of(by), async move |_, db| settings::of_conversations(&db, member, conversations).await).await
     }
 
     async fn count_unread(

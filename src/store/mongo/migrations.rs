@@ -82,6 +82,12 @@ pub const INDEXES: &[Index] = &[
     later(14, "audit", &["target_id", "at", "_id"]),
     later(14, "audit", &["action", "at", "_id"]),
     later(16, "mail", &["kind", "due"]),
+    later(17, "push_devices", &["member_id"]),
+    Index { collection: "push_devices", keys: &["hash"], unique: true, since: 17 },
+    later(17, "push_devices", &["session_id"]),
+    later(17, "push_tasks", &["due"]),
+    later(17, "push_tasks", &["at"]),
+    later(17, "push_tasks", &["device"]),
 ];
 
 /// Their names, in their order. A released one is never changed: a change is a new one.
@@ -102,6 +108,7 @@ const ALL: &[&str] = &[
     "audit",
     "exchanges",
     "mail order",
+    "push",
 ];
 
 /// What is missing, in words.
@@ -125,6 +132,10 @@ pub(super) async fn run(db: &Db) -> Result<StoreId, StoreError> {
             12 => {
                 make_indexes(db, number + 1).await.map_err(StoreError::from)?;
                 hide_unverified(db).await.map_err(StoreError::from)?;
+            }
+            16 => {
+                create(db, &["push_marks", "push_choices", "push_places"]).await.map_err(StoreError::from)?;
+                make_indexes(db, number + 1).await.map_err(StoreError::from)?;
             }
             // Keeps versions away that replace tokens of a session without saying in it by which attempt.
             14 => {}

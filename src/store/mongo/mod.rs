@@ -17,6 +17,7 @@
 //! | [`turns`] | whose call goes to the database next |
 //! | [`fleet`] | what the nodes tell each other through the database |
 //! | [`unsettled`], [`recovery`] | what may be half done; finishing what was left so |
+//! | [`push`] | devices, what they have acknowledged, and what they are to be told |
 //! | [`archive`] | everything as rows |
 //! | [`restore`] | ending what a restored backup has brought back |
 //! | [`document`], [`fault`] | documents to types and back; what an error means |
@@ -48,6 +49,7 @@ mod members;
 pub mod migrations;
 mod nodes;
 mod pulse;
+mod push;
 mod receipts;
 mod recommendations;
 mod record;
@@ -55,6 +57,7 @@ mod recovery;
 mod registration;
 mod restore;
 mod sessions;
+mod settings;
 mod settle;
 mod turns;
 mod unread;
@@ -190,6 +193,7 @@ impl Mongo {
             invitations: Arc::clone(&mongo) as _,
             jobs: Arc::clone(&mongo) as _,
             mail: Arc::clone(&mongo) as _,
+            push: Arc::clone(&mongo) as _,
             backend: mongo,
         })
     }

@@ -23,7 +23,7 @@ use super::{
     db::Db,
     document::{date, member_oid, signed, time, unsigned, user_type},
     fault::{Fault, is_duplicate},
-    mail, members,
+    mail, members, push,
 };
 use crate::store::{
     SessionStore, StoreError,
@@ -229,7 +229,8 @@ async fn remove_oldest(db: &Db, member: ObjectId, newest: ObjectId) -> Result<Ve
     let ids: Vec<ObjectId> = beyond.iter().map(|(_, id)| *id).collect();
     // The sessions last: they end with the step whose outcome is told, and a session without tokens is removed the next time.
     db.collection::<Document>("refresh_tokens").delete_many(doc! { "session_id": { "$in": &ids } }).await?;
-    db.collection::<Document>("sessions").delete_many(doc! { "_id": { "$in": ids } }).await?;
+    db.collection::<Document>("sessions").delete_many(doc! { "_id": { "$in": &ids } }).await?;
+    push::remove_of_sessions(db, &ids).await?;
     let valid = beyond.into_iter().filter(|(revoked, _)| !revoked);
     Ok(valid.map(|(_, id)| SessionId::from_bytes(id.bytes())).collect())
 }
@@ -420,15 +421,15 @@ async fn revoke(db: &Db, session: SessionId, at: Timestamp) -> Result<(), Fault>
     let sessions = db.collection::<Document>("sessions");
     let revoked = sessions.update_one(valid, doc! { "$set": { "revoked_at": date(at) } });
     revoked.await?;
-    Ok(())
+    push::remove_of_sessions(db, &[session_oid(session)]).await
 }
 
 async fn revoke_many(db: &Db, member: MemberId, sessions: Vec<SessionId>, at: Timestamp) -> Result<(), Fault> {
     let (mut valid, revoked) = revocation(member, at);
     let sessions: Vec<ObjectId> = sessions.into_iter().map(session_oid).collect();
-    valid.insert("_id", doc! { "$in": sessions });
+    valid.insert("_id", doc! { "$in": &sessions });
     db.collection::<Document>("sessions").update_many(valid, revoked).await?;
-    Ok(())
+    push::remove_of_sessions(db, &sessions).await
 }
 
 /// Revokes the sessions that a change of their member ends, within its transaction. Returns them.
@@ -452,6 +453,8 @@ pub(super) async fn revoke_by_change(
     }
     if !ended.is_empty() {
         sessions.update_many(valid, revoked).session(&mut *session).await?;
+        let ids: Vec<ObjectId> = ended.iter().copied().map(session_oid).collect();
+        push::remove_in(db, session, doc! { "session_id": { "$in": ids } }).await?;
     }
     Ok(ended)
 }
@@ -518,6 +521,7 @@ async fn purge(db: &Db, at: Timestamp) -> Result<usize, Fault> {
             // Access tokens of such a session have long expired: they live shorter than refresh tokens.
             if tokens.find_one(doc! { "session_id": session }).max_time(db.max_time).await?.is_none() {
                 sessions.delete_one(doc! { "_id": session }).await?;
+                push::remove_of_sessions(db, &[session]).await?;
             }
         }
     }

@@ -18,12 +18,23 @@ pub(super) async fn count(
     db: &Db,
     conversation: &ConversationDoc,
     member: MemberId,
-    (read, last): (u64, u64),
+    range: (u64, u64),
 ) -> Result<UnreadCount, Fault> {
+    // One more than is told.
+    number(db, conversation, member, range, limits::UNREAD_MAX.saturating_add(1)).await.map(UnreadCount::of)
+}
+
+/// The same, up to `most`.
+pub(super) async fn number(
+    db: &Db,
+    conversation: &ConversationDoc,
+    member: MemberId,
+    (read, last): (u64, u64),
+    most: u64,
+) -> Result<u64, Fault> {
     let mut found = 0;
     for sender in conversation.participants.iter().filter(|each| each.member_id != member_oid(member)) {
-        // One more than is told.
-        let room = limits::UNREAD_MAX.saturating_add(1).saturating_sub(found);
+        let room = most.saturating_sub(found);
         if read >= last || room == 0 {
             break;
         }
@@ -35,5 +46,5 @@ pub(super) async fn count(
         found +=
             db.collection::<Document>("messages").count_documents(filter).limit(room).max_time(db.max_time).await?;
     }
-    Ok(UnreadCount::of(found))
+    Ok(found)
 }

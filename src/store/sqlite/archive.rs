@@ -7,15 +7,16 @@ use rusqlite::{Connection, OptionalExtension as _, Row as SqlRow, params};
 use super::{
     Sqlite, addresses, audit, history, invitations, jobs, log, mail, members,
     memory::Tx,
-    recommendations,
+    push, recommendations,
     row::{kind, optional_time, time},
-    sessions, tally,
+    sessions, settings, tally,
 };
 use crate::store::{
     Archive, StoreError,
-    archive::{ConversationRow, Key, MemberRow, Part, ReceiptRow, Row, SessionRow, TokenRow},
-    conversations::StoreId,
+    archive::{ConversationRow, Key, MemberRow, Part, ParticipantRow, ReceiptRow, Row, SessionRow, TokenRow},
+    conversations::{StoreId, StoredSettings},
     entries::StoredEntry,
+    push::DeviceKey,
     sessions::platform_word,
     turns::Turn,
 };
@@ -37,6 +38,10 @@ const fn table(part: Part) -> &'static str {
         Part::Mail => "mail",
         Part::Secrets => "secrets",
         Part::BarredAddresses => "barred_addresses",
+        Part::PushDevices => "push_devices",
+        Part::PushMarks => "push_marks",
+        Part::PushTasks => "push_tasks",
+        Part::PushChoices => "push_choices",
     }
 }
 
@@ -58,7 +63,16 @@ const LINKS: &str = "SELECT * FROM links WHERE hash > ? ORDER BY hash LIMIT ?";
 const MAIL: &str = "SELECT * FROM mail WHERE key > ? ORDER BY key LIMIT ?";
 const SECRETS: &str = "SELECT * FROM secrets WHERE name > ? ORDER BY name LIMIT ?";
 const BARRED_ADDRESSES: &str = "SELECT * FROM barred_addresses WHERE hash > ? ORDER BY hash LIMIT ?";
+const DEVICES: &str =
+    "SELECT d.*, d.device AS name, m.id AS member_id FROM push_devices d CROSS JOIN members m ON m.key = d.member
+    WHERE d.id > ? ORDER BY d.id LIMIT ?";
+const CHOICES: &str = "SELECT c.*, m.id AS member_id FROM members m CROSS JOIN push_choices c ON c.member = m.key
+    WHERE m.id > ? ORDER BY m.id LIMIT ?";
 const JOBS: &str = "SELECT * FROM jobs WHERE key > ? ORDER BY key LIMIT ?";
+
+/// The tables of what hangs on devices, and what tells rows of one device apart in them.
+const MARKS: (&str, &str) = ("push_marks", "conversation");
+const TASKS: (&str, &str) = ("push_tasks", "subject");
 
 fn member(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
     Ok(Row::Member(Box::new(MemberRow { record: members::record(row)?, last_seen: optional_time(row, "last_seen")? })))
@@ -97,11 +111,13 @@ fn token(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
 fn conversation(connection: &Connection, row: &SqlRow<'_>) -> rusqlite::Result<Row> {
     let key: i64 = row.get("key")?;
     let mut query = connection.prepare_cached(
-        "SELECT m.id, p.delivered, p.read FROM participants p JOIN members m ON m.key = p.member
-         WHERE p.conversation = ? ORDER BY m.id",
+        "SELECT m.id, p.delivered, p.read, p.notify, p.muted_until, p.settings_revision
+         FROM participants p JOIN members m ON m.key = p.member WHERE p.conversation = ? ORDER BY m.id",
     )?;
-    let participants =
-        query.query_map([key], |row| Ok((MemberId::from_bytes(row.get(0)?), row.get(1)?, row.get(2)?)))?;
+    let participants = query.query_map([key], |row| {
+        let (member, stored) = (MemberId::from_bytes(row.get(0)?), settings::stored(row)?);
+        Ok(ParticipantRow { member, delivered: row.get(1)?, read: row.get(2)?, stored })
+    })?;
     Ok(Row::Conversation(ConversationRow {
         id: ConversationId::from_bytes(row.get("id")?),
         kind: kind(row)?,
@@ -152,6 +168,30 @@ fn receipt(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
     }))
 }
 
+/// What hangs on devices, in the order of these, after one of them: from a table, with the column that tells the rows of one device apart.
+fn of_devices(
+    connection: &Connection,
+    (table, column): (&str, &str),
+    after: Option<&Key>,
+    limit: usize,
+    read: impl Fn(&SqlRow<'_>) -> rusqlite::Result<Row>,
+) -> rusqlite::Result<Vec<Row>> {
+    let rows = format!(
+        "SELECT t.*, d.device AS name, m.id AS member_id FROM push_devices d CROSS JOIN {table} t ON t.device = d.key
+         CROSS JOIN members m ON m.key = d.member"
+    );
+    let (mut found, mut begun) = (Vec::new(), Vec::new());
+    if let Some(Key::OfDevice(DeviceKey(device), last)) = after {
+        let rest = format!("{rows} WHERE d.id = ? AND t.{column} > ? ORDER BY t.{column} LIMIT ?");
+        found = collect(connection, &rest, params![device, last, limit], &read)?;
+        begun = device.to_vec();
+    }
+    let next = format!("{rows} WHERE d.id > ? ORDER BY d.id, t.{column} LIMIT ?");
+    let room = limit - found.len();
+    found.extend(collect(connection, &next, params![begun, room], &read)?);
+    Ok(found)
+}
+
 fn collect(
     connection: &Connection,
     sql: &str,
@@ -166,7 +206,8 @@ fn rows(connection: &Connection, part: Part, after: Option<&Key>, limit: usize) 
         Some(Key::Id(id)) => id.to_vec(),
         Some(Key::Hash(hash)) => hash.to_vec(),
         Some(Key::Message(conversation, _) | Key::Receipt(conversation, ..)) => conversation.as_bytes().to_vec(),
-        Some(Key::Place(_) | Key::Job(_)) | None => Vec::new(),
+        Some(Key::Device(DeviceKey(key))) => key.to_vec(),
+        Some(Key::Place(_) | Key::Job(_) | Key::OfDevice(..)) | None => Vec::new(),
     };
     let one = params![after_id, limit];
     match part {
@@ -219,6 +260,14 @@ fn rows(connection: &Connection, part: Part, after: Option<&Key>, limit: usize) 
         Part::BarredAddresses => {
             collect(connection, BARRED_ADDRESSES, one, |row| row.get("hash").map(Row::BarredAddress))
         }
+        Part::PushDevices => collect(connection, DEVICES, one, |row| Ok(Row::PushDevice(Box::new(push::record(row)?)))),
+        Part::PushMarks => of_devices(connection, MARKS, after, limit, |row| push::mark(row).map(Row::PushMark)),
+        Part::PushTasks => {
+            of_devices(connection, TASKS, after, limit, |row| Ok(Row::PushTask(Box::new(push::task(row)?))))
+        }
+        Part::PushChoices => collect(connection, CHOICES, one, |row| {
+            push::choice_record(row).map(|(member, choice)| Row::PushChoice(member, choice))
+        }),
     }
 }
 
@@ -234,6 +283,14 @@ fn last_key(connection: &Connection, part: Part) -> rusqlite::Result<Option<Key>
         Part::Conversations => id("SELECT max(id) FROM conversations"),
         Part::Recommendations => id("SELECT max(id) FROM recommendations"),
         Part::Budgets => id("SELECT max(m.id) FROM ai_budgets b JOIN members m ON m.key = b.member"),
+        Part::PushChoices => id("SELECT max(m.id) FROM push_choices c JOIN members m ON m.key = c.member"),
+        Part::PushDevices => {
+            let found: Option<[u8; 16]> =
+                connection.query_row("SELECT max(id) FROM push_devices", [], |row| row.get(0))?;
+            Ok(found.map(|key| Key::Device(DeviceKey(key))))
+        }
+        Part::PushMarks => last_of_devices(connection, MARKS),
+        Part::PushTasks => last_of_devices(connection, TASKS),
         Part::RefreshTokens | Part::Links | Part::BarredAddresses => {
             let sql = format!("SELECT max(hash) FROM {}", table(part));
             let found: Option<[u8; 32]> = connection.query_row(&sql, [], |row| row.get(0))?;
@@ -260,6 +317,15 @@ fn last_key(connection: &Connection, part: Part) -> rusqlite::Result<Option<Key>
             Ok(found.map(Key::Job))
         }
     }
+}
+
+fn last_of_devices(connection: &Connection, (table, column): (&str, &str)) -> rusqlite::Result<Option<Key>> {
+    let last = format!(
+        "SELECT d.id, t.{column} FROM push_devices d CROSS JOIN {table} t ON t.device = d.key
+         ORDER BY d.id DESC, t.{column} DESC LIMIT 1"
+    );
+    let key = |row: &SqlRow<'_>| Ok(Key::OfDevice(DeviceKey(row.get(0)?), row.get(1)?));
+    connection.query_row(&last, [], key).optional()
 }
 
 fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
@@ -303,12 +369,21 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
                  VALUES (?, 'direct', ?, ?, 0, 0) ON CONFLICT DO NOTHING",
                 params![id.as_bytes(), last_seq, last_at.as_millis()],
             )?;
-            for (member, delivered, read) in participants {
+            for ParticipantRow { member, delivered, read, stored: StoredSettings { settings, revision } } in participants {
+                let muted_until = settings.muted_until.map(Timestamp::as_millis);
                 execute(
-                    "INSERT INTO participants (conversation, member, delivered, read)
-                     SELECT c.key, m.key, ?, ? FROM conversations c, members m WHERE c.id = ? AND m.id = ?
+                    "INSERT INTO participants (conversation, member, delivered, read, notify, muted_until, settings_revision)
+                     SELECT c.key, m.key, ?, ?, ?, ?, ? FROM conversations c, members m WHERE c.id = ? AND m.id = ?
                      ON CONFLICT DO NOTHING",
-                    params![delivered, read, id.as_bytes(), member.as_bytes()],
+                    params![
+                        delivered,
+                        read,
+                        settings.notify.as_str(),
+                        muted_until,
+                        revision,
+                        id.as_bytes(),
+                        member.as_bytes()
+                    ],
                 )?;
             }
             inserted
@@ -331,6 +406,10 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
         Row::Link(row) => return mail::restore_link(tx.connection, &row),
         Row::Mail(row) => return mail::restore(tx.connection, &row),
         Row::Secret(name, value) => return addresses::restore_secret(tx.connection, &name, &value),
+        Row::PushDevice(record) => return push::restore(tx.connection, &record),
+        Row::PushMark(mark) => return push::acknowledge(tx.connection, &mark),
+        Row::PushTask(stored) => return push::restore_task(tx.connection, &stored),
+        Row::PushChoice(member, choice) => return push::choose(tx.connection, member, &choice),
         Row::BarredAddress(hash) => {
             execute("INSERT INTO barred_addresses (hash) VALUES (?) ON CONFLICT DO NOTHING", params![hash])?
         }
@@ -395,6 +474,8 @@ fn finish(tx: &mut Tx<'_>) -> rusqlite::Result<()> {
         [tx.memory.position],
     )?;
     tx.memory.position += u64::try_from(changed).unwrap_or(0);
+    // Of what was stored in the other store there are tasks.
+    push::reach(tx.connection, tx.memory.position)?;
     tx.connection.execute_batch("DROP TABLE IF EXISTS copying")
 }
 

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Sqlite, addresses, audit, invitations, jobs, mail,
     memory::Tx,
-    recommendations, registration,
+    push, recommendations, registration,
     row::{optional_time, time, word},
     search,
 };
@@ -363,7 +363,9 @@ fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()>
             connection.prepare_cached("UPDATE members SET last_login = NULL, last_seen = NULL WHERE key = ?")?;
         forget.execute([key])?;
         recommendations::forget(connection, key)?;
+        super::settings::forget(connection, key)?;
         super::sessions::forget_devices(connection, key)?;
+        push::forget(connection, key)?;
     }
     search::index(connection, key, record)
 }

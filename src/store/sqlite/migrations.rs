@@ -35,6 +35,8 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0023_exchanges.sql")),
         M::up(include_str!("migrations/0024_mail_order.sql")),
         M::up(include_str!("migrations/0025_tokens.sql")),
+        M::up(include_str!("migrations/0026_push.sql")),
+        M::up(include_str!("migrations/0027_settings.sql")),
         M::up(include_str!("migrations/0028_late_exchanges.sql")),
     ]
 }
@@ -177,7 +179,7 @@ pub(super) fn run_to(connection: &mut Connection, count: usize) -> rusqlite_migr
 mod tests {
     use super::*;
     use crate::store::members::{MemberRecord, Standing};
-    use crate::store::sqlite::{conversations, sessions};
+    use crate::store::sqlite::{conversations, push, sessions};
 
     #[test]
     fn apply_to_an_empty_file_and_again() {
@@ -435,6 +437,20 @@ mod tests {
             );
         }
         assert_eq!(plan(history::STEP), "SEARCH entries USING INTEGER PRIMARY KEY (rowid=?)");
+    }
+
+    /// However many devices and tasks there are.
+    #[test]
+    fn pushes_are_found_by_their_keys() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        run(&mut connection).unwrap();
+        for sql in [push::devices::DEVICES_OF, push::MARKS_OF, push::tasks::TASK, push::tasks::DUE] {
+            let mut query = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let values = rusqlite::params_from_iter(1..=query.parameter_count());
+            let steps = query.query_map(values, |row| row.get::<_, String>("detail")).unwrap();
+            let plan = steps.collect::<rusqlite::Result<Vec<_>>>().unwrap().join("; ");
+            assert!(!plan.contains("SCAN") && !plan.contains("TEMP B-TREE"), "{sql}: {plan}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@
 //! | [`keys`] | where entries are found by what their sender calls them, and by their id |
 //! | [`conversations`], [`history`] | reading conversations and changes; the log of one |
 //! | [`unread`], [`tally`], [`recent`] | what a member has not read; how many entries each participant has sent; who sent the newest |
+//! | [`push`] | devices, what they have acknowledged, and what they are to be told |
 //! | [`archive`] | everything as rows |
 //! | [`restore`] | ending what a restored backup has brought back |
 //! | [`row`] | columns to types and back |
@@ -39,6 +40,7 @@ mod mail;
 mod members;
 mod memory;
 mod migrations;
+mod push;
 mod readers;
 mod recent;
 mod recommendations;
@@ -47,6 +49,7 @@ mod restore;
 mod row;
 mod search;
 mod sessions;
+mod settings;
 mod state;
 mod tally;
 mod unread;
@@ -56,7 +59,7 @@ use std::{
     fs::{self, File},
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -73,6 +76,7 @@ use self::{
     flush::{Flushed, Stuck},
     keys::Builder,
     memory::{Memory, Tx},
+    push::Former,
     readers::Readers,
     writer::{Injected, Writer},
 };
@@ -107,6 +111,8 @@ pub struct Sqlite {
     writer: Writer,
     /// The position of the newest change that was committed.
     horizon: AtomicU64,
+    /// Whether somebody has looked for whom to tell of what was stored before this process.
+    former: Mutex<Former>,
     flushed: Arc<Flushed>,
     readers: Readers,
     scrubber: Scrubber,
@@ -157,6 +163,7 @@ impl Sqlite {
         };
         let store_id =
             connection.query_row("SELECT store_id FROM meta", [], |row| row.get(0)).map_err(row::store_error)?;
+        let former = push::place(&connection).map_err(row::store_error)?;
         let position = memory.states.flushed;
         let checkpoints = Checkpoints::spawn(&path, checkpoint::PAGES, &metrics, supervisor)?;
         let builder = exclusive.then(|| Builder::spawn(&path, supervisor)).transpose()?;
@@ -169,6 +176,7 @@ impl Sqlite {
         let writing = (connection, memory);
         let writer = Writer::spawn(writing, checkpoints, builder, Arc::clone(&flushed), injected, supervisor)?;
         let readers = Readers::spawn(&path, readers, supervisor)?;
+        let former = Former::of(former, position);
         let (store_id, horizon) = (StoreId(store_id), AtomicU64::new(position));
         let sqlite = Arc::new(Self {
             path,
@@ -176,6 +184,7 @@ impl Sqlite {
             epochs,
             writer,
             horizon,
+            former: Mutex::new(former),
             flushed,
             readers,
             scrubber,
@@ -196,6 +205,7 @@ impl Sqlite {
             invitations: Arc::clone(&sqlite) as _,
             jobs: Arc::clone(&sqlite) as _,
             mail: Arc::clone(&sqlite) as _,
+            push: Arc::clone(&sqlite) as _,
             backend: sqlite,
         })
     }

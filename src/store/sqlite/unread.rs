@@ -25,14 +25,24 @@ pub(super) fn count(
     connection: &Connection,
     log: &Log<'_>,
     member: i64,
-    (read, last): (u64, u64),
+    range: (u64, u64),
 ) -> rusqlite::Result<UnreadCount> {
+    number(connection, log, member, range).map(UnreadCount::of)
+}
+
+/// The same, however many they are.
+pub(super) fn number(
+    connection: &Connection,
+    log: &Log<'_>,
+    member: i64,
+    (read, last): (u64, u64),
+) -> rusqlite::Result<u64> {
     let last = last.min(log.last_seq);
     if read >= last {
-        return Ok(UnreadCount::default());
+        return Ok(0);
     }
     let own = sent_up_to(connection, log, member, last)?.saturating_sub(sent_up_to(connection, log, member, read)?);
-    Ok(UnreadCount::of((last - read).saturating_sub(own)))
+    Ok((last - read).saturating_sub(own))
 }
 
 /// The same for a conversation that is not at hand; nothing if it is not one of the member's.

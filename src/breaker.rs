@@ -91,6 +91,14 @@ impl Breaker {
         };
     }
 
+    /// How long it lets no call through yet; zero if the next one may be let through.
+    pub fn rests(&self, now: Instant) -> Duration {
+        match *self.state() {
+            State::Open { until } => until.saturating_duration_since(now),
+            State::Closed { .. } | State::Trying => Duration::ZERO,
+        }
+    }
+
     /// What it does at the moment.
     pub fn condition(&self) -> Condition {
         match *self.state() {

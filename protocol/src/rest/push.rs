@@ -1,0 +1,216 @@
+//! Push: what a device is told while no connection of it says that a message has arrived.
+
+use std::fmt;
+
+use garde::Validate;
+use serde::{Deserialize, Serialize};
+
+use crate::{DeviceId, Timestamp, model::Platform, rules};
+
+/// Longest address of a push service, in characters.
+pub const PUSH_ADDRESS_MAX_CHARS: usize = 1_024;
+
+/// Where pushes for a device are sent. Who knows it can push to the device: it is in no log.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(tag = "service", rename_all = "snake_case")]
+pub enum PushAddress {
+    /// Expo's service, for apps.
+    Expo {
+        /// What `getExpoPushTokenAsync` of `expo-notifications` gives: `ExponentPushToken[…]`.
+        #[cfg_attr(
+            feature = "openapi",
+            schema(max_length = 1024, example = "ExponentPushToken[xxxxxxxxxxxxxxxxxxxxxx]")
+        )]
+        token: String,
+    },
+    /// The push service of a browser (RFC 8030): what `PushSubscription.toJSON()` gives.
+    Web {
+        /// An https URL.
+        #[cfg_attr(feature = "openapi", schema(max_length = 1024, example = "https://push.example.com/s/abc"))]
+        endpoint: String,
+        /// Its keys (RFC 8291).
+        keys: PushKeys,
+    },
+}
+
+/// The keys with which what is sent to a browser is encrypted (RFC 8291).
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PushKeys {
+    /// The public key of the browser: an uncompressed point of P-256, in base64url.
+    pub p256dh: String,
+    /// The secret of the subscription: 16 bytes, in base64url.
+    pub auth: String,
+}
+
+/// `PUT /api/members/me/devices/{id}/push`. The address belongs to the member and the device that registered it last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PushRegistration {
+    /// Where pushes are sent.
+    #[garde(custom(rules::push_address))]
+    pub address: PushAddress,
+    /// What the device is.
+    #[garde(skip)]
+    pub platform: Platform,
+}
+
+/// A device to which messages are pushed. Not where: only the push service and the server know that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PushDevice {
+    /// The device, as it calls itself in `hello`.
+    pub device: DeviceId,
+    /// What it is.
+    pub platform: Platform,
+    /// Which service brings pushes to it.
+    pub service: PushService,
+    /// When it was registered last.
+    pub registered_at: Timestamp,
+}
+
+/// Who brings pushes to devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum PushService {
+    /// Expo's.
+    Expo,
+    /// That of the browser.
+    Web,
+}
+
+impl PushService {
+    /// The name on the wire and in metrics.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Expo => "expo",
+            Self::Web => "web",
+        }
+    }
+}
+
+impl fmt::Debug for PushAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("PushAddress").field("service", &self.service()).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for PushKeys {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("PushKeys").finish_non_exhaustive()
+    }
+}
+
+impl PushAddress {
+    /// Who brings pushes there.
+    #[must_use]
+    pub const fn service(&self) -> PushService {
+        match self {
+            Self::Expo { .. } => PushService::Expo,
+            Self::Web { .. } => PushService::Web,
+        }
+    }
+}
+
+/// How much of a message a push shows. In order: the smaller of what the member and the club (`PUSH_CONTENT`) say holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(rename_all = "snake_case")]
+pub enum PushContent {
+    /// That there is a message.
+    Nothing,
+    /// Who has sent it.
+    Sender,
+    /// Who has sent it, and the beginning of its text.
+    Full,
+}
+
+impl PushContent {
+    /// The name on the wire and in the settings.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Sender => "sender",
+            Self::Full => "full",
+        }
+    }
+}
+
+/// Hours in which nothing is pushed. What is not read by their end is pushed then.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct QuietHours {
+    /// When they begin each day: `HH:MM`.
+    #[garde(custom(rules::time_of_day))]
+    #[cfg_attr(feature = "openapi", schema(pattern = "^([01][0-9]|2[0-3]):[0-5][0-9]$", example = "22:00"))]
+    pub from: String,
+    /// When they end, on the next day if that is not later than `from`.
+    #[garde(custom(rules::time_of_day))]
+    #[cfg_attr(feature = "openapi", schema(pattern = "^([01][0-9]|2[0-3]):[0-5][0-9]$", example = "07:30"))]
+    pub until: String,
+    /// The time zone that both are of: a name of the IANA database.
+    #[garde(custom(rules::time_zone))]
+    #[cfg_attr(feature = "openapi", schema(max_length = 64, example = "Europe/Lisbon"))]
+    pub time_zone: String,
+}
+
+/// What a member wants to be told by pushes, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct PushSettings {
+    /// How much of a message is shown.
+    pub content: PushContent,
+    /// When nothing is pushed.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    pub quiet_hours: Option<QuietHours>,
+    /// The devices, the one that was registered last first.
+    pub devices: Vec<PushDevice>,
+}
+
+/// `PATCH /api/members/me/push`: what is left out stays.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct PushPatch {
+    /// How much of a message is shown.
+    #[serde(deserialize_with = "super::not_null")]
+    #[garde(skip)]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    #[cfg_attr(feature = "codegen", ts(optional))]
+    pub content: Option<PushContent>,
+    /// When nothing is pushed; `null` for never.
+    #[serde(deserialize_with = "super::present", skip_serializing_if = "Option::is_none")]
+    #[garde(custom(rules::quiet_hours))]
+    #[cfg_attr(feature = "codegen", ts(optional, type = "QuietHours | null"))]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<QuietHours>))]
+    pub quiet_hours: Option<Option<QuietHours>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_not_shown() {
+        let keys = PushKeys { p256dh: "the-secret".to_owned(), auth: "the-secret".to_owned() };
+        let web = PushAddress::Web { endpoint: "https://push.example/the-secret".to_owned(), keys };
+        let expo = PushAddress::Expo { token: "ExponentPushToken[the-secret]".to_owned() };
+        for address in [web, expo] {
+            let registration = PushRegistration { address, platform: Platform::Ios };
+            assert!(!format!("{registration:?}").contains("the-secret"));
+        }
+    }
+}

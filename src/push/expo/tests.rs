@@ -1,0 +1,243 @@
+//! The client against a real HTTP server.
+
+use std::{
+    collections::VecDeque,
+    io::Read as _,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+};
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse as _, Response},
+    routing::post,
+};
+use flate2::read::GzDecoder;
+use protocol::{ConversationId, MemberId, MessageId};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::{
+    clock::ManualClock,
+    push::{Notice, What},
+};
+
+type Answers = VecDeque<(StatusCode, Value)>;
+
+/// A service that gives the answers that it was told to, and tickets after those.
+#[derive(Default)]
+struct Fake {
+    answers: Mutex<Answers>,
+    receipts: Mutex<Answers>,
+    requests: Mutex<Vec<(HeaderMap, Value)>>,
+}
+
+async fn send(State(fake): State<Arc<Fake>>, headers: HeaderMap, body: Bytes) -> Response {
+    let mut json = String::new();
+    GzDecoder::new(&*body).read_to_string(&mut json).unwrap();
+    let request: Value = serde_json::from_str(&json).unwrap();
+    let tickets = |count: usize| (0..count).map(|number| json!({ "status": "ok", "id": format!("t{number}") }));
+    let count = request.as_array().map_or(0, Vec::len);
+    fake.requests.lock().unwrap().push((headers, request));
+    let answer = fake.answers.lock().unwrap().pop_front();
+    match answer {
+        Some((status, answer)) => (status, [(header::RETRY_AFTER, "7")], Json(answer)).into_response(),
+        None => Json(json!({ "data": tickets(count).collect::<Vec<_>>() })).into_response(),
+    }
+}
+
+async fn receipts(State(fake): State<Arc<Fake>>, headers: HeaderMap, body: Bytes) -> Response {
+    let mut json = String::new();
+    GzDecoder::new(&*body).read_to_string(&mut json).unwrap();
+    fake.requests.lock().unwrap().push((headers, serde_json::from_str(&json).unwrap()));
+    let (status, answer) = fake.receipts.lock().unwrap().pop_front().unwrap();
+    (status, Json(answer)).into_response()
+}
+
+struct Bench {
+    expo: Expo,
+    fake: Arc<Fake>,
+    clock: ManualClock,
+    metrics: Arc<Metrics>,
+}
+
+fn expo_at(addr: SocketAddr) -> (Expo, ManualClock, Arc<Metrics>) {
+    let (clock, metrics) = (ManualClock::at(Timestamp::from_millis(0)), Arc::new(Metrics::new()));
+    let (url, token) = (format!("http://{addr}").parse().unwrap(), Some(SecretString::from("the-token")));
+    let options = Options { url, token, deadline: Duration::from_secs(5) };
+    (Expo::new(&options, Arc::new(clock.clone()), Arc::clone(&metrics)).unwrap(), clock, metrics)
+}
+
+async fn bench() -> Bench {
+    let fake = Arc::<Fake>::default();
+    let router = Router::new()
+        .route("/--/api/v2/push/send", post(send))
+        .route("/--/api/v2/push/getReceipts", post(receipts))
+        .with_state(Arc::clone(&fake));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (expo, clock, metrics) = expo_at(listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    Bench { expo, fake, clock, metrics }
+}
+
+impl Bench {
+    fn answer(&self, status: u16, answer: Value) {
+        self.fake.answers.lock().unwrap().push_back((StatusCode::from_u16(status).unwrap(), answer));
+    }
+
+    /// How many messages each request had.
+    fn sizes(&self) -> Vec<usize> {
+        self.fake.requests.lock().unwrap().iter().map(|(_, request)| request.as_array().unwrap().len()).collect()
+    }
+
+    fn request(&self, number: usize) -> (HeaderMap, Value) {
+        self.fake.requests.lock().unwrap()[number].clone()
+    }
+}
+
+fn parcel(token: &str) -> Parcel {
+    let notice = Notice {
+        conversation: ConversationId::from_bytes([1; 12]),
+        seq: 1,
+        message: Some((MessageId::from_bytes([2; 12]), MemberId::from_bytes([3; 12]))),
+        title: Some("Ana".to_owned()),
+        body: "Hello".to_owned(),
+        without_text: "New message".to_owned(),
+    };
+    let address = PushAddress::Expo { token: format!("ExponentPushToken[{token}]") };
+    Parcel { address, what: What::Messages(Box::new(notice)), badge: 1, ttl: Duration::from_secs(60) }
+}
+
+fn parcels(count: usize) -> Vec<Parcel> {
+    (0..count).map(|number| parcel(&number.to_string())).collect()
+}
+
+fn error(name: &str) -> Value {
+    json!({ "status": "error", "message": "m", "details": { "error": name } })
+}
+
+#[tokio::test]
+async fn a_hundred_go_in_one_compressed_request_with_the_token_of_the_project() {
+    let bench = bench().await;
+    let handed = bench.expo.send(parcels(250)).await;
+    assert_eq!(handed, vec![Handed::Taken; 250]);
+    assert_eq!(bench.sizes(), [100, 100, 50]);
+    let (headers, request) = bench.request(2);
+    assert_eq!(headers["authorization"], "Bearer the-token");
+    assert_eq!(headers["content-encoding"], "gzip");
+    assert_eq!(request[49]["to"], "ExponentPushToken[249]", "in the order of the parcels");
+    assert!(bench.metrics.render().unwrap().contains(r#"push_requests_total{service="expo",outcome="answered"} 3"#));
+}
+
+#[tokio::test]
+async fn each_ticket_says_what_became_of_its_message() {
+    let bench = bench().await;
+    let names = ["DeviceNotRegistered", "MessageRateExceeded", "InvalidCredentials", "MismatchSenderId", "New"];
+    let mut data = vec![json!({ "status": "ok", "id": "a" })];
+    data.extend(names.map(error));
+    bench.answer(200, json!({ "data": data }));
+    let setup = Handed::Later { why: "setup", pause: Some(SETUP_PAUSE) };
+    let (late, unknown) = (Handed::later("too_many"), Handed::later("no_ticket"));
+    let expected = [Handed::Taken, Handed::Gone, late, setup, setup, unknown, unknown];
+    assert_eq!(bench.expo.send(parcels(7)).await, expected, "the last ticket is missing");
+    assert_eq!(bench.expo.rests(), Duration::ZERO, "the service works");
+}
+
+#[tokio::test]
+async fn what_is_too_long_is_sent_once_more_without_its_text() {
+    let bench = bench().await;
+    let too_long = error("MessageTooBig");
+    bench.answer(200, json!({ "data": [{ "status": "ok", "id": "a" }, too_long, { "status": "ok", "id": "b" }] }));
+    assert_eq!(bench.expo.send(parcels(3)).await, [Handed::Taken; 3]);
+    assert_eq!(bench.sizes(), [3, 1]);
+    let (_, again) = bench.request(1);
+    assert_eq!((&again[0]["to"], &again[0]["body"]), (&json!("ExponentPushToken[1]"), &json!("New message")));
+    bench.answer(200, json!({ "data": [too_long] }));
+    bench.answer(200, json!({ "data": [too_long] }));
+    assert_eq!(bench.expo.send(parcels(1)).await, [Handed::Refused("too_long")]);
+    assert_eq!(bench.sizes(), [3, 1, 1, 1]);
+}
+
+#[tokio::test]
+async fn a_service_that_says_too_many_is_left_alone_for_as_long_as_it_says() {
+    let bench = bench().await;
+    bench.answer(429, json!({}));
+    let seven = Some(Duration::from_secs(7));
+    assert_eq!(bench.expo.send(parcels(1)).await, [Handed::Later { why: "limited", pause: seven }]);
+    assert!(bench.expo.rests() > Duration::from_secs(6));
+    let resting = bench.expo.send(parcels(1)).await;
+    assert!(matches!(*resting, [Handed::Later { why: "resting", pause: Some(_) }]), "{resting:?}");
+    assert_eq!(bench.sizes(), [1], "nothing was asked");
+    assert!(bench.metrics.render().unwrap().contains(r#"push_circuit{service="expo"} 2"#));
+}
+
+#[tokio::test]
+async fn one_message_that_is_never_taken_keeps_no_other_back() {
+    let bench = bench().await;
+    // The request, its second half, and then the one at the end.
+    for status in [400, 200, 400, 200, 400] {
+        let tickets = vec![json!({ "status": "ok", "id": "a" }); if status == 200 { 2 } else { 0 }];
+        bench.answer(status, json!({ "data": tickets }));
+    }
+    // Halves: 0-1 taken, 2-3 refused: 2 taken (a ticket too many makes no difference to who is alone), 3 refused.
+    bench.fake.answers.lock().unwrap()[3].1 = json!({ "data": [{ "status": "ok", "id": "a" }] });
+    let expected = [Handed::Taken, Handed::Taken, Handed::Taken, Handed::Refused("refused")];
+    assert_eq!(bench.expo.send(parcels(4)).await, expected);
+    assert_eq!(bench.sizes(), [4, 2, 2, 1, 1]);
+}
+
+#[tokio::test]
+async fn messages_of_several_projects_go_in_requests_of_their_own() {
+    let bench = bench().await;
+    let token = |number: usize| format!("ExponentPushToken[{number}]");
+    let details = json!({ "@ana/one": [token(0), token(2)], "@ben/two": [token(1)] });
+    let error = json!({ "code": "PUSH_TOO_MANY_EXPERIENCE_IDS", "message": "m", "details": details });
+    bench.answer(400, json!({ "errors": [error] }));
+    assert_eq!(bench.expo.send(parcels(3)).await, [Handed::Taken; 3]);
+    let mut sizes = bench.sizes();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn what_is_no_answer_of_the_service_loses_nothing() {
+    let bench = bench().await;
+    bench.answer(200, json!("<html>"));
+    assert_eq!(bench.expo.send(parcels(2)).await, [Handed::later("no_ticket"); 2]);
+    bench.answer(404, json!({}));
+    assert_eq!(bench.expo.send(parcels(1)).await, [Handed::Later { why: "not_expo", pause: Some(SETUP_PAUSE) }]);
+    bench.answer(401, json!({}));
+    let unauthorized = Handed::Later { why: "unauthorized", pause: Some(SETUP_PAUSE) };
+    assert_eq!(bench.expo.send(parcels(1)).await, [unauthorized]);
+}
+
+#[tokio::test]
+async fn nobody_at_the_other_end_is_left_alone_after_some_failures() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (expo, ..) = expo_at(listener.local_addr().unwrap());
+    drop(listener);
+    for _ in 0..FAILURES_MAX {
+        assert_eq!(expo.send(parcels(1)).await, [Handed::later("unreachable")]);
+    }
+    assert!(!expo.rests().is_zero());
+}
+
+#[tokio::test]
+async fn receipts_are_asked_for_a_quarter_of_an_hour_later() {
+    let bench = bench().await;
+    assert_eq!(bench.expo.send(parcels(2)).await, [Handed::Taken; 2]);
+    assert!(bench.expo.found_gone().await.is_empty());
+    assert_eq!(bench.sizes(), [2], "it is too early");
+    bench.clock.advance(Duration::from_secs(15 * 60));
+    let gone = error("DeviceNotRegistered");
+    let data = json!({ "t0": { "status": "ok" }, "t1": gone });
+    bench.fake.receipts.lock().unwrap().push_back((StatusCode::OK, json!({ "data": data })));
+    let hash = AddressHash::of(&parcel("1").address);
+    assert_eq!(bench.expo.found_gone().await, [(hash, Timestamp::from_millis(0))]);
+    assert_eq!(bench.request(1).1, json!({ "ids": ["t0", "t1"] }));
+    assert!(bench.expo.found_gone().await.is_empty(), "each once");
+}

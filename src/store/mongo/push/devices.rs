@@ -1,0 +1,227 @@
+//! Devices that are registered, and what members have chosen.
+
+use futures_util::FutureExt as _;
+use mongodb::{
+    ClientSession,
+    bson::{Document, doc, oid::ObjectId},
+    options::{FindOneOptions, FindOptions},
+};
+use protocol::{MemberId, SessionId, rest::QuietHours};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    super::{
+        db::Db,
+        document::{binary, bytes_of, date, member_oid, time},
+        fault::Fault,
+        members::transaction,
+    },
+    ids_of, owner,
+};
+use crate::store::{
+    push::{AddressHash, CONTENTS, DEVICES_MAX, DeviceKey, DeviceRecord, PushChoice, surplus},
+    sessions::{PLATFORMS, platform_word},
+};
+
+/// A device as a document.
+pub(in crate::store::mongo) fn document(record: &DeviceRecord) -> Result<Document, Fault> {
+    let mut document = doc! { "_id": binary(&DeviceKey::of(record.member, &record.device).0) };
+    document.extend(fields(record)?);
+    Ok(document)
+}
+
+fn fields(record: &DeviceRecord) -> Result<Document, Fault> {
+    let DeviceRecord { member, device, session, address, platform, registered_at, badge } = record;
+    let mut fields = doc! {
+        "member_id": member_oid(*member),
+        "device": device.as_str(),
+        "session_id": ObjectId::from_bytes(*session.as_bytes()),
+        "hash": binary(&AddressHash::of(address).0),
+        "address": serde_json::to_string(address).map_err(|error| Fault::Data(error.to_string()))?,
+        "platform": platform_word(*platform),
+        "registered_at": date(*registered_at),
+    };
+    fields.extend(badge.map(|badge| ("badge".to_owned(), i64::from(badge).into())));
+    Ok(fields)
+}
+
+/// The device in a document.
+pub(in crate::store::mongo) fn record(document: &Document) -> Option<DeviceRecord> {
+    let (member, device) = owner(document)?;
+    let platform = document.get_str("platform").ok()?;
+    Some(DeviceRecord {
+        member,
+        device,
+        session: SessionId::from_bytes(document.get_object_id("session_id").ok()?.bytes()),
+        address: serde_json::from_str(document.get_str("address").ok()?).ok()?,
+        platform: PLATFORMS.iter().find(|(known, _)| *known == platform)?.1,
+        registered_at: time(*document.get_datetime("registered_at").ok()?),
+        badge: document.get_i64("badge").ok().and_then(|badge| u32::try_from(badge).ok()),
+    })
+}
+
+/// A choice as a document.
+pub(in crate::store::mongo) fn choice_document(member: MemberId, choice: &PushChoice) -> Document {
+    let PushChoice { content, quiet_hours } = choice;
+    let mut document = doc! { "_id": member_oid(member), "content": content.as_str() };
+    document.extend(quiet_hours.as_ref().map(|QuietHours { from, until, time_zone }| {
+        ("quiet_hours".to_owned(), doc! { "from": from, "until": until, "time_zone": time_zone }.into())
+    }));
+    document
+}
+
+/// The choice in a document, and whose it is.
+pub(in crate::store::mongo) fn choice_of(document: &Document) -> Option<(MemberId, PushChoice)> {
+    let text = |hours: &Document, name| hours.get_str(name).ok().map(ToOwned::to_owned);
+    let quiet_hours = match document.get_document("quiet_hours") {
+        Ok(hours) => Some(QuietHours {
+            from: text(hours, "from")?,
+            until: text(hours, "until")?,
+            time_zone: text(hours, "time_zone")?,
+        }),
+        Err(_) => None,
+    };
+    let content = document.get_str("content").ok()?;
+    let content = CONTENTS.iter().find(|(known, _)| *known == content)?.1;
+    let member = MemberId::from_bytes(document.get_object_id("_id").ok()?.bytes());
+    Some((member, PushChoice { content, quiet_hours }))
+}
+
+/// Whether a member is there. What is written for one in a transaction meets what else is, and an erasure.
+async fn meet(db: &Db, session: &mut ClientSession, member: MemberId) -> Result<bool, Fault> {
+    let there = doc! { "_id": member_oid(member), "is_erased": { "$ne": true } };
+    let members = db.collection::<Document>("members");
+    let met = members.find_one_and_update(there, doc! { "$inc": { "met": 1_i64 } }).session(session).await?;
+    Ok(met.is_some())
+}
+
+pub(super) async fn register(db: &Db, record: DeviceRecord) -> Result<(), Fault> {
+    let (own, never) = (db.clone(), CancellationToken::new());
+    let registered = transaction(db, &never, move |session| {
+        let (db, record) = (own.clone(), record.clone());
+        async move { register_in(&db, session, &record).await }.boxed()
+    });
+    registered.await.map(drop)
+}
+
+async fn register_in(db: &Db, session: &mut ClientSession, record: &DeviceRecord) -> Result<(), Fault> {
+    if !meet(db, session, record.member).await? {
+        // They have left meanwhile.
+        return Ok(());
+    }
+    let own = binary(&DeviceKey::of(record.member, &record.device).0);
+    let hash = binary(&AddressHash::of(&record.address).0);
+    remove_in(db, session, doc! { "hash": hash, "_id": { "$ne": &own } }).await?;
+    let tasks = db.collection::<Document>("push_tasks");
+    tasks.delete_many(doc! { "device": &own }).session(&mut *session).await?;
+    // What is not named stays: the number that it shows, and its marks. It is the same installation.
+    let devices = db.collection::<Document>("push_devices");
+    let write = doc! { "$set": fields(record)? };
+    devices.update_one(doc! { "_id": &own }, write).upsert(true).session(&mut *session).await?;
+    let others = doc! { "member_id": member_oid(record.member), "_id": { "$ne": own } };
+    let fields = doc! { "registered_at": 1 };
+    let mut found = devices.find(others).projection(fields).session(&mut *session).await?;
+    let mut others = Vec::new();
+    while let Some(other) = found.next(&mut *session).await.transpose()? {
+        let at = other.get_datetime("registered_at").ok().map(|at| time(*at));
+        others.extend(at.zip(bytes_of(&other, "_id").map(DeviceKey)));
+    }
+    remove_all(db, session, surplus(others, DEVICES_MAX - 1)).await
+}
+
+/// Removes devices, and what hangs on them.
+async fn remove_all(db: &Db, session: &mut ClientSession, devices: Vec<DeviceKey>) -> Result<(), Fault> {
+    if devices.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<_> = devices.iter().map(|DeviceKey(key)| binary(key)).collect();
+    let (registered, tasks) = (db.collection::<Document>("push_devices"), db.collection::<Document>("push_tasks"));
+    registered.delete_many(doc! { "_id": { "$in": &ids } }).session(&mut *session).await?;
+    tasks.delete_many(doc! { "device": { "$in": ids } }).session(&mut *session).await?;
+    for device in devices {
+        let marks = db.collection::<Document>("push_marks");
+        marks.delete_many(doc! { "_id": ids_of(device) }).session(&mut *session).await?;
+    }
+    Ok(())
+}
+
+/// Removes the devices that match, and what hangs on them, in a transaction that is under way.
+pub(in crate::store::mongo) async fn remove_in(
+    db: &Db,
+    session: &mut ClientSession,
+    which: Document,
+) -> Result<usize, Fault> {
+    let devices = db.collection::<Document>("push_devices");
+    let mut found = devices.find(which).projection(doc! { "_id": 1 }).session(&mut *session).await?;
+    let mut keys = Vec::new();
+    while let Some(device) = found.next(&mut *session).await.transpose()? {
+        keys.extend(bytes_of(&device, "_id").map(DeviceKey));
+    }
+    let removed = keys.len();
+    remove_all(db, session, keys).await.map(|()| removed)
+}
+
+/// The same in a transaction of its own, if there are any.
+pub(super) async fn remove(db: &Db, which: Document) -> Result<usize, Fault> {
+    let any: Option<Document> = db.one("push_devices", which.clone(), FindOneOptions::default()).await?;
+    if any.is_none() {
+        return Ok(0);
+    }
+    let (own, never) = (db.clone(), CancellationToken::new());
+    let removed = transaction(db, &never, move |session| {
+        let (db, which) = (own.clone(), which.clone());
+        async move { remove_in(&db, session, which).await }.boxed()
+    });
+    Ok(removed.await?.unwrap_or(0))
+}
+
+/// Removes the devices of sessions that are over, after those have ended: until then, and if this fails, they are registered still, and who
+/// pushes looks at the session.
+pub(in crate::store::mongo) async fn remove_of_sessions(db: &Db, sessions: &[ObjectId]) -> Result<(), Fault> {
+    remove(db, doc! { "session_id": { "$in": sessions } }).await.map(drop)
+}
+
+/// Removes the devices of a member who is gone, and what they have chosen.
+pub(in crate::store::mongo) async fn forget(
+    db: &Db,
+    session: &mut ClientSession,
+    member: MemberId,
+) -> Result<(), Fault> {
+    remove_in(db, session, doc! { "member_id": member_oid(member) }).await?;
+    let choices = db.collection::<Document>("push_choices");
+    choices.delete_one(doc! { "_id": member_oid(member) }).session(session).await?;
+    Ok(())
+}
+
+/// The devices of members, the one that was registered last first.
+pub(super) async fn of(db: &Db, members: &[MemberId]) -> Result<Vec<DeviceRecord>, Fault> {
+    let members: Vec<ObjectId> = members.iter().copied().map(member_oid).collect();
+    let theirs = doc! { "member_id": { "$in": members } };
+    let found: Vec<Document> = db.all("push_devices", theirs, FindOptions::default()).await?;
+    let mut devices: Vec<_> = found.iter().filter_map(record).collect();
+    devices.sort_by_key(|device| std::cmp::Reverse(device.registered_at));
+    Ok(devices)
+}
+
+pub(super) async fn choice(db: &Db, member: MemberId) -> Result<PushChoice, Fault> {
+    let found = db.one("push_choices", doc! { "_id": member_oid(member) }, FindOneOptions::default()).await?;
+    Ok(found.as_ref().and_then(choice_of).map(|(_, choice)| choice).unwrap_or_default())
+}
+
+/// Stores what a member has chosen; of one who has left nothing is kept.
+pub(super) async fn choose(db: &Db, member: MemberId, choice: PushChoice) -> Result<(), Fault> {
+    let (own, never) = (db.clone(), CancellationToken::new());
+    let chosen = transaction(db, &never, move |session| {
+        let (db, choice) = (own.clone(), choice_document(member, &choice));
+        async move {
+            if meet(&db, session, member).await? {
+                let choices = db.collection::<Document>("push_choices");
+                let theirs = doc! { "_id": member_oid(member) };
+                choices.replace_one(theirs, choice).upsert(true).session(session).await?;
+            }
+            Ok(())
+        }
+        .boxed()
+    });
+    chosen.await.map(drop)
+}

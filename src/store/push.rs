@@ -1,0 +1,364 @@
+//! Push: the devices that are told of messages while they do not say that they have them, and what they are to be told.
+//!
+//! A message that a device has not acknowledged in time becomes a *task*: one for each device and conversation, so that what is stored is
+//! bounded by devices and not by messages. Its text is never in it: what a push says is made of the store when it is sent, from what
+//! holds then. A worker takes what is due, and what it takes is due again after a while unless it was finished: a device is told
+//! at least once, or the task is given up when its time is over.
+//!
+//! What devices have acknowledged is kept by device and conversation ([`DeviceMark`]), of registered devices only, written a moment after
+//! the member's watermark and never in the way of it.
+
+use async_trait::async_trait;
+use protocol::{
+    ConversationId, DeviceId, MemberId, SessionId, Timestamp,
+    model::Platform,
+    rest::{PushAddress, PushContent, QuietHours},
+};
+use sha2::{Digest as _, Sha256};
+
+use super::{StoreError, turns::Caller};
+use crate::position::Position;
+
+mod tasks;
+
+pub use tasks::StoredTask;
+pub(super) use tasks::merged;
+
+/// Devices of one member that are registered at a time. The one that was registered first goes when there is one more.
+pub const DEVICES_MAX: usize = 20;
+/// Tasks of one device that wait at a time; of more conversations, the one whose newest message is oldest goes.
+pub const TASKS_MAX: usize = 100;
+/// How many rows the calls take and give at once that are made in bulk.
+pub const BULK_MAX: usize = 1_000;
+/// Largest number of unread messages that [`PushStore::unread`] tells.
+pub const UNREAD_MAX: u32 = 9_999;
+
+/// The words for what a push shows, in the stores.
+pub(super) const CONTENTS: &[(&str, PushContent)] = &[
+    (PushContent::Nothing.as_str(), PushContent::Nothing),
+    (PushContent::Sender.as_str(), PushContent::Sender),
+    (PushContent::Full.as_str(), PushContent::Full),
+];
+
+/// The number at an icon as it is kept: nothing if there is none to be taken away later.
+pub(super) fn shown(badge: u32) -> Option<u32> {
+    (badge > 0).then_some(badge)
+}
+
+/// What goes when no more than `most` may stay: the oldest, and of those of one moment the smallest.
+pub(super) fn surplus<T: Ord>(all: impl IntoIterator<Item = (Timestamp, T)>, most: usize) -> Vec<T> {
+    let mut all: Vec<_> = all.into_iter().collect();
+    all.sort_unstable_by(|a, b| b.cmp(a));
+    all.into_iter().skip(most).map(|(_, gone)| gone).collect()
+}
+
+/// Tells devices of all members apart, and is of one length whatever a device is called: the beginning of a SHA-256 hash of the member and the
+/// device. By it stores keep what there is of a device, and a copy goes through it in the same order in all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeviceKey(pub [u8; 16]);
+
+impl DeviceKey {
+    /// That of a device of a member.
+    #[must_use]
+    pub fn of(member: MemberId, device: &DeviceId) -> Self {
+        let hash: [u8; 32] =
+            Sha256::new().chain_update(member.as_bytes()).chain_update(device.as_str()).finalize().into();
+        Self(hash.first_chunk().copied().unwrap_or_default())
+    }
+}
+
+/// Tells addresses apart: what is unique in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AddressHash(pub [u8; 32]);
+
+impl AddressHash {
+    /// That of an address.
+    #[must_use]
+    pub fn of(address: &PushAddress) -> Self {
+        let text = match address {
+            PushAddress::Expo { token } => token,
+            PushAddress::Web { endpoint, .. } => endpoint,
+        };
+        let service = address.service().as_str();
+        Self(Sha256::new().chain_update(service).chain_update([0]).chain_update(text).finalize().into())
+    }
+}
+
+/// A device that is registered for pushes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceRecord {
+    /// Its member.
+    pub member: MemberId,
+    /// It.
+    pub device: DeviceId,
+    /// The session that registered it: when that ends, nothing is pushed to it any more.
+    pub session: SessionId,
+    /// Where pushes go.
+    pub address: PushAddress,
+    /// What it is.
+    pub platform: Platform,
+    /// When it was registered last. What was stored before is not pushed to it.
+    pub registered_at: Timestamp,
+    /// The number that it was told last to show at its icon; nothing if it was told none that is larger than zero since it was last told zero.
+    pub badge: Option<u32>,
+}
+
+/// Up to which entry of a conversation a device has said that it has all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceMark {
+    /// The member.
+    pub member: MemberId,
+    /// The device.
+    pub device: DeviceId,
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// The entry. Only ever grows.
+    pub seq: u64,
+}
+
+/// What a device is to be told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Subject {
+    /// The number at its icon, silently: something was read on another device.
+    Badge,
+    /// Messages of a conversation.
+    Messages(ConversationId),
+}
+
+/// The key of [`Subject::Badge`]: no conversation has this id, which is a hash.
+const BADGE: [u8; 12] = [0; 12];
+
+impl Subject {
+    /// What it is stored as.
+    pub(super) const fn key(&self) -> [u8; 12] {
+        match self {
+            Self::Badge => BADGE,
+            Self::Messages(conversation) => *conversation.as_bytes(),
+        }
+    }
+
+    /// What is stored as this.
+    pub(super) fn of(key: [u8; 12]) -> Self {
+        if key == BADGE { Self::Badge } else { Self::Messages(ConversationId::from_bytes(key)) }
+    }
+}
+
+/// A task to be written: messages that a device has not acknowledged, or the badge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTask {
+    /// The member.
+    pub member: MemberId,
+    /// The device.
+    pub device: DeviceId,
+    /// What of.
+    pub subject: Subject,
+    /// The first message; 0 of the badge. A task that waits keeps the smaller of both.
+    pub first: u64,
+    /// The last message; 0 of the badge. A task that waits gets the larger of both.
+    pub last: u64,
+    /// When the last message was stored.
+    pub at: Timestamp,
+    /// When it is due. A task that waits is due at the earlier of both times, unless it was tried: then it keeps its own.
+    pub due: Timestamp,
+}
+
+/// A task that a worker has taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenTask {
+    /// What is to be told.
+    pub task: NewTask,
+    /// How often it was taken, this time included.
+    pub attempts: u32,
+    /// Another number each time that it is written, drawn by chance: what was added meanwhile is not finished with it.
+    pub revision: i64,
+}
+
+/// What became of a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    /// It is over: told, given up, or not wanted any more. It stays if it was written again since, from the message after `last` on.
+    Finished {
+        /// The number that the device was told to show, if it was told one.
+        badge: Option<u32>,
+    },
+    /// It is tried again.
+    Postponed {
+        /// When.
+        due: Timestamp,
+    },
+}
+
+/// What waits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WaitingTasks {
+    /// How many.
+    pub count: u64,
+    /// When the first of them is due.
+    pub next: Option<Timestamp>,
+}
+
+/// What a member has chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PushChoice {
+    /// How much of a message is shown.
+    pub content: PushContent,
+    /// When nothing is pushed.
+    pub quiet_hours: Option<QuietHours>,
+}
+
+impl Default for PushChoice {
+    fn default() -> Self {
+        Self { content: PushContent::Full, quiet_hours: None }
+    }
+}
+
+/// Entries of a conversation that were stored one after the other, for somebody who looks whether devices have them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stretch {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Its members.
+    pub members: Vec<MemberId>,
+    /// Each entry: its number, its sender and when it was stored, ascending.
+    pub entries: Vec<(u64, MemberId, Timestamp)>,
+}
+
+/// How far a member's devices have got in a conversation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// What the member has read.
+    pub read: u64,
+    /// What each registered device has acknowledged; those that have said nothing are left out.
+    pub devices: Vec<(DeviceId, u64)>,
+}
+
+/// What a node has stored and may not have looked through before it was gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unlooked {
+    /// Which node; the store's own business.
+    pub(super) node: [u8; 12],
+    /// Everything that it stored up to here was looked through.
+    pub after: Position,
+}
+
+/// Devices that are registered for pushes, and what they are to be told.
+#[async_trait]
+pub trait PushStore: Send + Sync {
+    /// Registers a device. It takes the place of one of the same member and id, and of all with the same address, whoever's they are: their
+    /// tasks go with them. Beyond [`DEVICES_MAX`] of the member, the one that was registered first goes.
+    ///
+    /// # Errors
+    /// The store.
+    async fn register(&self, record: DeviceRecord) -> Result<(), StoreError>;
+
+    /// Ends the registration of a device, with its marks and tasks. False if there is none.
+    ///
+    /// # Errors
+    /// The store.
+    async fn unregister(&self, member: MemberId, device: &DeviceId) -> Result<bool, StoreError>;
+
+    /// The push service says that nobody is at an address any more: its registration ends, unless it was made after `sent`.
+    ///
+    /// # Errors
+    /// The store.
+    async fn address_gone(&self, address: AddressHash, sent: Timestamp) -> Result<(), StoreError>;
+
+    /// The registered devices of members, [`BULK_MAX`] members at most, the one that was registered last first.
+    ///
+    /// # Errors
+    /// The store.
+    async fn devices(&self, by: Caller, members: Vec<MemberId>) -> Result<Vec<DeviceRecord>, StoreError>;
+
+    /// What a member has chosen; the default if nothing.
+    ///
+    /// # Errors
+    /// The store.
+    async fn choice(&self, by: Caller, member: MemberId) -> Result<PushChoice, StoreError>;
+
+    /// Stores what a member has chosen.
+    ///
+    /// # Errors
+    /// The store.
+    async fn choose(&self, member: MemberId, choice: PushChoice) -> Result<(), StoreError>;
+
+    /// Stores what devices have acknowledged, [`BULK_MAX`] at most. Of devices that are not registered nothing is kept.
+    ///
+    /// # Errors
+    /// The store.
+    async fn acknowledge(&self, marks: Vec<DeviceMark>) -> Result<(), StoreError>;
+
+    /// How far members and their devices have got in conversations, in the order of what is asked, [`BULK_MAX`] at most.
+    ///
+    /// # Errors
+    /// The store.
+    async fn progress(&self, of: Vec<(MemberId, ConversationId)>) -> Result<Vec<Progress>, StoreError>;
+
+    /// What a member has not read, in all conversations together: messages of others, up to 9,999.
+    ///
+    /// # Errors
+    /// The store.
+    async fn unread(&self, member: MemberId) -> Result<u32, StoreError>;
+
+    /// Writes tasks, [`BULK_MAX`] at most, and the place of this node in the log with them: everything that was stored by this node up to
+    /// there is acknowledged, or a task.
+    ///
+    /// # Errors
+    /// The store.
+    async fn add(&self, tasks: Vec<NewTask>, place: Option<Position>) -> Result<(), StoreError>;
+
+    /// What somebody has to look through for what was stored and is neither acknowledged nor a task: of this node, as it was started before, or
+    /// of one that is gone; nothing if there is nothing. Whoever gets it looks, adds tasks, and says [`Self::looked`]; until `until` nobody
+    /// else gets it. To be asked once before this node stores anything: from then on what it stores is not forgotten.
+    ///
+    /// # Errors
+    /// The store.
+    async fn unlooked(&self, now: Timestamp, until: Timestamp) -> Result<Option<Unlooked>, StoreError>;
+
+    /// It was looked through.
+    ///
+    /// # Errors
+    /// The store.
+    async fn looked(&self, unlooked: Unlooked) -> Result<(), StoreError>;
+
+    /// What was stored after a position and up to another, in order, about `limit` entries; and up to where that is, which is not further than
+    /// is certain to be complete.
+    ///
+    /// # Errors
+    /// The store.
+    async fn stored(
+        &self,
+        after: Position,
+        until: Position,
+        limit: usize,
+    ) -> Result<(Vec<Stretch>, Position), StoreError>;
+
+    /// Takes tasks that are due, those that have been for longest first, `limit` at most. They are due again at `until`.
+    ///
+    /// # Errors
+    /// The store.
+    async fn take(&self, now: Timestamp, until: Timestamp, limit: usize) -> Result<Vec<TakenTask>, StoreError>;
+
+    /// Stores what became of tasks that were taken.
+    ///
+    /// # Errors
+    /// The store.
+    async fn settle(&self, settled: Vec<(TakenTask, Settled)>) -> Result<(), StoreError>;
+
+    /// What waits.
+    ///
+    /// # Errors
+    /// The store.
+    async fn waiting(&self) -> Result<WaitingTasks, StoreError>;
+
+    /// Removes tasks whose last message was stored before a time. Returns how many.
+    ///
+    /// # Errors
+    /// The store.
+    async fn expire(&self, before: Timestamp) -> Result<u64, StoreError>;
+
+    /// About how many devices are registered; zero only if none is.
+    ///
+    /// # Errors
+    /// The store.
+    async fn count(&self) -> Result<u64, StoreError>;
+}

@@ -1,0 +1,141 @@
+//! Devices that are registered, and what members have chosen.
+
+use protocol::{MemberId, SessionId, rest::QuietHours};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use super::{
+    super::row::{inconsistent, time, word},
+    device_id, key_of, member_id,
+};
+use crate::store::{
+    push::{AddressHash, CONTENTS, DEVICES_MAX, DeviceKey, DeviceRecord, PushChoice, surplus},
+    sessions::{PLATFORMS, platform_word},
+};
+
+/// A row of `push_devices`, with the id of its member.
+pub(in crate::store::sqlite) fn record(row: &Row<'_>) -> rusqlite::Result<DeviceRecord> {
+    let address = row.get_ref("address")?.as_str()?;
+    Ok(DeviceRecord {
+        member: member_id(row)?,
+        device: device_id(row)?,
+        session: SessionId::from_bytes(row.get("session")?),
+        address: serde_json::from_str(address).map_err(|_| inconsistent("the address of a device"))?,
+        platform: word(row, "platform", PLATFORMS)?,
+        registered_at: time(row, "registered_at")?,
+        badge: row.get("badge")?,
+    })
+}
+
+/// A row of `push_choices`, with the id of its member.
+pub(in crate::store::sqlite) fn choice_record(row: &Row<'_>) -> rusqlite::Result<(MemberId, PushChoice)> {
+    Ok((member_id(row)?, choice_of(row)?))
+}
+
+fn choice_of(row: &Row<'_>) -> rusqlite::Result<PushChoice> {
+    let from: Option<String> = row.get("quiet_from")?;
+    let quiet_hours = match from {
+        Some(from) => Some(QuietHours { from, until: row.get("quiet_until")?, time_zone: row.get("time_zone")? }),
+        None => None,
+    };
+    Ok(PushChoice { content: word(row, "content", CONTENTS)?, quiet_hours })
+}
+
+/// Removes devices, and what hangs on them.
+fn remove(connection: &Connection, devices: &[i64]) -> rusqlite::Result<()> {
+    let mut delete = connection.prepare_cached("DELETE FROM push_devices WHERE key = ?")?;
+    devices.iter().try_for_each(|device| delete.execute([device]).map(drop))
+}
+
+/// Removes the devices of a member who is gone, and what they have chosen.
+pub(in crate::store::sqlite) fn forget(connection: &Connection, member: i64) -> rusqlite::Result<()> {
+    connection.prepare_cached("DELETE FROM push_devices WHERE member = ?")?.execute([member])?;
+    connection.prepare_cached("DELETE FROM push_choices WHERE member = ?")?.execute([member]).map(drop)
+}
+
+pub(super) fn register(connection: &Connection, record: &DeviceRecord) -> rusqlite::Result<()> {
+    let mut member = connection.prepare_cached("SELECT key FROM members WHERE id = ? AND is_erased = 0")?;
+    let member: Option<i64> = member.query_row([record.member.as_bytes()], |row| row.get(0)).optional()?;
+    // They have left meanwhile.
+    let Some(member) = member else { return Ok(()) };
+    let DeviceKey(id) = DeviceKey::of(record.member, &record.device);
+    let AddressHash(hash) = AddressHash::of(&record.address);
+    connection.prepare_cached("DELETE FROM push_devices WHERE hash = ? AND id <> ?")?.execute(params![hash, id])?;
+    if let Some(key) = key_of(connection, DeviceKey(id))? {
+        connection.prepare_cached("DELETE FROM push_tasks WHERE device = ?")?.execute([key])?;
+    }
+    insert(connection, record, member)?;
+    let mut others =
+        connection.prepare_cached("SELECT registered_at, key FROM push_devices WHERE member = ? AND id <> ?")?;
+    let others = others.query_map(params![member, id], |row| Ok((time(row, "registered_at")?, row.get("key")?)))?;
+    remove(connection, &surplus(others.collect::<rusqlite::Result<Vec<_>>>()?, DEVICES_MAX - 1))
+}
+
+/// Writes a device in the place of the one of the same member and id. What that has acknowledged stays good, and so does the number that it
+/// shows: it is the same installation.
+fn insert(connection: &Connection, record: &DeviceRecord, member: i64) -> rusqlite::Result<()> {
+    let DeviceRecord { device, session, address, platform, registered_at, badge, .. } = record;
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO push_devices (id, member, device, session, address, hash, platform, registered_at, badge)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (id) DO UPDATE SET session = excluded.session, address = excluded.address, hash = excluded.hash,
+             platform = excluded.platform, registered_at = excluded.registered_at, badge = ifnull(excluded.badge, badge)",
+    )?;
+    let values = params![
+        DeviceKey::of(record.member, device).0,
+        member,
+        device.as_str(),
+        session.as_bytes(),
+        serde_json::to_string(address).map_err(|_| inconsistent("the address of a device"))?,
+        AddressHash::of(address).0,
+        platform_word(*platform),
+        registered_at.as_millis(),
+        badge,
+    ];
+    insert.execute(values).map(drop)
+}
+
+/// Stores a device of another store, unless it is there.
+pub(in crate::store::sqlite) fn restore(connection: &Connection, record: &DeviceRecord) -> rusqlite::Result<()> {
+    let mut member = connection.prepare_cached("SELECT key FROM members WHERE id = ?")?;
+    let member = member.query_row([record.member.as_bytes()], |row| row.get(0)).optional()?;
+    let is_there = key_of(connection, DeviceKey::of(record.member, &record.device))?.is_some();
+    member.filter(|_| !is_there).map_or(Ok(()), |member| insert(connection, record, member))
+}
+
+/// The devices of a member; from the index on, whatever the planner thinks.
+pub(in crate::store::sqlite) const DEVICES_OF: &str = "SELECT d.*, d.device AS name, m.id AS member_id
+    FROM members m CROSS JOIN push_devices d ON d.member = m.key WHERE m.id = ?";
+
+pub(super) fn devices(connection: &Connection, members: &[MemberId]) -> rusqlite::Result<Vec<DeviceRecord>> {
+    let mut query = connection.prepare_cached(DEVICES_OF)?;
+    let mut found = Vec::new();
+    for member in members {
+        for device in query.query_map([member.as_bytes()], record)? {
+            found.push(device?);
+        }
+    }
+    found.sort_by_key(|device| std::cmp::Reverse(device.registered_at));
+    Ok(found)
+}
+
+pub(super) fn choice(connection: &Connection, member: MemberId) -> rusqlite::Result<PushChoice> {
+    let mut query = connection
+        .prepare_cached("SELECT * FROM push_choices WHERE member = (SELECT key FROM members WHERE id = ?)")?;
+    Ok(query.query_row([member.as_bytes()], choice_of).optional()?.unwrap_or_default())
+}
+
+/// Stores what a member has chosen; of one who has left nothing is kept.
+pub(in crate::store::sqlite) fn choose(
+    connection: &Connection,
+    member: MemberId,
+    choice: &PushChoice,
+) -> rusqlite::Result<()> {
+    let mut insert = connection.prepare_cached(
+        "INSERT OR REPLACE INTO push_choices (member, content, quiet_from, quiet_until, time_zone)
+         SELECT key, ?, ?, ?, ? FROM members WHERE id = ? AND is_erased = 0",
+    )?;
+    let quiet = choice.quiet_hours.as_ref();
+    let (from, until) = (quiet.map(|quiet| &quiet.from), quiet.map(|quiet| &quiet.until));
+    let time_zone = quiet.map(|quiet| &quiet.time_zone);
+    insert.execute(params![choice.content.as_str(), from, until, time_zone, member.as_bytes()]).map(drop)
+}
