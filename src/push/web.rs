@@ -283,7 +283,7 @@ fn topic(what: &What) -> String {
     name
 }
 
-/// What an answer means, for the service and for the parcel; its body is not read. A refusal is no failure of the service: what a member
+/// What an answer means, for the service and for the parcel; its body is not read. A refusal is no failure of the service, nor is too much for one browser: what a member
 /// registers is refused to them alone, and must not keep anything from others.
 fn answered(response: &Response, remind: impl Fn(StatusCode)) -> (Outcome, Handed) {
     let pause = outbound::retry_after(response.headers());
@@ -291,7 +291,7 @@ fn answered(response: &Response, remind: impl Fn(StatusCode)) -> (Outcome, Hande
         status if status.is_success() => (Outcome::Success, Handed::Taken),
         StatusCode::NOT_FOUND | StatusCode::GONE => (Outcome::Success, Handed::Gone),
         StatusCode::PAYLOAD_TOO_LARGE => (Outcome::Success, Handed::Refused("too_long")),
-        StatusCode::TOO_MANY_REQUESTS => (Outcome::Failure(pause), Handed::Later { why: "too_many", pause }),
+        StatusCode::TOO_MANY_REQUESTS => (Outcome::Success, Handed::Later { why: "too_many", pause }),
         status if status.is_server_error() => (Outcome::Failure(pause), Handed::Later { why: "failed", pause }),
         status => {
             remind(status);

@@ -192,6 +192,8 @@ impl Push {
         self.turn_on();
         let record = DeviceRecord { member, device, session, address, platform, registered_at: now, badge: None };
         let registered = self.parts.store.register(record).await;
+        // Again: it may have been asked whether any device is registered while this one was not yet.
+        self.turn_on();
         // It may have happened all the same.
         self.changed(member);
         Ok(registered?)
@@ -203,7 +205,9 @@ impl Push {
     /// The store.
     pub async fn unregister(&self, member: MemberId, device: &DeviceId) -> Result<(), Failure> {
         let unregistered = self.parts.store.unregister(member, device).await;
-        self.changed(member);
+        if !matches!(unregistered, Ok(false)) {
+            self.changed(member);
+        }
         unregistered?;
         Ok(())
     }

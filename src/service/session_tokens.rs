@@ -1,11 +1,12 @@
 //! A session and its tokens: starting one, and exchanging its refresh token.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use protocol::{
     CloseCode, ErrorCode, Timestamp,
     rest::{AuthResponse, DeviceInfo, TokenType},
 };
+use tokio::time::sleep;
 
 use super::{
     accounts::{Accounts, Authorized},
@@ -29,6 +30,11 @@ use crate::{
         turns::Caller,
     },
 };
+
+/// How often what is read after a change that is made is read again when the store does not answer.
+const READS: u32 = 10;
+/// How long after the read before.
+const READ_AGAIN: Duration = Duration::from_millis(300);
 
 /// The refresh token that a session goes on with after a change that ends the others.
 pub(super) struct Fresh {
@@ -173,7 +179,18 @@ impl Accounts {
     pub(super) async fn go_on(&self, member: MemberRecord, fresh: Fresh) -> Result<AuthResponse, Failure> {
         let Fresh { kept: KeptSession { id: session, token: NewToken { expires_at, .. } }, token, ends_at } = fresh;
         // Nobody but who gets this answer can have exchanged the token.
-        let view = until_known(|_| self.sessions.store.view(session)).await?.outcome;
+        let mut reads = 0;
+        let view = loop {
+            match until_known(|_| self.sessions.store.view(session)).await {
+                Ok(known) => break known.outcome,
+                // The change is made: without its answer the member has nothing left to go on with.
+                Err(_) if reads < READS => {
+                    reads += 1;
+                    sleep(READ_AGAIN).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
         let generation = view.ok_or(ErrorCode::SessionRevoked)?.generation;
         // One proof for each session, however often it does so.
         let proof = self.new_proof(&member, *session.as_bytes());

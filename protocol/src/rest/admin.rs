@@ -503,7 +503,7 @@ impl<'de> Deserialize<'de> for AuditActions {
             let found = AuditAction::ALL.iter().find(|action| action.as_str() == word.trim());
             found.copied().ok_or_else(|| D::Error::custom(format!("unknown action `{word}`")))
         };
-        text.split(',').map(action).collect()
+        text.split(',').filter(|word| !word.trim().is_empty()).map(action).collect()
     }
 }
 

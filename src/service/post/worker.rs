@@ -109,7 +109,7 @@ impl Post {
         if waiting.next.is_some_and(|due| due.since(now) > self.longest()) && !self.is_off {
             // The clock was ahead when it was taken or put off, and has been put right.
             self.hasten(self.longest()).await;
-            return Duration::ZERO;
+            return PAUSE;
         }
         match waiting.next {
             Some(due) if !self.is_off => due.since(now).min(LOOK),

@@ -8,7 +8,10 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{Push, watch::Candidate};
 use crate::{
     position::Position,
-    store::{StoreError, push::Stretch},
+    store::{
+        StoreError,
+        push::{Stretch, Unlooked},
+    },
 };
 
 /// How often it is looked for nodes that are gone.
@@ -64,16 +67,11 @@ impl Push {
             loop {
                 let now = self.parts.clock.now();
                 let Some(unlooked) = store.unlooked(now, now.after(self.options.lag + LEASE)).await? else { break };
-                if intake.is_on() {
-                    tracing::info!("what was stored by a server that is gone is looked through for pushes");
-                    if self.options.is_shared {
-                        self.look_on(unlooked.after).await?;
-                    } else {
-                        // What this process has stored is looked at as it is stored.
-                        self.look_through(unlooked.after, self.begun).await?;
-                    }
+                // Nobody else gets it for a while: what fails is tried again with it.
+                while let Err(error) = self.look_back(unlooked).await {
+                    tracing::debug!(%error, "what a server that is gone has stored was not looked through; it is tried again");
+                    sleep(SOON).await;
                 }
-                store.looked(unlooked).await?;
             }
             self.has_looked_back.store(true, Ordering::Release);
         }
@@ -82,6 +80,20 @@ impl Push {
             intake.looked(from);
         }
         Ok(())
+    }
+
+    /// Looks through what a server that is gone has stored.
+    async fn look_back(&self, unlooked: Unlooked) -> Result<(), StoreError> {
+        if self.parts.intake.is_on() {
+            tracing::info!("what was stored by a server that is gone is looked through for pushes");
+            if self.options.is_shared {
+                self.look_on(unlooked.after).await?;
+            } else {
+                // What this process has stored is looked at as it is stored.
+                self.look_through(unlooked.after, self.begun).await?;
+            }
+        }
+        self.parts.store.looked(unlooked).await
     }
 
     /// Has those told who have to be of what was stored after a position and before now. What was stored just now may not be seen yet: it is looked

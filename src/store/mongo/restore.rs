@@ -2,7 +2,7 @@
 
 use mongodb::bson::{Document, doc};
 
-use super::{audit, db::Db, document::date, fault::Fault, invitations};
+use super::{audit, db::Db, document::date, fault::Fault};
 use crate::store::restore::{Ended, Ending};
 
 /// Ends it, one after the other, and last writes what the audit log keeps of that. May be made again.
@@ -19,7 +19,9 @@ pub(super) async fn end(db: &Db, ending: Ending) -> Result<Ended, Fault> {
         links: change("links", good, doc! { "$set": { "is_over": true } }).await?,
         mails: db.collection::<Document>("mail").delete_many(doc! {}).await?.deleted_count,
         invitations: if ending.invitations {
-            Some(change("invitations", invitations::open(at), revoke()).await?)
+            // Those that are used up, too: a use may come back.
+            let good = doc! { "revoked_at": null, "expires_at": { "$gt": date(at) } };
+            Some(change("invitations", good, revoke()).await?)
         } else {
             None
         },

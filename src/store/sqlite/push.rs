@@ -163,14 +163,12 @@ impl PushStore for Sqlite {
     }
 
     async fn unlooked(&self, now: Timestamp, until: Timestamp) -> Result<Option<Unlooked>, StoreError> {
-        {
-            let mut former = self.former();
-            if matches!(*former, Former::Looked) || matches!(*former, Former::InHand(until) if until > now) {
-                return Ok(None);
-            }
-            *former = Former::InHand(until);
+        if matches!(*self.former(), Former::Looked) || matches!(*self.former(), Former::InHand(until) if until > now) {
+            return Ok(None);
         }
         let after = Position(self.read(Turn::SYSTEM, place).await?);
+        // There is one who asks.
+        *self.former() = Former::InHand(until);
         Ok(Some(Unlooked { node: [0; 12], after }))
     }
 

@@ -14,8 +14,8 @@ pub(super) fn end(connection: &Connection, ending: Ending) -> rusqlite::Result<E
         links: change(connection, "UPDATE links SET is_over = 1 WHERE is_over = 0 AND expires_at > ?", now)?,
         mails: change(connection, "DELETE FROM mail", [])?,
         invitations: if invitations {
-            let sql = "UPDATE invitations SET revoked_at = ?1
-                WHERE revoked_at IS NULL AND used < uses AND expires_at > ?1";
+            // Those that are used up, too: a use may come back.
+            let sql = "UPDATE invitations SET revoked_at = ?1 WHERE revoked_at IS NULL AND expires_at > ?1";
             Some(change(connection, sql, now)?)
         } else {
             None

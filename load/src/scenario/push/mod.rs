@@ -187,15 +187,18 @@ impl Running<'_> {
             mood.fail(0);
             mood.go_down(false);
         }
-        let mut facts = self.ledger.lock();
-        crate::push::facts::Facts::over(&mut facts.outages);
-        drop(facts);
+        self.outages_are_over();
         while let Some(ended) = everybody.join_next().await {
             ended.map_err(|error| error.to_string())??;
         }
         self.drain().await;
         self.report();
         Ok(self.trial)
+    }
+
+    /// Whatever was down is not any more.
+    fn outages_are_over(&self) {
+        crate::push::facts::Facts::over(&mut self.ledger.lock().outages);
     }
 
     /// Registers everybody's devices, and lets them live.
