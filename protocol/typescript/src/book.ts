@@ -10,7 +10,7 @@ import type { Pages } from "./journal.js";
 import { given } from "./json.js";
 import { Outbox } from "./outbox.js";
 import type {
-  Conversation as ConversationState, ConversationId, ConversationSettings, Entry, Message, MessagePush, ServerFrame, Sync, SyncDone,
+  Conversation as ConversationState, ConversationId, Entry, Message, MessagePush, ServerFrame, Sync, SyncDone,
 } from "./protocol.js";
 import { retryAfter } from "./problem.js";
 import { NO_LOG } from "./records.js";
@@ -79,6 +79,7 @@ export class Book {
         const record = read(value, CONVERSATION);
         if (!record) throw new TypeError("no conversation");
         if (!fits(record.last, ENTRY)) delete record.last;
+        whole &&= record.revision !== undefined;
         this.adopt(key.slice(prefix), record);
       } catch {
         // It comes again, if everything does.
@@ -172,11 +173,6 @@ export class Book {
     if (!conversation.markRead()) return;
     void this.receipts.read(conversation);
     this.show();
-  }
-
-  async configure({ state: { id } }: Conversation, settings: ConversationSettings): Promise<void> {
-    if (!id) throw misuse("There is no conversation before its first message.");
-    this.take(await this.connection.request<"conversation.settings">({ type: "conversation.configure", conversation: id, settings }));
   }
 
   async loadOlder(conversation: Conversation, before: number): Promise<Entry[]> {

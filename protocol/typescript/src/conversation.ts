@@ -173,7 +173,7 @@ export class Conversation {
   configured(settings: ConversationSettings | undefined, revision: number | undefined): void {
     const { record } = this;
     const place = placeOf(revision);
-    if (place <= placeOf(record.revision)) return;
+    if (place <= (record.revision ??= 0)) return;
     record.revision = place;
     record.settings = fits(settings, SETTINGS) ? settings : undefined;
     this.save();

@@ -2,7 +2,6 @@ import type { Book } from "./book.js";
 import type { Conversation } from "./conversation.js";
 import type { Observable } from "./environment.js";
 import type { Pages } from "./journal.js";
-import type { ConversationSettings } from "./protocol.js";
 import type { ConversationHandle, ConversationView, MessagesState } from "./types.js";
 
 /** What an app does with a conversation. */
@@ -49,10 +48,6 @@ export class Handle implements ConversationHandle {
   async drop(messageKey: string): Promise<void> {
     this.book.writing.drop(this.conversation, messageKey);
     await this.journal.attempted();
-  }
-
-  configure(settings: ConversationSettings): Promise<void> {
-    return this.book.configure(this.conversation, settings);
   }
 
   markRead(): void {

@@ -5,10 +5,7 @@ import type { Changes, Storage } from "./storage.js";
 export type Migration = (storage: Storage) => Promise<Changes>;
 
 /** By the version that they lead to. */
-const MIGRATIONS: Readonly<Record<number, Migration>> = {
-  // Settings of conversations are kept since: those that were set before come with everything. Without its cursor, a client is sent that.
-  2: async (storage) => ({ put: new Map((await storage.range("0", "~")).flatMap(([key]) => (/^[0-9a-f]{24}\/cursor$/.test(key) ? [[key, null]] : []))) }),
-};
+const MIGRATIONS: Readonly<Record<number, Migration>> = {};
 
 /**
  * Brings what is stored to `SCHEMA_VERSION`, step by step. What is of a later version (the app was put back to an older one) is not understood: everything but unsent

@@ -1,8 +1,9 @@
 import { createContext, createElement, useCallback, useContext, useEffect, useMemo, useSyncExternalStore } from "react";
 import type { ReactElement, ReactNode } from "react";
 
+import { Conversations } from "./conversations.js";
 import type { Observable } from "./environment.js";
-import { MembersBookError } from "./errors.js";
+import { MembersBookError, misuse } from "./errors.js";
 import { People } from "./people.js";
 import type { ConversationSettings, MemberId } from "./protocol.js";
 import type {
@@ -77,7 +78,7 @@ function emptyHandle(key: string): ConversationHandle {
     key,
     info: constant<ConversationView>({ key, kind: "direct", others: [], lastAt: 0, unread: 0, unreadMore: false, typing: [] }),
     messages: constant<MessagesState>({ messages: [], ready: false, hasOlder: false, loadingOlder: false, readUpTo: 0 }),
-    send: refuse, retry: refuse, edit: refuse, drop: refuse, configure: refuse, markRead: nothing, loadOlder: () => Promise.resolve(),
+    send: refuse, retry: refuse, edit: refuse, drop: refuse, markRead: nothing, loadOlder: () => Promise.resolve(),
   };
 }
 
@@ -90,14 +91,18 @@ export function useConversationInfo(target: Target | string): ConversationView {
   return useObservable(useConversation(target).info);
 }
 
-/** What the member has set of a conversation, and how to set it: all of it, for all devices. */
-export function useConversationSettings(target: Target | string): { settings: ConversationSettings; configure: ConversationHandle["configure"] } {
-  const conversation = useConversation(target);
-  const { settings } = useObservable(conversation.info);
-  return useMemo(
-    () => ({ settings: settings ?? { notify: "all" }, configure: (wanted) => conversation.configure(wanted) }),
-    [conversation, settings],
+/** What the member has set of a conversation, and how to set it: all of it, for all devices. Before the first message, and while the server is not reached, `configure` rejects. */
+export function useConversationSettings(target: Target | string): { settings: ConversationSettings; configure: (settings: ConversationSettings) => Promise<void> } {
+  const { api } = useClient();
+  const { id, settings } = useConversationInfo(target);
+  const configure = useCallback(
+    async (wanted: ConversationSettings) => {
+      if (!id) throw misuse("There is nothing to set before the first message.");
+      await new Conversations(api).configure(id, wanted);
+    },
+    [api, id],
   );
+  return useMemo(() => ({ settings: settings ?? { notify: "all" }, configure }), [settings, configure]);
 }
 
 /** The messages of a conversation, and how to get older ones. */

@@ -3,7 +3,7 @@ import type { Erasure } from "./storage.js";
 import type { Problem } from "./types.js";
 
 /** The form of what is stored. A change of it comes with a step in `migrate.ts`. */
-export const SCHEMA_VERSION = 2;
+export const SCHEMA_VERSION = 1;
 
 /** How a conversation is stored. */
 export interface ConversationRecord {
@@ -30,7 +30,7 @@ export interface ConversationRecord {
   last?: Entry;
   /** In milliseconds since the Unix epoch. */
   lastAt: number;
-  /** What the member has set, and the revision of it. */
+  /** What the member has set, and the revision of it: missing in what a version kept that knew nothing of it. */
   settings?: ConversationSettings | undefined;
   revision?: number;
 }

@@ -100,7 +100,7 @@ export interface ConversationView {
   readonly unreadMore: boolean;
   /** Who is typing, if the client has `People`. */
   readonly typing: readonly MemberId[];
-  /** What the member has set of it, on whatever device. Absent: told of all messages, not muted. */
+  /** What the member has set of it, on whatever device (`Conversations.configure`). Absent: told of all messages, not muted. */
   readonly settings?: ConversationSettings;
 }
 
@@ -151,11 +151,6 @@ export interface ConversationHandle {
   drop(messageKey: string): Promise<void>;
   /** Everything that is here was seen. */
   markRead(): void;
-  /**
-   * Sets of which messages the member's devices are told by pushes, whole: for all devices, and for nobody else. Resolves when the server has it; rejects without a connection, and for
-   * a conversation without a message.
-   */
-  configure(settings: ConversationSettings): Promise<void>;
   /** Loads the page before. Does nothing while one is on its way, or at the beginning. */
   loadOlder(): Promise<void>;
 }

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use super::{StoreError, fault::Fault};
 
 /// How much longer than a command may take its answer is waited for.
-const GRACE: Duration = Duration::from_millis(500);
+pub(super) const GRACE: Duration = Duration::from_millis(500);
 
 /// Documents that are fetched together where it is known only afterwards how many are needed.
 const BATCH: u32 = 20;

@@ -14,7 +14,7 @@ use protocol::{ConversationId, MemberId, Timestamp};
 
 use super::super::{
     Core,
-    db::Db,
+    db::{Db, GRACE},
     document::{ConversationDoc, date, millis, signed, time, unsigned},
     fault::Fault,
     nodes,
@@ -129,32 +129,33 @@ async fn entries_of(db: &Db, conversation: &ConversationDoc, (after, to): (u64, 
 /// What is found, no more than a part.
 struct Found {
     entries: Vec<Entry>,
-    /// Everything up to this stamp is in it.
-    to: u64,
-    /// Not less far than this, however much it is.
-    least: u64,
-    limit: usize,
+    /// If something was left out: everything up to this stamp is there.
+    cut: Option<u64>,
 }
 
 impl Found {
-    /// Leaves out the newest of what is more than a part.
-    fn cut(&mut self) {
+    /// Leaves out the newest of what is more than `limit`, but nothing up to the stamp `least`; nor what is `most` or later: there is no part
+    /// after that.
+    fn cut(&mut self, limit: usize, least: u64, most: u64) {
         self.entries.sort_unstable_by_key(|entry| (entry.stamp, entry.conversation, entry.seq));
-        let last = self.limit.max(1) - 1;
-        if let Some(last) = self.entries.get(last).filter(|_| self.entries.len() > self.limit) {
-            self.to = last.stamp.max(self.least).min(self.to);
-            let to = self.to;
-            self.entries.retain(|entry| entry.stamp <= to);
+        if self.entries.len() <= limit {
+            return;
+        }
+        let last = self.entries.get(limit.max(1) - 1).map_or(least, |last| last.stamp.max(least));
+        if last < most {
+            self.entries.retain(|entry| entry.stamp <= last);
+            self.cut = Some(last);
         }
     }
 }
 
-/// What was stored between two positions, about `limit` entries; and up to where that is.
+/// What was stored between two positions, about `limit` entries, and some that are a little older or newer; and up to where that is.
 ///
 /// The position of an entry is the stamp of its conversation when it was recorded, which nobody knows any more once there was another one.
-/// Its own stamp is an estimate, and earlier than that by a window at most. So everything after a position has an own stamp that is later than
-/// the position less the window; and what is there up to an own stamp is everything up to the same position. A part is a window and more, so
-/// that it gets on: what it begins with may have been in the part before it.
+/// Its own stamp is an estimate of what the clock showed before that: a window earlier at most, and later by what the beat took from which it
+/// was estimated. So what comes after a position has own stamps later than the position less the window, and that is where a part begins. It
+/// ends with an own stamp, and the next one goes on a window before that, in all conversations whose last stamp may be of an entry after it:
+/// what has such a stamp and was not visible yet is in it. The last part has no end. A part is a window and more, so that it gets on.
 pub(super) async fn stored(
     db: &Db,
     (Position(after), Position(until)): (Position, Position),
@@ -164,23 +165,23 @@ pub(super) async fn stored(
     if after >= until {
         return Ok((Vec::new(), Position(until)));
     }
-    let since = doc! { "$gt": DateTime::from_millis(signed(after)) };
+    let beat = u64::try_from((db.max_time + GRACE).as_millis()).unwrap_or(u64::MAX);
+    let since = doc! { "$gt": DateTime::from_millis(signed(after.saturating_sub(beat))) };
     // Those with a new entry; others were only read.
     let changed = doc! { "changed": &since, "listed": since, "last_seq": { "$gt": 0_i64 } };
     let conversations: Vec<ConversationDoc> = db.all("conversations", changed, FindOptions::default()).await?;
-    let least = after.saturating_add(window);
-    let mut found = Found { entries: Vec::new(), to: until, least, limit };
+    let mut found = Found { entries: Vec::new(), cut: None };
     for some in conversations.chunks(limit.max(1)) {
-        let range = (after.saturating_sub(window), found.to);
+        let range = (after.saturating_sub(window), found.cut.unwrap_or(u64::MAX));
         let some: Vec<_> = some.iter().map(|conversation| entries_of(db, conversation, range)).collect();
         let mut some = stream::iter(some).buffered(PARALLEL);
         while let Some(entries) = some.try_next().await? {
             found.entries.extend(entries);
         }
-        found.cut();
+        found.cut(limit, after.saturating_add(window), until);
     }
     let conversations = conversations.iter().map(|conversation| (conversation.id, conversation)).collect();
-    Ok((stretches(found.entries, &conversations), Position(found.to)))
+    Ok((stretches(found.entries, &conversations), Position(found.cut.unwrap_or(until))))
 }
 
 /// Puts together what is of one conversation, the one with the oldest entry first.
@@ -202,4 +203,34 @@ fn stretches(entries: Vec<Entry>, conversations: &HashMap<ObjectId, &Conversatio
         stretch.entries.sort_unstable_by_key(|(seq, ..)| *seq);
     }
     stretches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(stamps: &[u64]) -> Found {
+        let entry = |stamp: &u64| Entry {
+            conversation: ObjectId::from_bytes([1; 12]),
+            seq: *stamp,
+            sender: MemberId::from_bytes([1; 12]),
+            at: Timestamp::from_millis(0),
+            stamp: *stamp,
+        };
+        Found { entries: stamps.iter().map(entry).collect(), cut: None }
+    }
+
+    fn cut(stamps: &[u64], limit: usize, least: u64, most: u64) -> (Vec<u64>, Option<u64>) {
+        let mut found = found(stamps);
+        found.cut(limit, least, most);
+        (found.entries.iter().map(|entry| entry.stamp).collect(), found.cut)
+    }
+
+    #[test]
+    fn a_part_ends_with_whole_stamps_not_before_a_window_and_never_after_the_end() {
+        assert_eq!(cut(&[5, 3, 4], 3, 0, 100), (vec![3, 4, 5], None));
+        assert_eq!(cut(&[5, 3, 4, 4, 9], 2, 0, 100), (vec![3, 4, 4], Some(4)));
+        assert_eq!(cut(&[5, 3, 4, 4, 9], 2, 6, 100), (vec![3, 4, 4, 5], Some(6)));
+        assert_eq!(cut(&[5, 3, 4, 4, 9], 2, 6, 6), (vec![3, 4, 4, 5, 9], None));
+    }
 }
