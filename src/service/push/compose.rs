@@ -182,13 +182,13 @@ impl Push {
         let sender = self.parts.members.by_id(Caller::System, newest.sender).await?;
         let sender = sender.map(|sender| sender.profile.name);
         let content = choice.content.min(self.options.content);
-        Ok(Ok((notice(newest, sender, unread, (content, language)), expires.since(now))))
+        Ok(Ok((notice(&newest, sender, unread, (content, language)), expires.since(now))))
     }
 }
 
 /// What is shown of messages of which this is the newest.
 fn notice(
-    newest: StoredEntry,
+    newest: &StoredEntry,
     sender: Option<String>,
     unread: u64,
     (content, language): (PushContent, Language),
@@ -234,7 +234,7 @@ mod tests {
             at: Timestamp::from_millis(0),
             body: EntryBody::Text(text.to_owned()),
         };
-        notice(newest, Some("Ana".to_owned()), unread, (content, language))
+        notice(&newest, Some("Ana".to_owned()), unread, (content, language))
     }
 
     #[test]

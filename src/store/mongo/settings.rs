@@ -49,7 +49,7 @@ pub(super) async fn apply(
     let last: HashMap<Whose, (usize, Configure)> =
         configures.iter().map(|(at, configure)| (whose(configure), (*at, *configure))).collect();
     let written = last.into_iter().map(|(whose, (at, configure))| async move {
-        let known = place_of(working, &configure).and_then(|place| Some((place, known(working, &configure, place))));
+        let known = place_of(working, &configure).map(|place| (place, known(working, &configure, place)));
         let outcome = match known {
             None => Err(Refusal::ConversationNotFound),
             Some((_, Some(known))) if known.settings == configure.settings => Ok((at, known, false)),

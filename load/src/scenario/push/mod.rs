@@ -29,7 +29,7 @@ use crate::{
     fleet::{self, companion::Companion},
     push::{
         expo::Expo,
-        facts::Ledger,
+        facts::{Facts, Ledger},
         judge::{Case, Rules},
         web::Web,
     },
@@ -190,9 +190,7 @@ impl Running<'_> {
             mood.fail(0);
             mood.go_down(false);
         }
-        let mut facts = self.ledger.lock();
-        crate::push::facts::Facts::over(&mut facts.outages);
-        drop(facts);
+        Facts::over(&mut self.ledger.lock().outages);
         while let Some(ended) = everybody.join_next().await {
             ended.map_err(|error| error.to_string())??;
         }
