@@ -128,8 +128,8 @@ impl Expo {
         let place = self.seen;
         let next = within("a push", async {
             loop {
-                let taken = self.shared.taken.lock().unwrap().get(place).cloned();
-                if let Some(next) = taken {
+                let next = self.shared.taken.lock().unwrap().get(place).cloned();
+                if let Some(next) = next {
                     return next;
                 }
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;

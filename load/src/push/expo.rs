@@ -64,7 +64,7 @@ impl Expo {
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn complain(&self, about: String) {
+    fn complain(&self, about: &str) {
         self.ledger.lock().complaints.push(format!("Expo: {about}"));
     }
 
@@ -73,17 +73,17 @@ impl Expo {
         let count = messages.len();
         self.requests.lock().unwrap_or_else(PoisonError::into_inner).push(count);
         if count > BATCH {
-            self.complain(format!("{count} messages in one request"));
+            self.complain(&format!("{count} messages in one request"));
         }
         // Those of a server that was killed may still be here.
         let was_killed = self.ledger.lock().crashes.iter().any(|crash| crash.begun.elapsed() < Duration::from_secs(20));
         if at_once > AT_ONCE && !was_killed {
-            self.complain(format!("{at_once} requests at a time"));
+            self.complain(&format!("{at_once} requests at a time"));
         }
         for message in messages {
             let bytes = message.to_string().len();
             if bytes > MESSAGE {
-                self.complain(format!("a message of {bytes} bytes"));
+                self.complain(&format!("a message of {bytes} bytes"));
             }
         }
         let now = Instant::now();
@@ -95,7 +95,7 @@ impl Expo {
         let in_a_second: usize = lately.iter().map(|(_, count)| count).sum();
         drop(lately);
         if in_a_second > PER_SECOND && !was_killed {
-            self.complain(format!("{in_a_second} messages in a second"));
+            self.complain(&format!("{in_a_second} messages in a second"));
         }
     }
 
@@ -188,14 +188,14 @@ pub(super) fn failure(trouble: Trouble) -> Response {
 
 async fn send(State(service): State<Arc<Expo>>, headers: HeaderMap, body: Bytes) -> Response {
     let Some(Value::Array(messages)) = unzip(&headers, &body) else {
-        service.complain("a request that is no compressed list".to_owned());
+        service.complain("a request that is no compressed list");
         return StatusCode::BAD_REQUEST.into_response();
     };
     let here = Here::enter(&service);
     service.count(&messages, here.at_once);
     let pushes: Vec<Push> = messages.iter().filter_map(read).collect();
     if pushes.len() != messages.len() {
-        service.complain("a message that is none".to_owned());
+        service.complain("a message that is none");
         return StatusCode::BAD_REQUEST.into_response();
     }
     let place = service.ledger.lock().arrived(pushes);
@@ -211,7 +211,7 @@ async fn send(State(service): State<Arc<Expo>>, headers: HeaderMap, body: Bytes)
 async fn receipts(State(service): State<Arc<Expo>>, headers: HeaderMap, body: Bytes) -> Response {
     let asked = unzip(&headers, &body).and_then(|asked| asked.get("ids").and_then(Value::as_array).cloned());
     let Some(ids) = asked.filter(|ids| ids.len() <= 300) else {
-        service.complain("a request for receipts that is none".to_owned());
+        service.complain("a request for receipts that is none");
         return StatusCode::BAD_REQUEST.into_response();
     };
     if let Some(trouble) = service.mood.trouble() {

@@ -225,7 +225,7 @@ impl<'a> Case<'a> {
 
     /// A message that its sender does not know to be stored yet.
     fn unknown(&self, push: &Push, notice: &Notice) -> Vec<String> {
-        let is_sent = self.facts.unanswered.len() > 0 && push.at.elapsed() < self.rules.recovery;
+        let is_sent = !self.facts.unanswered.is_empty() && push.at.elapsed() < self.rules.recovery;
         if is_sent { Vec::new() } else { vec![format!("message {} was never sent", notice.seq)] }
     }
 

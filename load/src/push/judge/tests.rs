@@ -14,8 +14,8 @@ const TOKEN: &str = "ExponentPushToken[ben]";
 
 /// Ben has a phone, and Ana has written to him.
 async fn written() -> Facts {
-    let mut facts = Facts::default();
-    facts.members = vec![MemberId::from_bytes([1; 12]), MemberId::from_bytes([2; 12])];
+    let members = vec![MemberId::from_bytes([1; 12]), MemberId::from_bytes([2; 12])];
+    let mut facts = Facts { members, ..Facts::default() };
     registered(&mut facts, PHONE, BEN).await;
     write(&mut facts, 1).await;
     facts

@@ -21,7 +21,7 @@ enum Fault {
 }
 
 impl Running<'_> {
-    /// Lets everything fail, one after the other, spread over the time of the run. Goes on for ever.
+    /// Lets everything fail, one after the other, spread over the time of the run.
     ///
     /// # Errors
     /// When something does not come back.
@@ -70,7 +70,7 @@ impl Running<'_> {
             eprintln!("{fault:?}: {:.1} s", begun.elapsed().as_secs_f64());
             sleep(every.mul_f64(1.0 - part).saturating_sub(begun.elapsed())).await;
         }
-        std::future::pending().await
+        Ok(())
     }
 
     fn down(&self, is_down: bool) {

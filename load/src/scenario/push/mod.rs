@@ -29,7 +29,7 @@ use crate::{
     fleet::{self, companion::Companion},
     push::{
         expo::Expo,
-        facts::Ledger,
+        facts::{Facts, Ledger},
         judge::{Case, Rules},
         web::Web,
     },
@@ -174,31 +174,29 @@ impl Running<'_> {
         for mood in [&self.expo.mood, &self.web.mood] {
             mood.fail(u64::from(super::chat::per_million(options.failing * 1_000.0)));
         }
-        let faults = self.faults();
+        let talk = async {
+            let time = trial.measure("push", Duration::from_secs_f64(options.seconds));
+            // What was killed last has to be there again.
+            tokio::join!(time, self.faults()).1
+        };
         tokio::select! {
-            () = trial.measure("push", Duration::from_secs_f64(options.seconds)) => {}
+            failed = talk => failed?,
             Some(ended) = everybody.join_next() => {
                 return Err(ended.map_err(|error| error.to_string())?.err().unwrap_or_default());
             }
-            Err(problem) = faults => return Err(problem),
         }
         world.stop.store(true, Ordering::Relaxed);
         for mood in [&self.expo.mood, &self.web.mood] {
             mood.fail(0);
             mood.go_down(false);
         }
-        self.outages_are_over();
+        Facts::over(&mut self.ledger.lock().outages);
         while let Some(ended) = everybody.join_next().await {
             ended.map_err(|error| error.to_string())??;
         }
         self.drain().await;
         self.report();
         Ok(self.trial)
-    }
-
-    /// Whatever was down is not any more.
-    fn outages_are_over(&self) {
-        crate::push::facts::Facts::over(&mut self.ledger.lock().outages);
     }
 
     /// Registers everybody's devices, and lets them live.
