@@ -26,7 +26,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use foundation::World;
-pub use maintenance::{copy, create_admin, demo, migrate, promote, reset_link, reset_second_factor};
+pub use maintenance::{after_restore, copy, create_admin, demo, migrate, promote, reset_link, reset_second_factor};
 
 use self::{background::Joined, foundation::Foundation, reach::Reach};
 use crate::{
@@ -125,9 +125,8 @@ impl App {
         let (ring, generated_secret) = base.key_ring()?;
         let (cursors, secret_id) = cursor_keys(&ring);
         let (quiet, limits) = (Arc::<Quiet>::default(), Arc::new(base.request_limits()));
-        let photos = base.photos(&quiet)?;
-        let photo_place = photos.describe();
-        let (post, advice, listen) = (base.post(&ring)?, base.advice()?, &base.settings.listen);
+        let (photos, listen, couriers) = (base.photos(&quiet)?, &base.settings.listen, base.couriers(&ring)?);
+        let (photo_place, post, advice) = (photos.describe(), base.post(&ring)?, base.advice()?);
         let effects = base.effects(photos, &post);
         let accounts = Arc::new(base.accounts(&ring, &post, &effects)?);
         let setup = base.setup(&accounts, &ring);
@@ -135,8 +134,7 @@ impl App {
         post.is_reached_at(&listen.public_url, addr);
         let metrics_listener = bind_metrics(base.settings.telemetry.metrics_addr.0, addr).await?;
         let metrics_addr = metrics_listener.as_ref().and_then(|listener| listener.local_addr().ok());
-
-        let (connection, lanes) = base.connection(&accounts, cursors);
+        let (connection, lanes) = base.connection(&accounts, cursors, couriers);
         let session_check = base.session_check(&effects);
         let fleet = base.fleet(&connection, &effects, session_check.clone(), secret_id);
         let services = base.services(&connection, (&effects, Arc::clone(&accounts.sessions)), fleet.clone(), advice);
@@ -170,8 +168,8 @@ impl App {
             request_timeout: listen.request_timeout,
             draining: base.draining.clone(),
         });
-        let http_tasks = TaskTracker::new();
         let places = base.places(max_connections, listen.trusted_proxies.clone().into());
+        let http_tasks = TaskTracker::new();
         let serving = server(&base, state, &places, &http_tasks).run(listener);
         let mut background = vec![base.supervisor.essential("http", serving)];
         let beside = background::Beside {
@@ -188,6 +186,7 @@ impl App {
             hub: Arc::clone(&base.hub),
             places,
             session_check: session_check.clone(),
+            clock_watch: Arc::clone(&base.own.clock_watch),
         };
         background.extend(beside.start(&base.supervisor, &base.shutdown));
         let fleet = fleet.map(|fleet| background::join(fleet, &base.supervisor));

@@ -20,7 +20,7 @@ use members_book::{
         demo::{DemoClub, Login},
         transfer::{Step, Verified},
     },
-    store::mail::LINK_LIFETIME,
+    store::{mail::LINK_LIFETIME, restore::Ended},
     telemetry::logs,
 };
 use protocol::{
@@ -72,6 +72,9 @@ fn run() -> Result<ExitCode, String> {
                 reset_second_factor(settings, &email).await
             }
             Some(Command::Admin { command: AdminCommand::ResetLink { email } }) => reset_link(settings, &email).await,
+            Some(Command::Admin { command: AdminCommand::AfterRestore { keep_invitations } }) => {
+                after_restore(settings, keep_invitations).await
+            }
             Some(Command::Migrate { check }) => migrate(&settings, check).await,
             Some(Command::Copy { from, to }) => copy(&settings, &from, &to).await,
             Some(Command::Demo { members }) => demo(settings, members).await,
@@ -261,6 +264,25 @@ async fn reset_link(settings: Settings, email: &str) -> Result<ExitCode, String>
     eprintln!(
         "Whoever opens this link sets a new password for {} (in {store}), once, within {minutes} minutes. Hand it over to nobody else.",
         member.profile.email
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn after_restore(settings: Settings, keep_invitations: bool) -> Result<ExitCode, String> {
+    let ended = app::after_restore(settings, keep_invitations).await.map_err(|error| error.to_string())?;
+    let (Ended { sessions, links, mails, invitations }, store) = ended;
+    println!("What the backup had brought back is ended in {store}:");
+    let kept = "kept open, as --keep-invitations says".to_owned();
+    for (what, count) in [
+        ("sessions", format!("{sessions}; everybody signs in again")),
+        ("links", links.to_string()),
+        ("waiting mails", mails.to_string()),
+        ("invitations", invitations.map_or(kept, |count| format!("{count} revoked"))),
+    ] {
+        println!("  {what:<14} {count}");
+    }
+    println!(
+        "What else it has brought back, passwords among it, and what to do about that: docs/operating.md, \"After a restore\"."
     );
     Ok(ExitCode::SUCCESS)
 }

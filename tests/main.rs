@@ -8,6 +8,7 @@
 //! | [`attack`] | what strangers and thieves try |
 //! | [`ws`] | the protocol over real sockets |
 //! | [`fleet`] | several nodes that serve one club |
+//! | [`push`] | devices that are told of messages by a push service |
 //! | [`process`] | the server as a process: crashes, a full disk, signals, the command line |
 //! | [`layers`] | who may call whom is what ARCHITECTURE.md says |
 //! | [`documents`] | what is written about settings and metrics is what the code says |
@@ -28,6 +29,7 @@ mod fleet;
 mod harness;
 mod layers;
 mod process;
+mod push;
 mod rest;
 mod store;
 mod ws;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs every test: the scripted conversation of `load` against a real server on each store, with kills in between, a fleet
-# of three nodes whose parts fail, attacks, the pages and the app in a real browser, the client package, schemathesis against the API, and the whole suite;
+# of three nodes whose parts fail, pushes through failures, attacks, the pages and the app in a real browser, the client package, schemathesis against the API, and the whole suite;
 # says at the end how many tests ran on each store.
 #
 # Takes some 40 minutes from nothing on two cores, and 15 after that. Needs Rust. A C compiler, Python 3 with venv, Chromium, valgrind, redis-server
@@ -111,6 +111,9 @@ target/release/load idle --spawn -n 500 --hold 4 --settle 1 --set HEARTBEAT_INTE
 
 echo "== seventeen attacks, each for a moment"
 target/release/load hostile --spawn --quick
+
+echo "== pushes: devices that freeze and vanish, push services that fail a third of the time, and a server that is killed twice"
+target/release/load push --members 12 --rate 8 --seconds 20 --drain 120 --failing 0.33 --kills 2
 
 if command -v mongod >/dev/null; then
     echo "== the scripted conversation on MongoDB is part of the suite's crash tests: mongod needs a replica set"

@@ -18,6 +18,7 @@
 //! | [`seed`] | filling its store before |
 //! | [`peers`] | servers of others, which do what it does |
 //! | [`pieces`] | the hot pieces of the server, each alone |
+//! | [`push`] | push services of our own, and whether devices were told what they had to be told |
 //! | [`relay`] | a bare relay, the yardstick |
 
 mod book;
@@ -29,6 +30,7 @@ mod pace;
 mod peers;
 mod pieces;
 mod proc;
+mod push;
 mod recorder;
 mod relay;
 mod report;
@@ -79,6 +81,8 @@ enum Command {
     Club(scenario::club::Options),
     /// Several nodes, a database and Redis, which fail while members talk and go from node to node.
     Fleet(scenario::fleet::Options),
+    /// Devices that acknowledge, freeze, vanish and come back, push services that fail, and a server that is killed.
+    Push(scenario::push::Options),
     /// Chat against a bare relay: what the machine can do.
     Baseline(scenario::baseline::Options),
     /// Chat against servers of others that anybody can start: `ws` on Node, uWebSockets in Bun.
@@ -156,6 +160,7 @@ async fn run(command: Command) -> Result<bool, String> {
         Command::Baseline(options) => execute(&options).await,
         Command::Peers(options) => scenario::peers::run(&options).await,
         Command::Fleet(options) => scenario::fleet::run(&options).await,
+        Command::Push(options) => scenario::push::run(&options).await,
         Command::Guard(options) => scenario::guard::run(&options).await,
         Command::Instructions(options) => scenario::instructions::run(&options).await,
         Command::Piece(options) => pieces::run(&options).await,

@@ -82,6 +82,10 @@ named! {
         Cut = "slow readers cut off",
         /// Heartbeats that were answered.
         Beats = "heartbeats answered",
+        /// Pushes that arrived at a push service.
+        PushesSent = "pushes sent",
+        /// Those that it took.
+        PushesTaken = "pushes taken",
         /// Logins with a password.
         Logins = "logins",
         /// Changes of a profile or a presence.
@@ -124,6 +128,10 @@ named! {
         Search = "search",
         /// From the logout over one node to the end of a socket at another.
         Revoked = "logout to closed socket",
+        /// From a message that was stored until a push service has taken a push of it, where nothing failed meanwhile.
+        Pushed = "stored to ticket",
+        /// The same where something failed.
+        PushedLate = "stored to ticket, through failures",
         /// A heartbeat and its answer.
         Beat = "heartbeat",
     }

@@ -11,7 +11,7 @@ use std::{
 
 use protocol::{
     MemberId, Problem,
-    rest::{AuthResponse, LoginRequest, RefreshRequest, RegisterRequest},
+    rest::{AuthResponse, LoginRequest, PushRegistration, RefreshRequest, RegisterRequest},
 };
 
 /// The password of every member that is made for a run.
@@ -135,6 +135,24 @@ impl Target {
         let asking = self.http.post(format!("{}/api/auth/logout", self.base)).bearer_auth(&account.token);
         let response = asking.timeout(Duration::from_secs(10)).send().await.map_err(|error| error.to_string())?;
         Ok(matches!(response.status().as_u16(), 200..=299 | 401))
+    }
+
+    /// Has messages pushed to a device of a member, over the session of this account. Whether the server has taken that; not if there
+    /// were too many lately.
+    pub(crate) async fn register_device(
+        &self,
+        account: &Account,
+        device: &str,
+        registration: &PushRegistration,
+    ) -> Result<bool, String> {
+        let url = format!("{}/api/members/me/devices/{device}/push", self.base);
+        let asking = self.http.put(url).bearer_auth(&account.token).json(registration).timeout(Duration::from_secs(10));
+        let response = asking.send().await.map_err(|error| error.to_string())?;
+        match response.status().as_u16() {
+            200..=299 => Ok(true),
+            429 => Ok(false),
+            status => Err(format!("registering a device was answered {status}")),
+        }
     }
 
     /// Changes a member's name.

@@ -9,7 +9,8 @@ use crate::{
     ClientMessageId, ConversationId, Cursor, DecodeError, MemberId, RequestId,
     codec::frames,
     limits::{INTEGER_MAX, PAGE_MAX, WATCH_MAX},
-    model::{Device, DeviceStatus},
+    model::{ConversationSettings, Device, DeviceStatus, Platform},
+    rest::PushAddress,
     rules,
 };
 
@@ -32,12 +33,18 @@ frames! {
         "presence.watch" => PresenceWatch, reply "presence.snapshot";
         /// No longer asks for the presence of members. Reply: `ok`.
         "presence.unwatch" => PresenceUnwatch, reply "ok";
+        /// Sets the member's own settings of a conversation. Reply: `conversation.settings`, once they are durable.
+        "conversation.configure" => ConversationConfigure, reply "conversation.settings";
         /// Asks for the member's conversations, newest first. Reply: `conversations`.
         "conversations.list" => ConversationsList, reply "conversations";
         /// Asks for entries of a conversation. Reply: `history`.
         "history.get" => HistoryGet, reply "history";
         /// Brings a fresh access token before the old one expires. Reply: `ok` with `expires_at`.
         "auth.renew" => AuthRenew, reply "ok";
+        /// Has messages pushed to this device when it does not take them in time. Reply: `ok`.
+        "push.register" => PushRegister, reply "ok";
+        /// No longer has messages pushed to this device. Reply: `ok`.
+        "push.unregister" => PushUnregister, reply "ok";
         /// The heartbeat, every `heartbeat_ms`. Reply: `pong`, even without an `id`.
         "ping" => Ping, reply "pong";
     }
@@ -218,6 +225,18 @@ pub struct ConversationsList {
     pub after: Option<String>,
 }
 
+/// `conversation.configure`: sets the member's own settings of a conversation, all of them. The same ones again change nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[garde(allow_unvalidated)]
+pub struct ConversationConfigure {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// The settings.
+    #[serde(deserialize_with = "crate::codec::object")]
+    pub settings: ConversationSettings,
+}
+
 /// `history.get`: asks for entries of a conversation. Without `before` and `after`: the newest ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS), ts(optional_fields))]
@@ -250,6 +269,24 @@ pub struct AuthRenew {
     /// The access token.
     pub token: String,
 }
+
+/// `push.register`: where pushes for this device are sent. The address belongs to the member and the device that registered it last, and
+/// until the session of this connection ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[garde(allow_unvalidated)]
+pub struct PushRegister {
+    /// Where pushes are sent.
+    #[garde(custom(rules::push_address))]
+    pub address: PushAddress,
+    /// What the device is.
+    pub platform: Platform,
+}
+
+/// `push.unregister`: nothing is pushed to this device any more.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+pub struct PushUnregister {}
 
 /// `ping`: the heartbeat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]

@@ -217,6 +217,8 @@ error_codes! {
     Unavailable = "unavailable", 503, "Store unavailable", Later;
     /// The server sends no mail, so there are no links in any. Ask an administrator of the club.
     MailUnavailable = "mail_unavailable", 503, "Mail unavailable", Never;
+    /// The server pushes nothing to devices of this kind, so none can be registered.
+    PushUnavailable = "push_unavailable", 503, "Push unavailable", Never;
     /// The server is shutting down.
     Draining = "draining", 503, "Shutting down", Later, closes GoingAway;
     /// No answer in time, so whether the request took effect is unknown. Send it again: a message with the same

@@ -72,6 +72,65 @@ pub struct Watermarks {
     pub read: u64,
 }
 
+/// Of which messages in a conversation a member wants to be told by pushes. What is shown in the app does not depend on it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[serde(rename_all = "snake_case")]
+pub enum Notify {
+    /// Of all.
+    #[default]
+    All,
+    /// Of those that mention the member.
+    Mentions,
+    /// Of none.
+    Nothing,
+}
+
+impl Notify {
+    /// Every value.
+    pub const ALL: &[Self] = &[Self::All, Self::Mentions, Self::Nothing];
+
+    /// The name on the wire and in the database.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Mentions => "mentions",
+            Self::Nothing => "nothing",
+        }
+    }
+}
+
+/// A member's own settings of a conversation. Nobody else sees them. The default: told of all, not muted.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, garde::Validate)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS), ts(optional_fields))]
+#[garde(allow_unvalidated)]
+pub struct ConversationSettings {
+    /// Of which messages the member is told by pushes.
+    pub notify: Notify,
+    /// Until then the member is told of none, whatever `notify` says. Absent, or a time that is over: not muted. "Until I say so" is a
+    /// time that is far off, such as `9999-01-01T00:00:00.000Z`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub muted_until: Option<Timestamp>,
+}
+
+impl ConversationSettings {
+    /// Whether they are those of a member who has never chosen any.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether the member is told of no message at a time.
+    #[must_use]
+    pub fn is_muted(&self, now: Timestamp) -> bool {
+        self.muted_until.is_some_and(|until| now < until)
+    }
+}
+
 /// A conversation, as one of its members sees it: complete state, not a change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
@@ -94,8 +153,21 @@ pub struct Conversation {
     pub unread_more: bool,
     /// When its newest entry was stored.
     pub last_at: Timestamp,
+    /// The asking member's own settings. Absent if they are the default.
+    #[serde(default, skip_serializing_if = "ConversationSettings::is_default")]
+    #[cfg_attr(feature = "codegen", ts(as = "Option<ConversationSettings>", optional))]
+    pub settings: ConversationSettings,
+    /// Grows with every change of the settings: of two, those with the larger one are the newer ones. Absent while it is 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    #[cfg_attr(feature = "codegen", ts(as = "Option<u32>", optional))]
+    pub settings_revision: u64,
     /// Its latest entries, ascending by `seq`: as many as the frame that carries it promises.
     pub entries: Vec<Entry>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "made for serde")]
+const fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Who is in a conversation; sent with its first message.

@@ -28,7 +28,7 @@ pub use self::{
         AuthResponse, DeviceProof, ForgotPasswordRequest, LoginRequest, LogoutRequest, PasswordChange, RefreshRequest,
         RegisterRequest, RegistrationPending, ResetPasswordRequest, TokenType, VerifyEmailRequest, Waiting,
     },
-    club::{ClubInfo, InvitationPolicy, RegistrationPolicy},
+    club::{ClubInfo, ClubPush, InvitationPolicy, RegistrationPolicy},
     export::{Export, ExportedConversation, ExportedSecondFactor, ExportedSession},
     invitations::{
         AdminInvitation, AdminInvitationPage, CheckedInvitation, Invitation, InvitationCheck, InvitationPage,

@@ -7,7 +7,9 @@ use crate::{
     CloseCode, ConnectionId, ConversationId, Cursor, DecodeError, ErrorCode, MemberId, RequestId, Timestamp,
     codec::frames,
     limits::Limits,
-    model::{Conversation, ConversationInfo, Entry, MemberCard, Message, Presence, PresenceStatus},
+    model::{
+        Conversation, ConversationInfo, ConversationSettings, Entry, MemberCard, Message, Presence, PresenceStatus,
+    },
 };
 
 frames! {
@@ -35,6 +37,8 @@ frames! {
         "message" => MessagePush;
         /// A watermark moved.
         "receipt" => Receipt;
+        /// The member's own settings of a conversation: the reply to `conversation.configure`, and on all their other devices when they change.
+        "conversation.settings" => ConversationSettingsPush;
         /// A member is typing, or has stopped.
         "typing" => TypingPush;
         /// The presence of a watched member changed.
@@ -229,6 +233,20 @@ pub struct Receipt {
     pub read: u64,
     /// When it moved.
     pub at: Timestamp,
+}
+
+/// `conversation.settings`: the member's own settings of a conversation, as they are now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[garde(allow_unvalidated)]
+pub struct ConversationSettingsPush {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// The settings.
+    pub settings: ConversationSettings,
+    /// Grows with every change of them: what comes with a smaller one is older, and is passed over.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub revision: u64,
 }
 
 /// `typing`: expires after six seconds unless it is repeated.

@@ -4,8 +4,8 @@ use crate::model::{Conversation, Entry};
 
 /// Bytes of an entry beside its content: ids, times, names of fields.
 pub const ENTRY_BYTES: usize = 320;
-/// Bytes of a conversation beside its members and entries.
-const CONVERSATION_BYTES: usize = 240;
+/// Bytes of a conversation beside its members and entries, with settings.
+const CONVERSATION_BYTES: usize = 360;
 /// Bytes of the watermarks of one member.
 const WATERMARKS_BYTES: usize = 100;
 
@@ -50,7 +50,7 @@ mod tests {
     use crate::{
         ClientMessageId, ConversationId, MemberId, MessageId, Timestamp,
         limits::INTEGER_MAX,
-        model::{ConversationKind, Message, Watermarks},
+        model::{ConversationKind, ConversationSettings, Message, Notify, Watermarks},
     };
 
     #[test]
@@ -83,6 +83,8 @@ mod tests {
             unread: INTEGER_MAX,
             unread_more: true,
             last_at: at,
+            settings: ConversationSettings { notify: Notify::Mentions, muted_until: Some(at) },
+            settings_revision: INTEGER_MAX,
             entries: Vec::new(),
         };
         let encoded = |conversation: &Conversation| serde_json::to_string(conversation).unwrap().len();

@@ -26,9 +26,9 @@ use crate::{
     http::{limits::RequestLimits, serve::Server},
     hub::Hub,
     service::{
-        accounts::Accounts, credentials::Credentials, effects::Effects, export::Exports, fleet::Fleet,
-        messaging::Messaging, profiles::Profiles, registration::Registration, second_factor::SecondFactors,
-        session_check::SessionCheck, setup::Setup,
+        accounts::Accounts, clock_watch::ClockWatch, credentials::Credentials, effects::Effects, export::Exports,
+        fleet::Fleet, messaging::Messaging, profiles::Profiles, registration::Registration,
+        second_factor::SecondFactors, session_check::SessionCheck, setup::Setup,
     },
     supervisor::Supervisor,
     telemetry::{Metrics, Quiet, exposition},
@@ -65,6 +65,7 @@ pub(super) struct Beside {
     pub(super) hub: Arc<Hub>,
     pub(super) places: Arc<Places>,
     pub(super) session_check: Option<Arc<SessionCheck>>,
+    pub(super) clock_watch: Arc<ClockWatch>,
 }
 
 impl Beside {
@@ -77,7 +78,10 @@ impl Beside {
         let (budget, hub, places) = (Arc::clone(&self.budget), Arc::clone(&self.hub), Arc::clone(&self.places));
         let applications = Arc::clone(&self.accounts.registration.applications);
         let audit = Arc::clone(&self.accounts.audit);
-        let [one, two, three, four, five, six, seven, eight, nine, ten] = [(); 10].map(|()| stop.clone());
+        let [one, two, three, four, five, six, seven, eight, nine, ten, eleven, twelve] =
+            [(); 12].map(|()| stop.clone());
+        let clock_watch = Arc::clone(&self.clock_watch);
+        let push = Arc::clone(&self.connection.push);
         let check = self.session_check.clone().map(|check| {
             supervisor.restarting("session-check", move || {
                 let (check, stop) = (Arc::clone(&check), seven.clone());
@@ -107,9 +111,17 @@ impl Beside {
                 let (post, stop) = (Arc::clone(&post), nine.clone());
                 async move { post.run(stop).await }
             }),
+            supervisor.restarting("push", move || {
+                let (push, stop) = (Arc::clone(&push), eleven.clone());
+                async move { push.run(stop).await }
+            }),
             supervisor.restarting("audit", move || {
                 let (audit, stop) = (Arc::clone(&audit), ten.clone());
                 async move { audit.run(stop).await }
+            }),
+            supervisor.restarting("clock", move || {
+                let (watch, stop) = (Arc::clone(&clock_watch), twelve.clone());
+                async move { watch.run(stop).await }
             }),
             supervisor.restarting("relief", move || {
                 relief::relieve(Arc::clone(&budget), Arc::clone(&hub), Arc::clone(&places), five.clone())
@@ -169,6 +181,7 @@ async fn maintain(beside: Beside, stop: CancellationToken) {
         connection.typing.tidy();
         connection.statuses.tidy();
         connection.messaging.tidy();
+        connection.push.tidy();
         profiles.limit.tidy();
         credentials.tidy();
         second_factors.tidy();

@@ -3,6 +3,7 @@
 mod fleet;
 mod limits;
 mod mail;
+mod push;
 
 use std::{
     path::PathBuf,
@@ -13,7 +14,7 @@ use std::{
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use self::{fleet::links, limits::shared_rates};
+use self::{fleet::links, limits::shared_rates, push::Couriers};
 use super::{StartError, start_error};
 use crate::{
     ai::{guard::Guard, local::Local, remote, remote::Remote},
@@ -42,6 +43,7 @@ use crate::{
         applications::Applications,
         audit::AuditTrail,
         awaited::Awaited,
+        clock_watch::ClockWatch,
         codes::Codes,
         connections::Connections,
         credentials::Credentials,
@@ -163,10 +165,12 @@ impl Foundation {
         let lingering = settings.connections.presence_grace + Duration::from_secs(1);
         let subscriptions = Arc::new(Subscriptions::new(uplink.clone(), lingering));
         let limits = Arc::new(SharedLimits::new(shared_rates(&settings.rates), &uplink, &metrics));
+        let watch = ClockWatch::new(Arc::clone(&world.clock), store.fleet.clone(), Arc::clone(&metrics));
         let own = Arc::new(OwnNode {
             name: settings.cluster.node_name.clone().unwrap_or_else(host_name),
             started_at: world.clock.now(),
             clock: Arc::clone(&world.clock),
+            clock_watch: Arc::new(watch),
             metrics: Arc::clone(&metrics),
         });
         let audit = AuditTrail::new(Arc::clone(&store.audit), Arc::clone(&world.clock), Arc::clone(&metrics));
@@ -413,6 +417,7 @@ impl Foundation {
         &self,
         accounts: &Arc<Accounts>,
         cursors: cursor::Keys,
+        couriers: Couriers,
     ) -> (Arc<connection::Context>, Lanes) {
         let Settings { connections, rates, store, .. } = &self.settings;
         let (events, watching) = (accounts.effects.events.clone(), Arc::clone(&accounts.effects.watching));
@@ -422,10 +427,12 @@ impl Foundation {
             let watching = Arc::clone(&watching);
             events.clone().with_met(move |members| watching.met(members))
         };
+        let intake = self.intake();
         let (sequencer, lanes) = Sequencer::start(
             Arc::clone(&self.store.log),
             self.store.recovery.clone(),
             (&of_lanes, &self.told, &self.awaited),
+            &intake,
             store.store_timeout,
             &self.metrics,
             &self.supervisor,
@@ -433,8 +440,11 @@ impl Foundation {
         let [second, minute] = [1, 60].map(Duration::from_secs);
         let (limits, metrics) = (Arc::clone(&self.limits), Arc::clone(&self.metrics));
         let cursors = (cursors, Arc::clone(&self.floor));
-        let messaging = Messaging::new(conversations, members(), sequencer, events.clone(), cursors, limits, metrics);
+        let lanes_and_intake = (sequencer, Arc::clone(&intake));
+        let messaging =
+            Messaging::new(conversations, members(), lanes_and_intake, events.clone(), cursors, limits, metrics);
         let messaging = Arc::new(messaging);
+        let push = self.push(couriers, intake, &messaging);
         let context = connection::Context {
             connections: Connections {
                 hub: Arc::clone(&self.hub),
@@ -447,6 +457,7 @@ impl Foundation {
                 ids: Arc::clone(&self.ids),
             },
             messaging,
+            push,
             watching,
             events,
             frames: self.limiter("frames", rates.rate_frames, rates.rate_frames_burst, second),

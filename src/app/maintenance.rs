@@ -21,7 +21,15 @@ use crate::{
         enrolment::Enrolment,
         transfer::{self, Step, Verified},
     },
-    store::{Store, StoreError, changes::Actor, members::MemberRecord, mongo, mongo::Nodes, sqlite},
+    store::{
+        Store, StoreError,
+        changes::Actor,
+        members::MemberRecord,
+        mongo,
+        mongo::Nodes,
+        restore::{Ended, Ending},
+        sqlite,
+    },
     supervisor::Supervisor,
     telemetry::Metrics,
 };
@@ -72,6 +80,27 @@ pub async fn reset_second_factor(settings: Settings, email: &str) -> Result<(Mem
 /// When there is no store or it cannot be opened, nobody has the address, or who has it may not sign in.
 pub async fn reset_link(settings: Settings, email: &str) -> Result<((MemberRecord, String), String), StartError> {
     at_member(settings, email, async |enrolment| enrolment.reset_link(email).await).await
+}
+
+/// Ends what a restored backup has brought back in the configured store, which nobody may use meanwhile. Returns how much, and in which
+/// store, in words.
+///
+/// # Errors
+/// When there is no store, it cannot be opened or is in use.
+pub async fn after_restore(settings: Settings, keep_invitations: bool) -> Result<(Ended, String), StartError> {
+    let database = settings.store.database().map_err(start_error)?;
+    let named = |error: StoreError| start_error(format!("DATABASE_URL: {error}"));
+    has_store(&database).map_err(named)?;
+    let base = Foundation::lay(settings, World::default(), Nodes::Exclusive)?;
+    let ended = async {
+        base.store.backend.opened().await?;
+        let at = base.world.clock.now();
+        base.store.backend.end_after_restore(Ending { at, invitations: !keep_invitations }).await
+    };
+    let ended = ended.await;
+    let store = base.store.backend.describe();
+    base.store.backend.close().await;
+    ended.map(|ended| (ended, store)).map_err(named)
 }
 
 /// Does something about the member with an address, in a store that is there.

@@ -158,6 +158,11 @@ pub enum Note {
         /// When: what others were to be told that is older is not told.
         at: Timestamp,
     },
+    /// The devices of a member that are registered for pushes, or what they show, are not what others may remember.
+    PushDevices {
+        /// The member.
+        member: MemberId,
+    },
     /// A member is kept out for a while.
     KeptOut {
         /// The member.
@@ -243,6 +248,7 @@ impl Event {
                 Note::Ask { .. } => "ask",
                 Note::Answer { .. } => "answer",
                 Note::ProfileChanged { .. } => "profile_changed",
+                Note::PushDevices { .. } => "push_devices",
                 Note::KeptOut { .. } => "kept_out",
                 Note::Spent { .. } => "spent",
                 Note::Forgiven { .. } => "forgiven",

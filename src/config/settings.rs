@@ -4,6 +4,7 @@ mod ai;
 mod cluster;
 mod mail;
 mod photos;
+mod push;
 mod rates;
 mod registration;
 mod security;
@@ -21,6 +22,7 @@ pub use self::{
     cluster::ClusterSettings,
     mail::{MailSettings, Relay, Security},
     photos::{Bucket, PhotoSettings},
+    push::PushSettings,
     rates::Rates,
     registration::{Because, RegistrationSettings},
     security::SecuritySettings,
@@ -113,6 +115,13 @@ pub enum AdminCommand {
         #[arg(long)]
         email: String,
     },
+    /// End what a restored backup has brought back: all sessions (everybody signs in again), links of mails, mails that wait, and open
+    /// invitations. Stop all servers first, and run it after the restore, before they start.
+    AfterRestore {
+        /// Leave invitations open that were open when the backup was made.
+        #[arg(long)]
+        keep_invitations: bool,
+    },
     /// Make an existing member an administrator.
     Promote {
         /// The e-mail address that the member registered with.
@@ -145,6 +154,9 @@ pub struct Settings {
     /// Mail.
     #[command(flatten)]
     pub mail: MailSettings,
+    /// Push.
+    #[command(flatten)]
+    pub push: PushSettings,
     /// Where problems of security are reported.
     #[command(flatten)]
     pub security: SecuritySettings,
@@ -370,6 +382,7 @@ impl Settings {
         self.store.database()?;
         self.photos.validate()?;
         self.mail.validate(&self.listen)?;
+        self.push.validate()?;
         self.security.validate()?;
         self.ai.validate(self.listen.request_timeout)?;
         let Auth { jwt_secret, jwt_secret_previous, access_token_ttl, refresh_token_ttl, session_lifetime, .. } =

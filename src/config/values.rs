@@ -174,6 +174,26 @@ impl From<MailLanguage> for Language {
     }
 }
 
+/// Whether something is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
+}
+
+/// The most that a push shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PushShown {
+    /// Who has written, and the beginning of the text.
+    Full,
+    /// Who has written.
+    Sender,
+    /// That somebody has.
+    Nothing,
+}
+
 /// Whether administrators need a second factor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SecondFactorPolicy {

@@ -23,7 +23,7 @@ use crate::{
         room::Permit,
         views,
     },
-    store::conversations::{Append, Mark, UnreadCount},
+    store::conversations::{Append, Configure, Configured, Mark, UnreadCount},
 };
 
 fn reply(outbox: &Outbox, ticket: Ticket, result: Result<Option<Answer>, Failure>) {
@@ -90,6 +90,8 @@ enum Stored {
     Message(Append),
     /// A watermark, and whether it is to be said what is unread then.
     Mark(Mark, bool),
+    /// What the member wants.
+    Configure(Configure),
 }
 
 impl Storing {
@@ -97,6 +99,7 @@ impl Storing {
         match &self.what {
             Stored::Message(message) => message.conversation,
             Stored::Mark(mark, _) => mark.conversation,
+            Stored::Configure(configure) => configure.conversation,
         }
     }
 
@@ -104,7 +107,7 @@ impl Storing {
     pub(super) fn content_bytes(&self) -> usize {
         match &self.what {
             Stored::Message(message) => message.content.len(),
-            Stored::Mark(..) => 0,
+            Stored::Mark(..) | Stored::Configure(_) => 0,
         }
     }
 }
@@ -122,7 +125,12 @@ impl Storing {
 }
 
 /// Hands on what is to be stored. Its one answer is queued later; never waits.
-pub(super) fn store(context: &Context, connection: &Connection, Storing { ticket, what }: Storing, permit: Permit) {
+pub(super) fn store(
+    context: &Context,
+    connection: &Arc<Connection>,
+    Storing { ticket, what }: Storing,
+    permit: Permit,
+) {
     let (origin, outbox) = (Some(connection.id), Arc::clone(&connection.outbox));
     match what {
         Stored::Message(message) => {
@@ -134,11 +142,18 @@ pub(super) fn store(context: &Context, connection: &Connection, Storing { ticket
             let respond = move |unread: Result<Unread, _>| {
                 reply(&outbox, ticket, unread.map(|unread| Some(unread_frame(unread))));
             };
-            context.messaging.read(mark, permit, origin, Box::new(respond));
+            context.messaging.read(mark, permit, Some(connection), Box::new(respond));
         }
         Stored::Mark(mark, false) => {
             let respond = move |marked: Result<_, _>| reply(&outbox, ticket, marked.map(|_| Some(okay())));
-            context.messaging.mark(mark, permit, origin, Box::new(respond));
+            context.messaging.mark(mark, permit, Some(connection), Box::new(respond));
+        }
+        Stored::Configure(configure) => {
+            let frame = |configured| ServerFrame::ConversationSettingsPush(views::settings(&configured)).into();
+            let respond = move |configured: Result<Configured, _>| {
+                reply(&outbox, ticket, configured.map(|configured| Some(frame(configured))));
+            };
+            context.messaging.configure(configure, permit, origin, Box::new(respond));
         }
     }
 }
@@ -164,6 +179,10 @@ pub(super) fn dispatch(asked: Asked<'_>, machine: &mut Machine, call: Call) -> O
         Call::Mark { conversation, kind, seq, count } => {
             let mark = Mark { conversation, member: connection.member, kind, seq };
             return Some(Storing { ticket, what: Stored::Mark(mark, count) });
+        }
+        Call::Configure { conversation, settings } => {
+            let configure = Configure { conversation, member: connection.member, settings };
+            return Some(Storing { ticket, what: Stored::Configure(configure) });
         }
         Call::SetStatus(status) => {
             let allowed = context.statuses.check(&connection.member);
@@ -202,7 +221,7 @@ fn charge(context: &Context, member: MemberId, query: &Query) -> Result<(), Fail
         }
         Query::List { .. } => context.frames.check_further(&member, limits::LIST_FRAMES),
         Query::History { .. } => context.frames.check_further(&member, limits::HISTORY_FRAMES),
-        Query::Renew(_) => Ok(()),
+        Query::Renew(_) | Query::PushRegister(_) | Query::PushUnregister => Ok(()),
     }
 }
 
@@ -237,6 +256,12 @@ async fn ask(context: Arc<Context>, connection: Arc<Connection>, ticket: Ticket,
             let page = context.messaging.history(member, conversation, range, limit).await;
             page.map(|page| Some(ServerFrame::History(page).into()))
         }
+        Query::PushRegister(registration) => {
+            let device = connection.device.clone();
+            let registered = context.push.register((member, connection.session), device, *registration).await;
+            registered.map(|()| Some(okay()))
+        }
+        Query::PushUnregister => context.push.unregister(member, &connection.device).await.map(|()| Some(okay())),
         Query::Renew(token) => {
             let renewed = context.connections.renew(&connection, &token).await;
             let okay = |expires_at| ServerFrame::Okay(Okay { expires_at: Some(expires_at), ..Okay::default() });

@@ -6,9 +6,10 @@ use std::time::Duration;
 use protocol::{
     ClientFrame, ClientMessageId, CloseCode, ConversationId, DecodeError, ErrorCode, MemberId, Request, RequestId,
     ServerFrame, Timestamp,
-    client::HistoryGet,
+    client::{HistoryGet, PushRegister},
     limits::{AUTH_EXPIRING_MS, BAD_FRAMES_MAX, Limits, PAGE_DEFAULT, RATE_LIMITED_MAX, TOO_MUCH_WAIT_MS},
-    model::DeviceStatus,
+    model::{ConversationSettings, DeviceStatus},
+    rest::PushRegistration,
     server::{AuthExpiring, Okay, Welcome},
 };
 use tokio::time::Instant;
@@ -50,6 +51,13 @@ pub enum Call {
         /// Whether to say what is unread then.
         count: bool,
     },
+    /// Set what the member wants of a conversation.
+    Configure {
+        /// The conversation.
+        conversation: ConversationId,
+        /// The settings.
+        settings: ConversationSettings,
+    },
     /// Set what the device shows.
     SetStatus(DeviceStatus),
     /// Watch members no longer.
@@ -90,6 +98,10 @@ pub enum Query {
     },
     /// Take a fresh token.
     Renew(String),
+    /// Register the device for pushes.
+    PushRegister(Box<PushRegistration>),
+    /// End that.
+    PushUnregister,
 }
 
 /// What is to be done.
@@ -371,6 +383,9 @@ impl Machine {
             ClientFrame::PresenceSet(set) => Call::SetStatus(set.status),
             ClientFrame::PresenceWatch(watch) => Call::Query(Query::Watch(watch.members)),
             ClientFrame::PresenceUnwatch(unwatch) => Call::Unwatch(unwatch.members),
+            ClientFrame::ConversationConfigure(wanted) => {
+                Call::Configure { conversation: wanted.conversation, settings: wanted.settings }
+            }
             ClientFrame::ConversationsList(list) => {
                 Call::Query(Query::List { after: list.after, limit: list.limit.unwrap_or(PAGE_DEFAULT) })
             }
@@ -380,6 +395,10 @@ impl Machine {
                 limit: get.limit.unwrap_or(PAGE_DEFAULT),
             }),
             ClientFrame::AuthRenew(renew) => Call::Query(Query::Renew(renew.token)),
+            ClientFrame::PushRegister(PushRegister { address, platform }) => {
+                Call::Query(Query::PushRegister(Box::new(PushRegistration { address, platform })))
+            }
+            ClientFrame::PushUnregister(_) => Call::Query(Query::PushUnregister),
             ClientFrame::Ping(_) => Call::Ping,
         };
         let ticket = self.in_flight.begin(id, matches!(call, Call::Query(_)));

@@ -56,7 +56,7 @@ use crate::{
     clock::Clock,
     hub::OutboxLimits,
     service::{
-        connections::Connections, events::Events, hellos::Hellos, limiter::Limiter, messaging::Messaging,
+        connections::Connections, events::Events, hellos::Hellos, limiter::Limiter, messaging::Messaging, push::Push,
         watching::Watching,
     },
     telemetry::Metrics,
@@ -102,6 +102,8 @@ pub struct Context {
     pub connections: Connections,
     /// Conversations.
     pub messaging: Arc<Messaging>,
+    /// Pushes to devices.
+    pub push: Arc<Push>,
     /// Presence.
     pub watching: Arc<Watching>,
     /// Tells others.

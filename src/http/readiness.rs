@@ -75,7 +75,10 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::store::conversations::{ConversationCounts, StoreId};
+    use crate::store::{
+        conversations::{ConversationCounts, StoreId},
+        restore::{Ended, Ending},
+    };
 
     /// A store that takes a second to answer.
     #[derive(Default)]
@@ -103,6 +106,10 @@ mod tests {
 
         async fn size(&self) -> Result<u64, StoreError> {
             Ok(0)
+        }
+
+        async fn end_after_restore(&self, _: Ending) -> Result<Ended, StoreError> {
+            Err(StoreError::Overloaded)
         }
 
         async fn close(&self) {}

@@ -4,7 +4,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -30,6 +30,8 @@ pub struct Connection {
     pub from: Option<IpAddr>,
     /// How many milliseconds after [`made_at`] of its id it was opened.
     opened_after: u16,
+    /// Whether its device shows that it is not in use.
+    away: AtomicBool,
     /// The bytes of the epoch of the store in which its sync was made.
     synced: AtomicU64,
     watching: Mutex<Watching>,
@@ -49,7 +51,18 @@ impl Connection {
     #[must_use]
     pub fn new(id: ConnectionId, member: MemberId, session: SessionId, device: DeviceId, outbox: Arc<Outbox>) -> Self {
         let (synced, watching) = (epoch_number(Epoch::NONE).into(), Watching::Nobody.into());
-        Self { id, member, session, device, outbox, from: None, opened_after: 0, synced, watching }
+        Self {
+            id,
+            member,
+            session,
+            device,
+            outbox,
+            from: None,
+            opened_after: 0,
+            away: AtomicBool::new(false),
+            synced,
+            watching,
+        }
     }
 
     /// The same connection, opened from this address at this time.
@@ -63,6 +76,17 @@ impl Connection {
     #[must_use]
     pub fn opened_at(&self) -> Timestamp {
         made_at(self.id).after(Duration::from_millis(self.opened_after.into()))
+    }
+
+    /// Keeps whether the device is in use.
+    pub fn set_away(&self, is_away: bool) {
+        self.away.store(is_away, Ordering::Relaxed);
+    }
+
+    /// Whether the device has said that it is not in use: an app in the background, a tab that nobody sees.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        self.away.load(Ordering::Relaxed)
     }
 
     /// Keeps the epoch of the store in which the connection's sync was made.

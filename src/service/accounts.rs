@@ -37,6 +37,7 @@ use crate::{
         MemberStore,
         changes::Actor,
         members::{MemberRecord, Standing},
+        sessions::AHEAD,
         turns::Caller,
     },
     supervisor::Supervisor,
@@ -88,7 +89,8 @@ impl Proved {
     /// # Errors
     /// `step_up_required`.
     pub fn new(who: &Authorized, now: Timestamp) -> Result<Self, Failure> {
-        if now < who.proved_at.after(PROOF) { Ok(Self(*who)) } else { Err(ErrorCode::StepUpRequired.into()) }
+        let is_good = now < who.proved_at.after(PROOF) && who.proved_at <= now.after(AHEAD);
+        if is_good { Ok(Self(*who)) } else { Err(ErrorCode::StepUpRequired.into()) }
     }
 
     /// Who it is.

@@ -8,7 +8,7 @@ use crate::{
     failure::Failure,
     hub::MessageFrame,
     store::{
-        conversations::{Appended, Marked, Outcome},
+        conversations::{Appended, Configured, Marked, Outcome},
         entries::StoredEntry,
     },
 };
@@ -40,6 +40,8 @@ pub enum Responder {
     Appended(Respond<Sent>),
     /// To a move of a watermark.
     Marked(Respond<Marked>),
+    /// To settings of a member.
+    Configured(Respond<Configured>),
     /// To a look for what others have left untold.
     Refreshed(Respond<()>),
 }
@@ -88,6 +90,7 @@ impl Responder {
                 respond(Ok(Sent { message, duplicate, pushed }));
             }
             (Self::Marked(respond), Ok(Outcome::Marked(marked))) => respond(Ok(marked)),
+            (Self::Configured(respond), Ok(Outcome::Configured(configured))) => respond(Ok(configured)),
             (Self::Refreshed(respond), Ok(Outcome::Refreshed)) => respond(Ok(())),
             (responder, Err(failure)) => responder.fail(failure),
             // A store has done something else than it was asked for.
@@ -99,6 +102,7 @@ impl Responder {
         match self {
             Self::Appended(respond) => respond(Err(failure)),
             Self::Marked(respond) => respond(Err(failure)),
+            Self::Configured(respond) => respond(Err(failure)),
             Self::Refreshed(respond) => respond(Err(failure)),
         }
     }

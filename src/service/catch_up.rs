@@ -236,7 +236,7 @@ mod tests {
     use crate::{
         position::{Epoch, Position},
         store::{
-            conversations::UnreadCount,
+            conversations::{StoredSettings, UnreadCount},
             entries::{EntryBody, StoredEntry},
         },
     };
@@ -259,6 +259,7 @@ mod tests {
             last_seq: *seqs.end(),
             unread: UnreadCount::default(),
             last_at: at,
+            settings: StoredSettings::default(),
             entries: seqs.map(message).collect(),
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use protocol::{
     ClientMessageId, ConversationId, ErrorCode, MemberId, MessageId,
     limits::{IDEMPOTENCY_KEY_MAX_CHARS, PAGE_DEFAULT, PAGE_MAX},
-    model::{Conversation, Entry, Message, Watermarks},
+    model::{Conversation, ConversationSettings, Entry, Message, Watermarks},
     rest::{
         ConversationList, ConversationSummary, ConversationUnread, HistoryQuery, MessageDocument, MessagePage,
         MessageStatus, PageQuery, SendRequest, Unread, page_size,
@@ -22,7 +22,7 @@ use crate::{
     failure::Failure,
     store::{
         ConversationStore, MemberStore,
-        conversations::{Mark, MarkKind, Range, ReceiptRange, ReceiptTimes, UnreadCount},
+        conversations::{Configure, Mark, MarkKind, Range, ReceiptRange, ReceiptTimes, UnreadCount},
         entries::StoredEntry,
         turns::Caller,
     },
@@ -165,6 +165,22 @@ impl Documents {
         self.document(me, message).await
     }
 
+    /// Sets what the member wants of a conversation. Returns it as it is now.
+    ///
+    /// # Errors
+    /// `conversation_not_found`, or the store.
+    pub async fn configure(
+        &self,
+        me: MemberId,
+        conversation: ConversationId,
+        settings: ConversationSettings,
+    ) -> Result<ConversationSettings, Failure> {
+        let configure = Configure { conversation, member: me, settings };
+        let permit = self.messaging.wait_for_room(conversation, 0).await?;
+        let configured = super::answered(|respond| self.messaging.configure(configure, permit, None, respond)).await?;
+        Ok(configured.stored.settings)
+    }
+
     /// What the member has not read.
     ///
     /// # Errors
@@ -254,8 +270,8 @@ pub(super) fn pair_of(members: &[Watermarks]) -> Option<[MemberId; 2]> {
 }
 
 fn summary(conversation: Conversation, last_message: Option<MessageDocument>) -> ConversationSummary {
-    let Conversation { id, kind, members, last_seq, unread, unread_more, last_at, .. } = conversation;
-    ConversationSummary { id, kind, members, last_seq, last_at, unread, unread_more, last_message }
+    let Conversation { id, kind, members, last_seq, unread, unread_more, last_at, settings, .. } = conversation;
+    ConversationSummary { id, kind, members, last_seq, last_at, unread, unread_more, settings, last_message }
 }
 
 fn document(message: Message, receiver_id: MemberId, times: ReceiptTimes) -> MessageDocument {

@@ -27,6 +27,7 @@ use super::{
     documents::{Documents, pair_of},
     invitations::Invitations,
     limiter::{Limiter, Rate},
+    push,
     sessions::device_info,
     slots::Slots,
     views,
@@ -36,7 +37,7 @@ use crate::{
     failure::Failure,
     sources::subscriber,
     store::{
-        AuditStore, MemberStore, RecommendationStore, SessionStore, Store, audit::REASON, members::Standing,
+        AuditStore, MemberStore, PushStore, RecommendationStore, SessionStore, Store, audit::REASON, members::Standing,
         sessions::SessionRecord, turns::Caller,
     },
     supervisor::Supervisor,
@@ -72,6 +73,7 @@ pub struct Exports {
     members: Arc<dyn MemberStore>,
     sessions: Arc<dyn SessionStore>,
     recommendations: Arc<dyn RecommendationStore>,
+    push: Arc<dyn PushStore>,
     audit: Arc<dyn AuditStore>,
     trail: Arc<AuditTrail>,
     invitations: Arc<Invitations>,
@@ -156,12 +158,13 @@ impl Exports {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let Store { members, sessions, recommendations, audit, .. } = store.clone();
+        let Store { members, sessions, recommendations, push, audit, .. } = store.clone();
         let (slots, addresses) = (Slots::new(AT_ONCE, AT_ONCE_PER_MEMBER), Slots::new(AT_ONCE, AT_ONCE_PER_ADDRESS));
         Self {
             members,
             sessions,
             recommendations,
+            push,
             audit,
             trail,
             invitations,
@@ -218,6 +221,7 @@ impl Exports {
         let sessions = self.sessions.of_member(member).await?;
         let sessions: Vec<ExportedSession> =
             sessions.into_iter().map(|session| exported(session, self.session_lifetime)).collect();
+        let push = push::settings_of(&*self.push, member).await?;
         let recommendations = self.recommendations.all_of(member).await?;
         let recommendations: Vec<_> = recommendations.into_iter().map(|record| record.recommendation).collect();
         let last_seen =
@@ -236,6 +240,7 @@ impl Exports {
             "last_seen": last_seen,
             "second_factor": factor,
             "sessions": sessions,
+            "push": push,
             "recommendations": recommendations,
         });
         let head = head.to_string();
@@ -335,8 +340,8 @@ impl Exports {
             .collect();
         let mut pages = wanted.iter().zip(self.documents.pages(member, &wanted).await?).peekable();
         for (number, conversation) in conversations.iter().enumerate() {
-            let ConversationSummary { id, kind, members, .. } = conversation;
-            let head = json!({ "_id": id, "kind": kind, "members": members }).to_string();
+            let ConversationSummary { id, kind, members, settings, .. } = conversation;
+            let head = json!({ "_id": id, "kind": kind, "members": members, "settings": settings }).to_string();
             let head = head.strip_suffix('}').unwrap_or(&head);
             let comma = if number == 0 { "" } else { "," };
             to.text(&format!("{comma}{head},\"messages\":[")).await?;

@@ -20,6 +20,7 @@ use super::{
     cursor::{self, Partial},
     events::Events,
     limiter::{Limiter, Rate},
+    push::Intake,
     room::{Permit, Room},
     sequencer::Sequencer,
     shared_limits::SharedLimits,
@@ -32,7 +33,10 @@ use crate::{
     position::{Epoch, StreamPosition},
     store::{
         ConversationStore, MemberStore,
-        conversations::{Admission, Append, Command, Mark, Marked, Membership, NewConversation, Range, UnreadCount},
+        conversations::{
+            Admission, Append, Command, Configure, Configured, Mark, MarkKind, Marked, Membership, NewConversation,
+            Range, UnreadCount,
+        },
         sync::{Delta, SyncPart},
         turns::Caller,
     },
@@ -96,6 +100,7 @@ pub struct Messaging {
     store: Arc<dyn ConversationStore>,
     members: Arc<dyn MemberStore>,
     sequencer: Sequencer,
+    intake: Arc<Intake>,
     events: Events,
     cursors: cursor::Keys,
     floor: Arc<Floor>,
@@ -148,7 +153,7 @@ impl Messaging {
     pub fn new(
         store: Arc<dyn ConversationStore>,
         members: Arc<dyn MemberStore>,
-        sequencer: Sequencer,
+        (sequencer, intake): (Sequencer, Arc<Intake>),
         events: Events,
         (cursors, floor): (cursor::Keys, Arc<Floor>),
         limits: Arc<SharedLimits>,
@@ -162,6 +167,7 @@ impl Messaging {
             store,
             members,
             sequencer,
+            intake,
             events,
             cursors,
             floor,
@@ -229,14 +235,48 @@ impl Messaging {
         self.sequencer.submit(Command::Append(message), Asker::new(origin, Responder::Appended(respond), permit));
     }
 
-    /// Moves a watermark. Never waits; the answer comes through `respond` when the move is durable, or when it failed.
-    pub fn mark(&self, mark: Mark, permit: Permit, origin: Option<ConnectionId>, respond: Respond<Marked>) {
+    /// Moves a watermark, as a connection says that its device has it, or its member has read it. Never waits; the answer comes through
+    /// `respond` when the move is durable, or when it failed.
+    pub fn mark(&self, mark: Mark, permit: Permit, by: Option<&Arc<Connection>>, respond: Respond<Marked>) {
+        let origin = by.map(|connection| connection.id);
+        let respond = if self.intake.is_on() { self.and_take_in(mark, by.cloned(), respond) } else { respond };
         self.sequencer.submit(Command::Mark(mark), Asker::new(origin, Responder::Marked(respond), permit));
+    }
+
+    /// Has a move remembered, once it is durable, as what the device says that it has. One that is not in use has it where nobody sees it: its
+    /// member is told.
+    fn and_take_in(&self, mark: Mark, by: Option<Arc<Connection>>, respond: Respond<Marked>) -> Respond<Marked> {
+        let intake = Arc::clone(&self.intake);
+        let Mark { conversation, member, kind, seq } = mark;
+        let is_read = kind == MarkKind::Read;
+        let by = by.filter(|connection| is_read || !connection.is_away());
+        Box::new(move |marked: Result<Marked, Failure>| {
+            if let Ok(marked) = &marked {
+                // One beyond the newest entry is of that one.
+                let seq = seq.min(marked.last_seq);
+                let device = by.as_ref().map(|connection| &connection.device);
+                intake.acknowledged(member, device, conversation, seq, is_read);
+            }
+            respond(marked);
+        })
+    }
+
+    /// Sets what a member wants of a conversation. Never waits; the answer comes through `respond` when it is durable, or when it failed.
+    /// The member's connections but `origin` are told if it is something else than before.
+    pub fn configure(
+        &self,
+        configure: Configure,
+        permit: Permit,
+        origin: Option<ConnectionId>,
+        respond: Respond<Configured>,
+    ) {
+        let asker = Asker::new(origin, Responder::Configured(respond), permit);
+        self.sequencer.submit(Command::Configure(configure), asker);
     }
 
     /// Moves the watermark of what was read, and tells what is unread then, as of the commit. What the store does not know
     /// at once is counted by a reader, after the lane has gone on. If the counting fails, the watermark has moved all the same.
-    pub fn read(&self, mark: Mark, permit: Permit, origin: Option<ConnectionId>, respond: Respond<Unread>) {
+    pub fn read(&self, mark: Mark, permit: Permit, by: Option<&Arc<Connection>>, respond: Respond<Unread>) {
         let store = Arc::clone(&self.store);
         let counted = Box::new(move |marked: Result<Marked, Failure>| {
             let (read, last_seq) = match marked {
@@ -251,7 +291,7 @@ impl Messaging {
                 asked.give(count.map(|count| Unread { count, last_seq }).map_err(Failure::from));
             });
         });
-        self.mark(mark, permit, origin, counted);
+        self.mark(mark, permit, by, counted);
     }
 
     /// Tells the others in a conversation that a member is typing, or has stopped. Before the first message, only those

@@ -13,6 +13,7 @@
 //! | [`second_factor`], [`codes`] | turning the second factor on and off, proving again who is at a device; its codes |
 //! | [`registration`], [`invitations`], [`applications`] | who may come in; who brings whom in; who waits for an administrator |
 //! | [`post`], [`recovery`] | sending mail; what the links in it do |
+//! | [`push`] | telling devices of messages that they do not take in time, by couriers |
 //! | [`setup`] | the first administrator, made by whoever has the code that the server prints |
 //! | [`profiles`] | a member's record: reading one's own, changing it, leaving |
 //! | [`effects`] | what follows from a change besides what is stored |
@@ -62,6 +63,7 @@ mod backlog;
 mod base32;
 mod beginnings;
 pub mod catch_up;
+pub mod clock_watch;
 pub mod codes;
 pub mod connections;
 pub mod credentials;
@@ -90,6 +92,7 @@ pub mod pages;
 pub mod photos;
 pub mod post;
 pub mod profiles;
+pub mod push;
 pub mod recovery;
 pub mod registration;
 pub mod room;

@@ -4,11 +4,15 @@ use std::{sync::Arc, time::Duration};
 
 use protocol::{Timestamp, rest::NodeStats};
 
+use super::clock_watch::ClockWatch;
 use crate::{
     clock::Clock,
     cluster::{Doubt, NodeId},
     telemetry::Metrics,
 };
+
+/// Why a server is degraded whose clock is wrong.
+const CLOCK_SKEW: &str = "clock_skew";
 
 /// What is known of this node.
 pub struct OwnNode {
@@ -18,11 +22,20 @@ pub struct OwnNode {
     pub started_at: Timestamp,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
+    /// Whether that is right.
+    pub clock_watch: Arc<ClockWatch>,
     /// What it counts.
     pub metrics: Arc<Metrics>,
 }
 
 impl OwnNode {
+    /// Why it is degraded: what may have been missed, and a clock that is wrong.
+    #[must_use]
+    pub fn reasons(&self, doubts: &[Doubt]) -> Vec<&'static str> {
+        let off = self.clock_watch.is_off().then_some(CLOCK_SKEW);
+        doubts.iter().map(|doubt| doubt.name()).chain(off).collect()
+    }
+
     /// How it is. It has an id where others may use its store.
     #[must_use]
     pub fn stats(&self, id: Option<NodeId>, doubts: &[Doubt]) -> NodeStats {
@@ -36,7 +49,7 @@ impl OwnNode {
             connections: number(self.metrics.connections.get()),
             members_connected: number(self.metrics.members_connected.get()),
             messages_since_start: self.metrics.messages_stored.get(),
-            doubts: doubts.iter().map(|doubt| doubt.name().to_owned()).collect(),
+            doubts: self.reasons(doubts).into_iter().map(str::to_owned).collect(),
         }
     }
 }

@@ -14,7 +14,7 @@ mod worker;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex as StdMutex, OnceLock},
     time::Duration,
 };
 
@@ -31,7 +31,7 @@ use crate::{
     sources::network,
     store::{
         MailStore, MemberStore,
-        mail::{AskedFrom, Expired, GoodLink, LinkHash, Mail, NewLink, Purpose, TokenId},
+        mail::{AskedFrom, Expired, GoodLink, LinkHash, Mail, NewLink, Purpose, TakenMail, TokenId},
         members::MemberRecord,
         turns::Caller,
     },
@@ -66,6 +66,10 @@ pub struct Post {
     is_sent: bool,
     is_off: bool,
     lease: Duration,
+    /// Whether no other process sends mails of this store.
+    is_alone: bool,
+    /// What is being handed over.
+    in_hand: StdMutex<Option<TakenMail>>,
     description: String,
 }
 
@@ -85,13 +89,15 @@ pub struct Parts {
     pub ids: Arc<Ids>,
     /// Counts.
     pub metrics: Arc<Metrics>,
+    /// Whether no other process sends mails of this store.
+    pub is_alone: bool,
 }
 
 impl Post {
     /// With these.
     #[must_use]
     pub fn new(parts: Parts, transport: Transport) -> Self {
-        let Parts { store, members, keys, language, clock, ids, metrics } = parts;
+        let Parts { store, members, keys, language, clock, ids, metrics, is_alone } = parts;
         Self {
             store,
             members,
@@ -106,6 +112,8 @@ impl Post {
             is_sent: matches!(transport, Transport::Smtp(_)),
             is_off: matches!(transport, Transport::Nowhere),
             lease: transport.longest().saturating_add(LEASE),
+            is_alone,
+            in_hand: StdMutex::default(),
             description: transport.describe(),
             transport: Mutex::new(transport),
         }

@@ -7,12 +7,13 @@ use protocol::{
         AdminMember, ContactInfo, ContactInfoPatch, Invitation, Member, MemberPatch, MemberStatus, Profile, Visibility,
         VisibilityPatch,
     },
+    server::ConversationSettingsPush,
     shown,
 };
 
 use crate::store::{
     changes::ProfileEdit,
-    conversations::ConversationState,
+    conversations::{Configured, ConversationState, StoredSettings},
     entries::{EntryBody, StoredEntry},
     invitations::InvitationRecord,
     members::{Contact, MemberRecord, Standing, StoredProfile, StoredVisibility},
@@ -37,7 +38,8 @@ pub fn entry(entry: StoredEntry) -> Entry {
 /// A conversation with entries.
 #[must_use]
 pub fn conversation(state: ConversationState) -> Conversation {
-    let ConversationState { id, kind, members, last_seq, unread, last_at, entries } = state;
+    let ConversationState { id, kind, members, last_seq, unread, last_at, settings, entries } = state;
+    let StoredSettings { settings, revision: settings_revision } = settings;
     Conversation {
         id,
         kind,
@@ -46,8 +48,17 @@ pub fn conversation(state: ConversationState) -> Conversation {
         unread: unread.count,
         unread_more: unread.more,
         last_at,
+        settings,
+        settings_revision,
         entries: entries.into_iter().map(entry).collect(),
     }
+}
+
+/// What a member has set of a conversation.
+#[must_use]
+pub const fn settings(configured: &Configured) -> ConversationSettingsPush {
+    let Configured { conversation, stored: StoredSettings { settings, revision }, .. } = *configured;
+    ConversationSettingsPush { conversation, settings, revision }
 }
 
 fn contact_info(Contact { phone, company, position }: Contact) -> ContactInfo {
@@ -212,7 +223,8 @@ mod tests {
         }
         let members = vec![Watermarks { member, delivered: 1, read: 1 }; 3];
         let (kind, unread, entries) = (ConversationKind::Direct, UnreadCount::default(), entries.to_vec());
-        let state = ConversationState { id, kind, members, last_seq: 1, unread, last_at: at, entries };
+        let settings = StoredSettings::default();
+        let state = ConversationState { id, kind, members, last_seq: 1, unread, last_at: at, settings, entries };
         assert_eq!(conversation_bytes(&conversation(state.clone())), state.bytes());
     }
 }

@@ -114,6 +114,7 @@ impl Watching {
 
     /// Sets what a device shows of its member.
     pub fn set_status(&self, connection: &Connection, status: DeviceStatus) {
+        connection.set_away(status == DeviceStatus::Away);
         self.presence.set_status(connection.member, connection.id, status);
     }
 

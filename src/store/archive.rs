@@ -13,7 +13,7 @@ use super::{
     StoreError,
     addresses::AddressHash,
     audit::{AuditPlace, AuditRecord},
-    conversations::StoreId,
+    conversations::{StoreId, StoredSettings},
     entries::StoredEntry,
     invitations::InvitationRecord,
     jobs::Job,
@@ -238,6 +238,8 @@ pub struct TokenRow {
     pub expires_at: Timestamp,
     /// When it was used.
     pub used_at: Option<Timestamp>,
+    /// By which attempt.
+    pub attempt: Option<AttemptHash>,
 }
 
 /// A conversation.
@@ -247,12 +249,32 @@ pub struct ConversationRow {
     pub id: ConversationId,
     /// What it is.
     pub kind: ConversationKind,
-    /// Its members, ascending, with the watermarks `delivered` and `read`.
-    pub participants: Vec<(MemberId, u64, u64)>,
+    /// Its members, ascending.
+    pub participants: Vec<ParticipantRow>,
     /// The newest entry.
     pub last_seq: u64,
     /// When that was.
     pub last_at: Timestamp,
+}
+
+/// A member of a conversation.
+#[derive(Clone)]
+pub struct ParticipantRow {
+    /// Who.
+    pub member: MemberId,
+    /// The watermark `delivered`.
+    pub delivered: u64,
+    /// The watermark `read`.
+    pub read: u64,
+    /// What they have set.
+    pub stored: StoredSettings,
+}
+
+impl ParticipantRow {
+    fn content(&self) -> Value {
+        let Self { member, delivered, read, stored: StoredSettings { settings, revision } } = self;
+        json!([member, delivered, read, settings, revision])
+    }
 }
 
 /// A move of a watermark.
@@ -380,8 +402,11 @@ impl Row {
                 [row.device.name, row.device.platform, row.address, row.last_used_at, row.ends_at],
                 [row.generation, row.good_from, row.newest, row.confirmed_at, row.proved_at],
             ]),
-            Self::RefreshToken(row) => json!([row.hash, row.session, row.expires_at, row.used_at]),
-            Self::Conversation(row) => json!([row.id, row.kind, row.participants, row.last_seq, row.last_at]),
+            Self::RefreshToken(row) => json!([row.hash, row.session, row.expires_at, row.used_at, row.attempt]),
+            Self::Conversation(row) => {
+                let participants: Vec<Value> = row.participants.iter().map(ParticipantRow::content).collect();
+                json!([row.id, row.kind, participants, row.last_seq, row.last_at])
+            }
             Self::Message(entry) => {
                 let StoredEntry { id, conversation, seq, sender, client_id, at, body } = entry;
                 json!([id, conversation, seq, sender, client_id, at, body.format().0, body.content()])

@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use async_trait::async_trait;
 use protocol::{
     ClientMessageId, ConversationId, ErrorCode, MemberId, MessageId, Timestamp, limits,
-    model::{ConversationKind, UserType, Watermarks},
+    model::{ConversationKind, ConversationSettings, UserType, Watermarks},
     size,
 };
 use tokio::time::Instant;
@@ -32,6 +32,8 @@ pub enum Command {
     Append(Append),
     /// Move a watermark.
     Mark(Mark),
+    /// Set a member's own settings.
+    Configure(Configure),
     /// Look for entries that a node stored and may not have lived to tell of.
     Refresh(ConversationId),
 }
@@ -43,6 +45,7 @@ impl Command {
         match self {
             Self::Append(append) => append.conversation,
             Self::Mark(mark) => mark.conversation,
+            Self::Configure(configure) => configure.conversation,
             Self::Refresh(conversation) => *conversation,
         }
     }
@@ -162,6 +165,26 @@ pub enum MarkKind {
     Read,
 }
 
+/// Set a member's own settings of a conversation.
+#[derive(Debug, Clone, Copy)]
+pub struct Configure {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Whose settings.
+    pub member: MemberId,
+    /// The settings, all of them.
+    pub settings: ConversationSettings,
+}
+
+/// A member's own settings of a conversation, as they are stored.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoredSettings {
+    /// They.
+    pub settings: ConversationSettings,
+    /// Larger with every change: 0 before the first.
+    pub revision: u64,
+}
+
 /// A conversation's kind and members.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Membership {
@@ -213,6 +236,19 @@ pub struct Marked {
     pub membership: Membership,
 }
 
+/// The settings of a member are what they should be. Durable.
+#[derive(Debug, Clone, Copy)]
+pub struct Configured {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Whose settings.
+    pub member: MemberId,
+    /// The settings now: of several commands of a batch, each may say what the last of them has set.
+    pub stored: StoredSettings,
+    /// Whether others are to be told: they were changed, and no later command of the batch says what they are.
+    pub changed: bool,
+}
+
 /// What a command did. Durable.
 #[derive(Debug, Clone)]
 pub enum Outcome {
@@ -220,6 +256,8 @@ pub enum Outcome {
     Appended(Appended),
     /// Of [`Command::Mark`].
     Marked(Marked),
+    /// Of [`Command::Configure`].
+    Configured(Configured),
     /// Of [`Command::Refresh`]: what was found is in [`Applied::untold`].
     Refreshed,
 }
@@ -343,6 +381,8 @@ pub struct ConversationState {
     pub unread: UnreadCount,
     /// When the newest entry was stored.
     pub last_at: Timestamp,
+    /// The member's own settings.
+    pub settings: StoredSettings,
     /// Entries, ascending by `seq`.
     pub entries: Vec<StoredEntry>,
 }
@@ -537,6 +577,18 @@ pub trait ConversationStore: Send + Sync {
     /// # Errors
     /// The store.
     async fn unread(&self, member: MemberId) -> Result<Vec<(ConversationId, UnreadCount)>, StoreError>;
+
+    /// What a member has set of conversations, in the order of what is asked; the default where they have set nothing, and where they
+    /// are no member.
+    ///
+    /// # Errors
+    /// The store.
+    async fn settings(
+        &self,
+        by: Caller,
+        member: MemberId,
+        conversations: Vec<ConversationId>,
+    ) -> Result<Vec<ConversationSettings>, StoreError>;
 
     /// How many of the entries after `read` and up to `last` are messages of others. What it costs does not depend on how
     /// many there are.

@@ -64,6 +64,8 @@ pub struct ChangedConversation {
     pub changed: Position,
     /// Its members, and how far each has got.
     pub members: Vec<Watermarks>,
+    /// The revisions of what members have set; of those who have.
+    pub revisions: Vec<(MemberId, u64)>,
     /// The newest entry.
     pub last_seq: u64,
     /// When that was stored.

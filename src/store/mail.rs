@@ -442,6 +442,12 @@ pub trait MailStore: Send + Sync {
     /// The store.
     async fn postpone(&self, taken: TakenMail, due: Timestamp) -> Result<(), StoreError>;
 
+    /// Has mails that are due after a time due at `now`: nobody has them in hand, and nobody waits that long. Returns how many.
+    ///
+    /// # Errors
+    /// The store.
+    async fn hasten(&self, after: Timestamp, now: Timestamp) -> Result<u64, StoreError>;
+
     /// What waits.
     ///
     /// # Errors

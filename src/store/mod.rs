@@ -18,6 +18,7 @@
 //! | [`push`] | devices that are told of messages, and what they are to be told |
 //! | [`addresses`] | addresses that nobody registers with |
 //! | [`archive`] | a store as rows, to move everything to another one |
+//! | [`restore`] | what is ended after a backup was restored |
 //! | [`sqlite`] | the embedded store |
 //! | [`mongo`] | the production store |
 
@@ -38,6 +39,7 @@ mod pages;
 pub mod push;
 mod queue;
 pub mod recommendations;
+pub mod restore;
 mod rules;
 pub mod second_factor;
 pub mod sessions;
@@ -150,6 +152,13 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// The store.
     async fn size(&self) -> Result<u64, StoreError>;
+
+    /// Ends what a restored backup has brought back: all sessions and links, mails that wait, and open invitations unless they are to be
+    /// kept; with what the audit log keeps of it. May be made again. No server may use the store meanwhile.
+    ///
+    /// # Errors
+    /// The store.
+    async fn end_after_restore(&self, ending: restore::Ending) -> Result<restore::Ended, StoreError>;
 
     /// Finishes what is under way and closes. Later calls fail with [`StoreError::Unavailable`].
     async fn close(&self);

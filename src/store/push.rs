@@ -355,4 +355,10 @@ pub trait PushStore: Send + Sync {
     /// # Errors
     /// The store.
     async fn expire(&self, before: Timestamp) -> Result<u64, StoreError>;
+
+    /// About how many devices are registered; zero only if none is.
+    ///
+    /// # Errors
+    /// The store.
+    async fn count(&self) -> Result<u64, StoreError>;
 }

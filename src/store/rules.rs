@@ -6,11 +6,13 @@
 
 use protocol::{
     MemberId, MessageId, Timestamp,
-    model::{ConversationKind, UserType},
+    model::{ConversationKind, ConversationSettings, UserType},
 };
 
 use super::{
-    conversations::{Append, Beginning, Mark, MarkKind, Marked, Membership, NewConversation, Refusal, UnreadCount},
+    conversations::{
+        Append, Beginning, Mark, MarkKind, Marked, Membership, NewConversation, Refusal, StoredSettings, UnreadCount,
+    },
     entries::{EntryBody, StoredEntry},
     members::Standing,
 };
@@ -179,6 +181,11 @@ pub(super) fn marked(
         at,
         membership: membership.clone(),
     }
+}
+
+/// What setting a member's settings does: their new state, if they are others than before. `before`: what is stored.
+pub(super) fn configured(settings: ConversationSettings, before: StoredSettings) -> Option<StoredSettings> {
+    (settings != before.settings).then(|| StoredSettings { settings, revision: before.revision + 1 })
 }
 
 /// The word for a kind of conversation in every store.

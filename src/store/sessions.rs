@@ -42,6 +42,14 @@ pub const SESSIONS_REMOVED: usize = 1_000;
 /// Sessions that are looked at in one call of [`SessionStore::views`].
 pub const VIEWS_MAX: usize = 1_000;
 
+/// How long a request to exchange a token may have been on its way when the successor is confirmed: it is answered as if it had come
+/// in time. Times of several nodes are compared, and a clock may be put back: whatever is further off is spent.
+pub const ON_ITS_WAY: Duration = Duration::from_secs(30);
+
+/// How far the clocks of nodes may be apart: a proof of who is at a device that lies further in the future is of a clock that was wrong. It
+/// counts for nothing, and the next one takes its place.
+pub const AHEAD: Duration = Duration::from_secs(30);
+
 /// A refresh token to be stored.
 #[derive(Debug, Clone, Copy)]
 pub struct NewToken {
@@ -159,6 +167,8 @@ impl Exchange {
 pub(super) struct TokenFacts {
     /// Whether the presented token was used before.
     pub(super) used: bool,
+    /// By which attempt it was, if that had a name and was written down.
+    pub(super) used_by: Option<AttemptHash>,
     /// The newest token of the session. Nothing in one of before that was known: there it is the one that was not used.
     pub(super) newest: Option<TokenHash>,
     /// When the newest token was confirmed. Nothing: it was not, as far as anybody knows.
@@ -183,20 +193,30 @@ pub(super) enum Presented {
     Newest,
     /// The one before the newest, of which nobody is known to have got it: it is given again.
     Again(TokenHash),
+    /// One that is used up, by the very attempt that used it up: a request that arrives late, and that a client has sent again since. It
+    /// gets nothing, and gives nobody away.
+    Late,
     /// One that somebody has used, and used what followed it, or that two have exchanged: each of them by an attempt of their own.
     Spent,
 }
 
-/// Decides what a token is. One that was presented before its successor was confirmed is good, however long the answer took, for whoever
-/// brings the attempt that made the successor. What was made without one is for those without one.
+/// Decides what a token is. One that was presented before its successor was confirmed is good, if it was on its way ([`ON_ITS_WAY`]), for
+/// whoever brings the attempt that made the successor. What was made without one is for those without one.
 pub(super) fn presented(exchange: &Exchange, facts: TokenFacts) -> Presented {
-    let TokenFacts { used, newest, confirmed_at, made_by } = facts;
+    let TokenFacts { used, used_by, newest, confirmed_at, made_by } = facts;
     let is_same = [MadeBy::Attempt(exchange.attempt), MadeBy::Unknown].contains(&made_by);
-    let is_repeated = is_same && confirmed_at.is_none_or(|at| exchange.at < at);
+    let was_on_its_way = |at: Timestamp| exchange.at < at && at.since(exchange.at) <= ON_ITS_WAY;
+    let is_repeated = is_same && confirmed_at.is_none_or(was_on_its_way);
+    // A thief has the token, and not the attempt.
+    let has_name = exchange.attempt.is_some();
     match newest {
         Some(newest) if newest == exchange.used => Presented::Newest,
         None if !used => Presented::Newest,
         Some(newest) if is_repeated && exchange.is_followed_by(newest) => Presented::Again(newest),
+        Some(newest) if has_name && made_by == MadeBy::Attempt(exchange.attempt) && exchange.is_followed_by(newest) => {
+            Presented::Late
+        }
+        _ if has_name && used_by == exchange.attempt => Presented::Late,
         _ => Presented::Spent,
     }
 }
@@ -286,7 +306,7 @@ impl SessionRecord {
 pub enum Rotation {
     /// It is good, and was replaced: now, or before by somebody who may not have heard of it.
     Rotated(Box<Renewal>),
-    /// Not one of ours, or expired, or of a session that was revoked or has ended.
+    /// Not one of ours, or expired, or of a session that was revoked or has ended, or used up by this very attempt.
     Invalid,
     /// It had been used before, and so had its successor. The whole session is revoked now.
     Reused {
@@ -328,14 +348,16 @@ pub trait SessionStore: Send + Sync {
     /// The store.
     async fn start(&self, session: NewSession) -> Result<Option<Vec<SessionId>>, StoreError>;
 
-    /// Whose the refresh token of an exchange is, used or not; `None` for one that is unknown, expired or of a session that was revoked.
+    /// Whose the refresh token of an exchange is, used or not; `None` for one that is unknown, expired, of a session that was revoked, or
+    /// used up by this very attempt.
     ///
     /// # Errors
     /// The store.
     async fn owner(&self, by: Caller, exchange: Exchange) -> Result<Option<TokenOwner>, StoreError>;
 
     /// Exchanges a refresh token: the newest one of a session is used up and gets its successor, the one before it gets the
-    /// same successor again by the same attempt until that is confirmed, and any other one revokes the session ([`presented`]). Of used tokens the
+    /// same successor again by the same attempt until that is confirmed, one that was used up by the same attempt gets nothing, and any other
+    /// one revokes the session ([`presented`]). Of used tokens the
     /// newest ones are kept ([`USED_TOKENS_OF_SESSION`], [`USED_TOKENS_OF_MEMBER`]).
     ///
     /// May be repeated with the same `exchange` while the outcome is unknown, and then has the same one. Its turn is that
@@ -358,7 +380,8 @@ pub trait SessionStore: Send + Sync {
         at: Timestamp,
     ) -> Result<(), StoreError>;
 
-    /// Who is at the device of a session of a member has proved again that they are the member. Nothing happens if it was revoked.
+    /// Who is at the device of a session of a member has proved again that they are the member. Nothing happens if it was revoked, or if a
+    /// later proof is known that is no more than [`AHEAD`] later.
     ///
     /// # Errors
     /// The store.
@@ -428,7 +451,13 @@ mod tests {
             let newest = newest.map(|name| [name; 32]);
             presented(
                 &ask(1),
-                TokenFacts { used, newest, confirmed_at: confirmed_at.map(at), made_by: MadeBy::Attempt(None) },
+                TokenFacts {
+                    used,
+                    used_by: None,
+                    newest,
+                    confirmed_at: confirmed_at.map(at),
+                    made_by: MadeBy::Attempt(None),
+                },
             )
         };
         assert_eq!(decide(false, Some(1), Some(1)), Presented::Newest);
@@ -446,6 +475,7 @@ mod tests {
         let decide = |used, newest: u8, made_by: Option<Option<u8>>, brought: Option<u8>| {
             let facts = TokenFacts {
                 used,
+                used_by: None,
                 newest: Some([newest; 32]),
                 confirmed_at: None,
                 made_by: made_by.map_or(MadeBy::Unknown, |made_by| MadeBy::Attempt(made_by.map(|name| [name; 32]))),
@@ -467,9 +497,48 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_was_put_back_makes_no_spent_token_good() {
+        let decide = |confirmed_at| {
+            let facts = TokenFacts {
+                used: true,
+                used_by: None,
+                newest: Some([2; 32]),
+                confirmed_at: Some(at(confirmed_at)),
+                made_by: MadeBy::Attempt(None),
+            };
+            presented(&ask(1), facts)
+        };
+        assert_eq!(decide(10 + 30_000), Presented::Again([2; 32]), "it was on its way");
+        assert_eq!(decide(10 + 30_001), Presented::Spent);
+    }
+
+    #[test]
+    fn what_its_own_attempt_used_up_gives_nobody_away() {
+        let decide = |newest: u8, used_by: Option<u8>, made_by: Option<u8>, brought: Option<u8>| {
+            let name = |name: u8| [name; 32];
+            let facts = TokenFacts {
+                used: true,
+                used_by: used_by.map(name),
+                newest: Some([newest; 32]),
+                confirmed_at: Some(at(10)),
+                made_by: MadeBy::Attempt(made_by.map(name)),
+            };
+            presented(&Exchange { attempt: brought.map(name), ..ask(1) }, facts)
+        };
+        assert_eq!(decide(2, Some(7), Some(7), Some(7)), Presented::Late);
+        assert_eq!(decide(2, None, Some(7), Some(7)), Presented::Late, "its mark was not written yet");
+        assert_eq!(decide(3, Some(7), Some(8), Some(7)), Presented::Late, "its successor was exchanged, too");
+        assert_eq!(decide(2, Some(7), Some(7), Some(8)), Presented::Spent, "by another one");
+        assert_eq!(decide(3, Some(7), Some(8), Some(8)), Presented::Spent, "by that of its successor");
+        assert_eq!(decide(2, Some(7), Some(7), None), Presented::Spent);
+        assert_eq!(decide(2, None, None, None), Presented::Spent, "without a name there is nothing to know it by");
+    }
+
+    #[test]
     fn of_a_session_of_before_the_token_that_was_not_used_is_the_newest() {
         let decide = |used| {
-            presented(&ask(1), TokenFacts { used, newest: None, confirmed_at: Some(at(1)), made_by: MadeBy::Unknown })
+            let (confirmed_at, made_by) = (Some(at(1)), MadeBy::Unknown);
+            presented(&ask(1), TokenFacts { used, used_by: None, newest: None, confirmed_at, made_by })
         };
         assert_eq!((decide(false), decide(true)), (Presented::Newest, Presented::Spent));
     }

@@ -3,7 +3,7 @@
 //! Every name is a variant of [`Metric`]; `docs/metrics.md` lists them and a test keeps it complete. The handles in
 //! [`Metrics`] are made once, so that counting costs an atomic addition. Each server has its own registry.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::atomic::AtomicU64, time::Duration};
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
@@ -162,6 +162,8 @@ metrics! {
     SweptConversations = "swept_conversations", Counter, [];
     /// Steps of the database's clock that were noticed (MongoDB), by direction: `ahead` (cursors do not follow) or `back` (newer cursors lead to a full sync).
     ClockSteps = "clock_steps", Counter, ["direction"];
+    /// By how many seconds the clock of this machine is ahead of the database's (MongoDB): beyond 5 either way the server is `degraded`.
+    ClockSkew = "clock_skew_seconds", Gauge, [];
     /// What followed from changes (closing connections, telling others), by effect.
     Effects = "effects", Counter, ["effect"];
     /// Connections that the check of sessions closed because the bus did not tell of it, by reason: `revoked`, `deactivated` or `disconnected` (MongoDB).
@@ -178,7 +180,7 @@ metrics! {
     Mail = "mail", Counter, ["mail", "outcome"];
     /// Mails that wait to be sent or tried again, 10,000 at most, of all nodes.
     MailWaiting = "mail_waiting", Gauge, [];
-    /// Pushes to devices, by what became of them: `told`, `badge` (only the number at the icon), `read`, `acknowledged`, `unregistered`, `signed_out`, `expired` and `nothing` (nothing was sent, and nothing will be), `quiet` (put off to the end of the quiet hours), `gone` (nobody is at the address any more), `refused` (the service will never take it), `postponed` (it is tried again).
+    /// Pushes to devices, by what became of them: `told`, `badge` (only the number at the icon), `read`, `acknowledged`, `muted`, `unregistered`, `signed_out`, `expired` and `nothing` (nothing was sent, and nothing will be), `quiet` (put off to the end of the quiet hours), `gone` (nobody is at the address any more), `refused` (the service will never take it), `postponed` (it is tried again).
     PushTasks = "push_tasks", Counter, ["outcome"];
     /// Pushes that wait: for their time, for the service, or because it has not taken them.
     PushWaiting = "push_waiting", Gauge, [];
@@ -413,6 +415,8 @@ pub struct Metrics {
     /// [`Metric::SweptConversations`]
     pub swept_conversations: Counter,
     clock_steps: Family<DirectionLabels, Counter>,
+    /// [`Metric::ClockSkew`]
+    pub clock_skew: Gauge<f64, AtomicU64>,
     effects: Family<EffectLabels, Counter>,
     session_check_closed: Family<ReasonLabels, Counter>,
     /// [`Metric::SessionCheckFailures`]
@@ -533,6 +537,7 @@ impl Metrics {
             sweep_seconds: register(r, Metric::SweepSeconds, seconds()),
             swept_conversations: register(r, Metric::SweptConversations, Counter::default()),
             clock_steps: register(r, Metric::ClockSteps, Family::default()),
+            clock_skew: register(r, Metric::ClockSkew, Gauge::default()),
             effects: register(r, Metric::Effects, Family::default()),
             session_check_closed: register(r, Metric::SessionCheckClosed, Family::default()),
             session_check_failures: register(r, Metric::SessionCheckFailures, Counter::default()),

@@ -57,6 +57,28 @@ async function opened(ana, ben) {
   return page;
 }
 
+/** A chat that is muted says so, in its head and in the list, on another device, too; messages come all the same. */
+async function muted(page, ana, ben) {
+  const other = await person("Ana's other device");
+  await signIn(other, "ana@example.com", PASSWORD);
+  await isIn(other);
+  const row = other.getByRole("link", { name: /Ben Okafor/ }).first();
+  await row.waitFor();
+  assert.doesNotMatch(await row.innerText(), /muted/);
+  await button(page, "Mute notifications").click();
+  await button(page, "For 8 hours").click();
+  await button(page, "Muted. Change notifications").waitFor();
+  await other.getByRole("link", { name: /Ben Okafor.*muted/s }).waitFor();
+  await post(ben, ana, "is it quiet?");
+  await messages(page).getByText("is it quiet?").waitFor();
+  await row.click();
+  await button(other, "Muted. Change notifications").click();
+  await other.getByText(/^Muted until /).waitFor();
+  await button(other, "Turn on").click();
+  await button(page, "Mute notifications").waitFor();
+  await other.context().close();
+}
+
 /** A message is said to a screen reader, the same words once more, too; and it is not in the page any more when somebody has left. */
 async function said(page, ana, ben) {
   await page.evaluate(() => {
@@ -179,6 +201,7 @@ try {
   const ben = await sign("Ben Okafor", "ben@example.com");
   const rita = await call("POST", "setup", { code: setupCode(running), name: "Rita Reis", email: "rita@example.com", password: PASSWORD });
   const page = await opened(ana, ben);
+  await muted(page, ana, ben);
   await said(page, ana, ben);
   await kept(ben);
   await dayAfter(ben);

@@ -1,13 +1,14 @@
 // A server of its own for a browser test, in an empty folder, and browsers on it. MEMBERS_BOOK names another binary; APP the folder of a web export that
-// stands in for the app in the binary, with the server's own headers: to try a change without building the server.
+// stands in for the app in the binary, with the server's own headers: to try a change without building the server (`front.mjs`).
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdtemp, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
-import { extname, join } from "node:path";
+import { join } from "node:path";
 import { chromium } from "playwright-core";
+import { front } from "./front.mjs";
 
 const binary = process.env.MEMBERS_BOOK ?? new URL("../../target/release/members-book", import.meta.url).pathname;
 
@@ -22,7 +23,10 @@ const port = await new Promise((resolve) => {
     probe.close(() => resolve(free));
   });
 });
-export const base = `http://127.0.0.1:${port}`;
+const direct = `http://127.0.0.1:${port}`;
+const before = process.env.APP ? await front(direct, process.env.APP) : undefined;
+/** Where browsers reach the server. */
+export const base = before?.base ?? direct;
 const settings = {
   PORT: String(port), METRICS_ADDR: "off", BCRYPT_COST: "4", LOG: "warn",
   RATE_REQUESTS: "0", RATE_ADDRESS: "0", RATE_LOGINS: "0", RATE_REGISTRATIONS: "0", RATE_MESSAGES: "0", RATE_FRAMES: "0",
@@ -40,6 +44,7 @@ export async function serve(further = {}) {
     });
     server.once("exit", (code) => reject(new Error(`the server ended with ${code}: ${printed}`)));
   });
+  await before?.start();
   return { server, printed: () => printed };
 }
 
@@ -53,6 +58,7 @@ export function setupCode({ printed }) {
 /** Ends it without a word. */
 export async function kill({ server }) {
   server.removeAllListeners("exit");
+  await before?.stop();
   const gone = once(server, "exit");
   server.kill("SIGKILL");
   await gone;
@@ -65,27 +71,14 @@ export const pages = [];
 
 const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM,
-  // A page that stands in comes from no address: without the last one it may not open the socket.
-  args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", ...(process.env.APP ? ["--disable-features=LocalNetworkAccessChecks"] : [])],
+  args: ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"],
 });
 
-const TYPES = { ".css": "text/css", ".html": "text/html; charset=utf-8", ".js": "text/javascript", ".svg": "image/svg+xml" };
-
-/** Answers with a file of the export that APP names. */
-async function exported(route) {
-  const path = new URL(route.request().url()).pathname.replace(/^\/app\/?/, "");
-  const found = path === "" ? undefined : await readFile(join(process.env.APP, path)).catch(() => undefined);
-  const headers = Object.fromEntries((await fetch(`${base}/app/`)).headers);
-  for (const name of ["content-encoding", "content-length", "etag"]) delete headers[name];
-  headers["content-type"] = (found && TYPES[extname(path)]) ?? TYPES[".html"];
-  await route.fulfill({ headers, body: found ?? (await readFile(join(process.env.APP, "index.html"))) });
-}
-
-/** A browser of one member. While the server is away, failed requests are no problem. */
-export async function person(name, options) {
+/** A browser of one member. While the server is away, failed requests are no problem. `asks`: the app asks whether notifications are wanted, which it has done before otherwise. */
+export async function person(name, { asks = false, ...options } = {}) {
   const context = await browser.newContext({ reducedMotion: "reduce", ...options });
   context.setDefaultTimeout(patience);
-  if (process.env.APP) await context.route(new RegExp(`^${base}/app(/|$)`), (route) => exported(route).catch(() => route.abort()));
+  if (!asks) await context.addInitScript(() => location.protocol.startsWith("http") && localStorage.setItem("members-book-app.push.asked", "1"));
   const page = await context.newPage();
   pages.push([name, page]);
   page.on("pageerror", (error) => problems.push(`${name}: uncaught: ${error.message}`));
@@ -94,7 +87,7 @@ export async function person(name, options) {
   });
   page.on("request", (request) => {
     const url = new URL(request.url());
-    if (!["data:", "blob:"].includes(url.protocol) && url.host !== `127.0.0.1:${port}`) problems.push(`${name}: another host: ${request.url()}`);
+    if (!["data:", "blob:"].includes(url.protocol) && url.origin !== base) problems.push(`${name}: another host: ${request.url()}`);
   });
   return page;
 }

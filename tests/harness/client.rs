@@ -52,13 +52,17 @@ macro_rules! expect {
     };
 }
 
-use server::{Applications, AuthExpiring, Conversations, Error, MemberPush, MessageAccepted, PresenceSnapshot};
+use server::{
+    Applications, AuthExpiring, ConversationSettingsPush, Conversations, Error, MemberPush, MessageAccepted,
+    PresenceSnapshot,
+};
 
 expect!(
     Welcome,
     SyncDone,
     MessagePush,
     Receipt,
+    ConversationSettingsPush,
     TypingPush,
     PresencePush,
     MemberPush,

@@ -5,6 +5,7 @@ pub mod authenticator;
 pub mod bus;
 pub mod client;
 pub mod database;
+pub mod expo;
 pub mod fleet;
 pub mod member;
 pub mod node;

@@ -29,6 +29,7 @@ pub fn command(folder: &Path) -> Command {
             ("PORT", "0"),
             ("METRICS_ADDR", "off"),
             ("BCRYPT_COST", "4"),
+            ("PUSH_EXPO_URL", "http://127.0.0.1:9"),
             ("RATE_MESSAGES", "0"),
             ("RATE_FRAMES", "0"),
             ("RATE_TYPING", "0"),

@@ -23,7 +23,7 @@ use crate::harness::{
 };
 
 /// Runs the command with arguments until it ends by itself.
-fn run(folder: &Path, arguments: &[&str], input: &str) -> Output {
+pub(super) fn run(folder: &Path, arguments: &[&str], input: &str) -> Output {
     let mut command = command(folder);
     let mut child = command.args(arguments).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
@@ -304,6 +304,30 @@ async fn a_link_from_the_command_line_sets_a_lost_password_once() {
     let AuditPage { entries, .. } = entries.json().await.unwrap();
     let entry = entries.iter().find(|entry| entry.action == AuditAction::ResetLinkMade).unwrap();
     assert_eq!((entry.target_id, entry.actor_id), (ana.id, None));
+}
+
+/// Found by faults: sessions of before a restore were good again, whatever had been ended since.
+#[tokio::test]
+async fn after_a_restore_everybody_signs_in_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let after = || run(folder.path(), &["admin", "after-restore"], "");
+    let missing = after();
+    assert!(!missing.status.success(), "there is no store yet");
+    let (server, http) = (Process::start(folder.path()), http());
+    let ana = Member::register_at(server.addr, &http, "Ana").await;
+    let beside = after();
+    assert!(!beside.status.success() && stderr(&beside).contains("in use"), "{}", stderr(&beside));
+    drop(server);
+    let output = after();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && said.contains("1; everybody signs in again"), "{said}{}", stderr(&output));
+    let server = Process::start(folder.path());
+    let ana = ana.at(server.addr);
+    let own = ana.request(reqwest::Method::GET, "/api/members/me", serde_json::Value::Null).await;
+    assert_eq!((own.status().as_u16(), ana.refresh().await.status().as_u16()), (401, 401));
+    let again = ana.log_in().await;
+    let own = again.request(reqwest::Method::GET, "/api/members/me", serde_json::Value::Null).await;
+    assert_eq!(own.status(), 200);
 }
 
 /// Found by a newcomer: the advice for a second server on one file would have split the club.

@@ -13,9 +13,9 @@ use std::{
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use protocol::{
-    ClientFrame, ClientMessageId, ConversationId, Envelope, MemberId, Request, ServerFrame,
-    client::{HistoryGet, MessageRead, MessageSend},
-    model::{Entry, Message},
+    ClientFrame, ClientMessageId, ConversationId, Envelope, MemberId, Request, ServerFrame, Timestamp,
+    client::{ConversationConfigure, HistoryGet, MessageRead, MessageSend},
+    model::{ConversationSettings, Entry, Message},
     server::{History, MessageAccepted},
 };
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
@@ -45,6 +45,8 @@ struct Ledger {
     acknowledged: BTreeMap<ClientMessageId, Message>,
     /// The read watermark that was acknowledged.
     read: u64,
+    /// The newest settings that were acknowledged, with their revision.
+    settings: (ConversationSettings, u64),
 }
 
 struct Writer {
@@ -84,14 +86,24 @@ impl Writer {
                         next.push(self.next_message(&mut ledger));
                     }
                     ServerFrame::MessagePush(push) if synced => {
-                        let read = MessageRead { conversation: push.message.conversation, seq: push.message.seq };
-                        let id = Some(format!("read {}", push.message.seq).parse().unwrap());
+                        let Message { conversation, seq, .. } = push.message;
+                        let read = MessageRead { conversation, seq };
+                        let id = Some(format!("read {seq}").parse().unwrap());
                         next.push(Request { id, frame: ClientFrame::MessageRead(read) }.encode());
+                        // Other settings for each message.
+                        let until = Timestamp::from_millis(i64::try_from(seq).unwrap());
+                        let settings = ConversationSettings { muted_until: Some(until), ..<_>::default() };
+                        let configure = ConversationConfigure { conversation, settings };
+                        let id = Some(format!("settings {seq}").parse().unwrap());
+                        next.push(Request { id, frame: ClientFrame::ConversationConfigure(configure) }.encode());
                     }
                     ServerFrame::Okay(_) => {
                         let id = id.unwrap();
                         let read = id.as_str().strip_prefix("read ").unwrap().parse().unwrap();
                         ledger.read = ledger.read.max(read);
+                    }
+                    ServerFrame::ConversationSettingsPush(set) if set.revision > ledger.settings.1 => {
+                        ledger.settings = (set.settings, set.revision);
                     }
                     ServerFrame::Error(error) => panic!("{error:?}"),
                     _ => {}
@@ -136,6 +148,9 @@ async fn check(pair: &[Arc<Writer>], addr: SocketAddr) -> usize {
     assert_eq!(seqs, (1..=last).collect::<Vec<_>>(), "no hole, no seq twice");
     let ids: BTreeSet<_> = log.iter().map(|message| (message.sender, message.client_id)).collect();
     assert_eq!(ids.len(), log.len(), "no message twice");
+    let (settings, revision) = pair[0].ledger.lock().unwrap().settings;
+    assert!(conversation.settings_revision >= revision, "acknowledged settings are gone");
+    assert!(conversation.settings_revision > revision || conversation.settings == settings, "they are others");
     for writer in pair {
         let ledger = writer.ledger.lock().unwrap();
         let mine: BTreeMap<_, _> = log

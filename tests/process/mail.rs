@@ -5,11 +5,12 @@ use std::process::{Command, Stdio};
 use protocol::Problem;
 use serde_json::json;
 
+use super::command_line::run;
 use crate::harness::{
     eventually,
     process::{self, Process},
     server::http,
-    smtp::{How, MailServer},
+    smtp::{How, MailServer, Trouble},
 };
 
 fn sending(folder: &std::path::Path, mail: &MailServer) -> Command {
@@ -51,6 +52,51 @@ async fn a_mail_survives_a_kill() {
     }
     to.sort_unstable();
     assert_eq!(to, emails);
+}
+
+/// Found by faults: it waited for minutes, until the lease of the process that was killed ended.
+#[tokio::test]
+async fn a_mail_that_was_in_hand_at_a_kill_is_sent_at_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let mail = MailServer::start(How::StartTls).await;
+    mail.expect([Trouble::Hangs]);
+    let server = Process::spawn(&mut sending(folder.path(), &mail));
+    let body = json!({ "name": "Ana", "email": "ana@example.com", "password": "correct horse battery" });
+    let url = format!("http://{}/api/auth/register", server.addr);
+    assert_eq!(http().post(url).json(&body).send().await.unwrap().status(), 202);
+    mail.had_all().await;
+    server.kill();
+    let _server = Process::spawn(&mut sending(folder.path(), &mail));
+    assert_eq!(mail.mail(0).await.to, "ana@example.com");
+}
+
+/// Found by faults: a mail whose link had ended meanwhile was gone without a word.
+#[tokio::test]
+async fn a_mail_that_is_dropped_with_its_link_is_in_the_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("log");
+    let log = std::fs::File::create(&file).unwrap();
+    let has = async |words: &str| {
+        let found = async || std::fs::read_to_string(&file).unwrap().contains(words).then_some(());
+        eventually(words, found).await;
+    };
+    let create = ["admin", "create", "--name", "Ana", "--email", "ana@example.com"];
+    assert!(run(folder.path(), &create, "correct horse battery").status.success());
+    let mail = MailServer::down(How::StartTls).await;
+    let server = Process::spawn(sending(folder.path(), &mail).env("LOG", "info").stderr(Stdio::from(log)));
+    let post = async |path: &str, body: serde_json::Value| {
+        let url = format!("http://{}/api/auth/password/{path}", server.addr);
+        http().post(url).json(&body).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(post("forgot", json!({ "email": "ana@example.com" })).await, 202);
+    has("no mail can be sent").await;
+    let link = run(folder.path(), &["admin", "reset-link", "--email", "ana@example.com"], "");
+    let link = String::from_utf8_lossy(&link.stdout).trim().to_owned();
+    let token = link.split_once("?token=").unwrap().1;
+    assert_eq!(post("reset", json!({ "token": token, "new_password": "battery staple horse" })).await, 200);
+    mail.launch().await;
+    has("a mail is dropped: its link has ended").await;
+    assert_eq!(mail.mail(0).await.subject, "Your password was reset", "that is all");
 }
 
 /// Found by a newcomer: the log said that no mail can be sent, and not to which server.

@@ -158,6 +158,31 @@ async fn refresh_tokens_rotate_and_one_whose_successor_was_used_ends_the_session
     assert_eq!(code(refresh(&server, "made-up").await).await, ErrorCode::RefreshTokenInvalid);
 }
 
+/// Found by faults: a node stood still with a refresh, the client sent it again, and went on with what it got. Then the node went on, and
+/// the member was signed out as if a thief had come.
+#[tokio::test]
+async fn a_refresh_that_arrives_late_ends_nothing() {
+    let clock = ManualClock::at(Timestamp::from_millis(1_795_370_633_000));
+    let server = Server::at(&clock, |_| ()).await;
+    let ana = server.member("Ana").await;
+    let attempt = "an-attempt-of-the-client";
+    let lost: AuthResponse = ana.refresh_by(attempt).await.json().await.unwrap();
+    let again: AuthResponse = ana.refresh_by(attempt).await.json().await.unwrap();
+    assert_eq!(lost.refresh_token, again.refresh_token);
+    assert_eq!(me(&server, &again.access_token).await.status(), 200);
+    clock.advance(Duration::from_secs(60));
+    for _ in 0..2 {
+        assert_eq!(code(ana.refresh_by(attempt).await).await, ErrorCode::RefreshTokenInvalid);
+        assert_eq!(me(&server, &again.access_token).await.status(), 200);
+    }
+    let next = ana.with(again);
+    let next: AuthResponse = next.refresh_by("another-attempt-of-the-client").await.json().await.unwrap();
+    assert_eq!(me(&server, &next.access_token).await.status(), 200);
+    assert_eq!(code(ana.refresh_by(attempt).await).await, ErrorCode::RefreshTokenInvalid, "two tokens ago, too");
+    assert_eq!(code(ana.refresh_by("the-attempt-of-a-thief").await).await, ErrorCode::RefreshTokenReused);
+    assert_eq!(code(me(&server, &next.access_token).await).await, ErrorCode::SessionRevoked);
+}
+
 #[tokio::test]
 async fn a_token_is_good_for_its_time() {
     let clock = ManualClock::at(Timestamp::from_millis(1_795_370_633_000));

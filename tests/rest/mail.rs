@@ -583,3 +583,21 @@ async fn what_waits_for_who_leaves_is_not_sent() {
     eventually("nothing waits", async || (server.metric("mail_waiting").await == 0.0).then_some(())).await;
     assert_eq!(mail.count(), 1);
 }
+
+/// Found by faults: a mail that was put off while the clock was ahead waited until the clock had come to that.
+#[tokio::test]
+async fn a_mail_that_was_put_off_by_a_wrong_clock_is_sent_when_that_is_right() {
+    let mail = MailServer::start(How::StartTls).await;
+    let started = Timestamp::from_millis(1_795_370_633_000);
+    let clock = ManualClock::at(started.after(Duration::from_secs(86_400)));
+    let server = Server::at(&clock, |settings| mail.set(settings)).await;
+    mail.expect([Trouble::Recipient(451)]);
+    assert_eq!(register(&server, "ana@example.com").await.status(), 202);
+    outcome(&server, "verify_email", "failed", 1.0).await;
+    clock.set(started);
+    // Whoever looks next finds it.
+    assert_eq!(register(&server, "ben@example.com").await.status(), 202);
+    let mut to = [mail.mail(0).await.to, mail.mail(1).await.to];
+    to.sort_unstable();
+    assert_eq!(to, ["ana@example.com", "ben@example.com"]);
+}

@@ -25,6 +25,8 @@ struct Cast {
     other: Member,
     /// A message to the owner.
     message: String,
+    /// The conversation that it is in.
+    conversation: String,
     /// A recommendation to the owner.
     recommendation: String,
     /// The session of the owner.
@@ -120,6 +122,17 @@ fn table() -> Vec<(Method, &'static str, [u16; 6], Ask)> {
         (delete.clone(), "/api/members/me/sessions/{id}", owned(404, 204, 404), |cast| {
             (format!("/api/members/me/sessions/{}", cast.session), Value::Null)
         }),
+        (get.clone(), "/api/members/me/push", member(200), |_| plain("/api/members/me/push")),
+        (patch.clone(), "/api/members/me/push", member(200), |_| {
+            ("/api/members/me/push".into(), json!({ "content": "sender" }))
+        }),
+        (put.clone(), "/api/members/me/devices/{id}/push", member(204), |_| {
+            let address = json!({ "service": "expo", "token": "ExponentPushToken[x]" });
+            ("/api/members/me/devices/phone/push".into(), json!({ "address": address, "platform": "ios" }))
+        }),
+        (delete.clone(), "/api/members/me/devices/{id}/push", member(204), |_| {
+            plain("/api/members/me/devices/phone/push")
+        }),
         (get.clone(), "/api/admin/members/{id}/sessions", admin(200), |cast| {
             of_owner(cast, "/api/admin/members/{id}/sessions", Value::Null)
         }),
@@ -152,6 +165,9 @@ fn table() -> Vec<(Method, &'static str, [u16; 6], Ask)> {
         // Not even an administrator reads what is not theirs.
         (put.clone(), "/api/messages/{id}/read", owned(404, 200, 404), |cast| {
             (format!("/api/messages/{}/read", cast.message), Value::Null)
+        }),
+        (put.clone(), "/api/conversations/{id}/settings", owned(404, 200, 404), |cast| {
+            (format!("/api/conversations/{}/settings", cast.conversation), json!({ "notify": "nothing" }))
         }),
         (get.clone(), "/api/ai/recommendations", member(200), |_| plain("/api/ai/recommendations")),
         (post.clone(), "/api/ai/profile/optimize", member(200), |_| plain("/api/ai/profile/optimize")),
@@ -296,13 +312,15 @@ async fn every_route_answers_everybody_as_the_table_says() {
                 [server.member("Owner").await, server.member("Other").await, server.member("Author").await];
             let body = json!({ "receiver_id": owner.id, "content": "Hi", "client_id": client_id() });
             let message: Value = author.request(Method::POST, "/api/messages", body).await.json().await.unwrap();
+            let conversation = message["conversation_id"].as_str().unwrap().to_owned();
             let message = message["_id"].as_str().unwrap().to_owned();
             let advice = owner.request(Method::GET, "/api/ai/recommendations", Value::Null).await;
             let advice: Value = advice.json().await.unwrap();
             let recommendation = advice["recommendations"][0]["_id"].as_str().unwrap().to_owned();
             let sessions = owner.request(Method::GET, "/api/members/me/sessions", Value::Null).await;
             let session = sessions.json::<SessionList>().await.unwrap().sessions[0].id;
-            let cast = Cast { owner, other: author, message, recommendation, session, photo: photo.clone() };
+            let cast =
+                Cast { owner, other: author, message, conversation, recommendation, session, photo: photo.clone() };
             let (path, body) = ask(&cast);
             let request = server.http().request(method.clone(), server.url(&path));
             let admin;

@@ -68,6 +68,7 @@ async fn the_club_says_who_may_come_in() {
     };
     let told = json!({
         "registration": "approval", "invitations": "members", "setup_needed": true, "sends_mail": false,
+        "push": { "enabled": true, "web_key": null },
     });
     assert_eq!(club().await, told);
     root(&server).await;

@@ -101,6 +101,21 @@ async fn nobody_leaves_with_a_token_alone() {
     assert_eq!(leave(&ben).await.status(), 403, "the proof was another's");
 }
 
+/// Found by faults: a login while the clock was ahead was a proof for as long as that had been ahead.
+#[tokio::test]
+async fn a_proof_of_a_time_that_is_still_to_come_is_none() {
+    let clock = ManualClock::at(START);
+    let server = server(&clock, |_| ()).await;
+    let (ana, ben) = server.two_members().await;
+    let leave = async |member: &Member| member.request(Method::DELETE, "/api/members/me", Value::Null).await;
+    clock.set(START.before(Duration::from_secs(30)));
+    assert_eq!(leave(&ben).await.status(), 204, "clocks differ by so much");
+    clock.set(START.before(Duration::from_secs(31)));
+    assert_eq!(code(leave(&ana).await).await, ErrorCode::StepUpRequired);
+    assert_eq!(step_up(&ana, json!({ "password": ana.password })).await.status(), 204);
+    assert_eq!(leave(&ana).await.status(), 204);
+}
+
 /// Found by an attacker: who could not administer the club was told how many wait to come in.
 #[tokio::test]
 async fn an_administrator_without_the_factor_that_is_demanded_is_not_told_who_waits() {

@@ -12,7 +12,9 @@ use super::{
 };
 
 for_every_store![
+    a_clock_that_was_put_back_makes_no_spent_token_good,
     an_exchange_by_two_attempts_gives_a_thief_away,
+    an_exchange_that_arrives_late_gives_nobody_away,
     of_exchanges_by_two_attempts_at_the_same_moment_one_is_a_thief,
     what_was_exchanged_without_an_attempt_is_not_given_by_one,
 ];
@@ -48,6 +50,48 @@ async fn an_exchange_by_two_attempts_gives_a_thief_away(f: &Fixture) {
     assert!(revoked(f, id).await);
     assert!(matches!(rotate_by(f, 3, 4, 9).await, Rotation::Invalid));
     assert!(matches!(rotate_by(f, 4, 5, 1).await, Rotation::Invalid), "the newest token went with its family");
+}
+
+/// Found by faults: an exchange whose answer was lost was repeated, and what it gave was used. Then the first request arrived, from a node
+/// that had stood still, and ended the session as a thief's.
+async fn an_exchange_that_arrives_late_gives_nobody_away(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let id = session(f, ana, 1).await;
+    let late = |used, attempt| Exchange { attempt: Some([attempt; 32]), ..exchange(f, used, used + 1) };
+    for (used, attempt, generation) in [(1, 7, 1), (2, 8, 2)] {
+        renewal(rotate_by(f, used, used + 1, attempt).await);
+        assert!(renewal(rotate_by(f, used, used + 1, attempt).await).again);
+        f.store.sessions.confirm(ana, id, generation, f.now()).await.unwrap();
+        f.wait(60);
+        // Of the newest token, and of the one before that.
+        for (used, attempt) in [(1, 7), (used, attempt)] {
+            let owner = f.store.sessions.owner(Caller::System, late(used, attempt)).await.unwrap();
+            assert_eq!(owner, None, "it is of no use to anybody");
+            let rotated = f.store.sessions.rotate(ana, late(used, attempt)).await.unwrap();
+            assert!(matches!(rotated, Rotation::Invalid));
+        }
+        assert!(!revoked(f, id).await);
+    }
+    // The successor's attempt is another one, and so is a thief's.
+    for attempt in [8, 9] {
+        let owner = f.store.sessions.owner(Caller::System, late(1, attempt)).await.unwrap();
+        assert_eq!(owner, Some(TokenOwner { member: ana, spent: true }));
+    }
+    assert!(matches!(rotate_by(f, 1, 2, 9).await, Rotation::Reused { session, .. } if session == id));
+    assert!(revoked(f, id).await);
+}
+
+/// Found by faults: to compare two times, of two nodes or of a clock that was put back, made a spent token good again.
+async fn a_clock_that_was_put_back_makes_no_spent_token_good(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let id = session(f, ana, 1).await;
+    renewal(rotate(f, 1, 2).await);
+    let asked = exchange(f, 1, 2);
+    f.wait(30);
+    f.store.sessions.confirm(ana, id, 1, f.now()).await.unwrap();
+    assert!(renewal(rotate_as(f, asked.clone()).await).again, "it was on its way");
+    let before = Exchange { at: asked.at.before(std::time::Duration::from_millis(1)), ..asked };
+    assert!(matches!(rotate_as(f, before).await, Rotation::Reused { session, .. } if session == id));
 }
 
 async fn of_exchanges_by_two_attempts_at_the_same_moment_one_is_a_thief(f: &Fixture) {

@@ -180,6 +180,9 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
         f.mark(conversation, members[to], MarkKind::Delivered, 1 + round as u64 / 3).await;
         f.mark(conversation, members[from], MarkKind::Read, round as u64 / 4).await;
     }
+    let muted = super::settings::muted(1_795_370_633_120);
+    let conversation = members_book::service::messaging::direct_conversation(members[0], members[1]);
+    super::settings::set(f, conversation, members[0], muted).await;
     let advice = Advice::Connect(Introduction { member_id: members[1], member: None, reasons: Vec::new() });
     let draft = Draft {
         id: RecommendationId::from_bytes([7; 12]),

@@ -28,6 +28,7 @@ use super::{fixture::Fixture, for_every_store};
 for_every_store![
     a_mail_is_taken_when_it_is_due_and_again_if_it_is_not_finished,
     one_that_takes_the_place_of_another_is_not_finished_with_it,
+    what_is_due_later_than_anybody_waits_can_be_made_due,
     no_more_wait_than_there_is_room_for,
     what_concerns_members_goes_before_what_strangers_have_written,
     a_link_that_is_handed_out_is_good_once_and_in_the_audit_log,
@@ -177,6 +178,20 @@ async fn one_that_takes_the_place_of_another_is_not_finished_with_it(f: &Fixture
     f.store.mail.finish(first.clone()).await.unwrap();
     f.store.mail.postpone(first, f.now().after(Duration::from_secs(1000))).await.unwrap();
     assert_eq!(drain(f).await, [forgot("ana@example.com")]);
+}
+
+async fn what_is_due_later_than_anybody_waits_can_be_made_due(f: &Fixture) {
+    add(f, forgot("ana@example.com")).await;
+    let taken = take(f).await.unwrap();
+    f.store.mail.postpone(taken, f.now().after(Duration::from_secs(86_400))).await.unwrap();
+    let hasten = async |seconds| {
+        let after = f.now().after(Duration::from_secs(seconds));
+        f.store.mail.hasten(after, f.now()).await.unwrap()
+    };
+    assert_eq!((hasten(86_400).await, take(f).await), (0, None));
+    assert_eq!(hasten(86_399).await, 1);
+    assert_eq!(drain(f).await, [forgot("ana@example.com")]);
+    assert_eq!(hasten(0).await, 0);
 }
 
 async fn no_more_wait_than_there_is_room_for(f: &Fixture) {

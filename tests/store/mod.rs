@@ -16,8 +16,10 @@ mod nodes;
 mod push;
 mod recommendations;
 mod registration;
+mod restore;
 mod second_factor;
 mod sessions;
+mod settings;
 mod sqlite;
 mod unverified;
 

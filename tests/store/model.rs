@@ -7,7 +7,10 @@ use members_book::{
     position::Position,
     service::messaging::direct_conversation,
     store::{
-        conversations::{Appended, Command, Mark, MarkKind, Marked, Outcome, Range, UnreadCount},
+        conversations::{
+            Appended, Command, Configure, Configured, Mark, MarkKind, Marked, Outcome, Range, StoredSettings,
+            UnreadCount,
+        },
         entries::{EntryBody, StoredEntry},
     },
 };
@@ -15,6 +18,7 @@ use proptest::prelude::*;
 use protocol::{
     ClientMessageId, ConversationId, MemberId, Timestamp,
     limits::{SYNC_FULL_ENTRIES, SYNC_MISSED_ENTRIES},
+    model::{ConversationSettings, Notify},
 };
 
 use super::fixture::{Fixture, append};
@@ -36,6 +40,11 @@ enum Step {
         kind: MarkKind,
         seq: u64,
     },
+    Configure {
+        from: usize,
+        to: usize,
+        settings: ConversationSettings,
+    },
     /// Everything so far is applied together, and time passes.
     Commit,
     /// The same, and the server is killed.
@@ -44,15 +53,24 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let pair = (0..MEMBERS, 1..MEMBERS).prop_map(|(from, distance)| (from, (from + distance) % MEMBERS));
+    let pair_again = pair.clone();
     let kind = prop_oneof![Just(MarkKind::Delivered), Just(MarkKind::Read)];
     prop_oneof![
         // Few client ids, so that retries are common.
         5 => (pair.clone(), 0..40_u8, "[a-zé😀 ]{1,12}")
             .prop_map(|((from, to), client_id, content)| Step::Say { from, to, client_id, content }),
         4 => (pair, kind, 0..30_u64).prop_map(|((from, to), kind, seq)| Step::Mark { from, to, kind, seq }),
+        2 => (pair_again, settings()).prop_map(|((from, to), settings)| Step::Configure { from, to, settings }),
         4 => Just(Step::Commit),
         1 => Just(Step::Kill),
     ]
+}
+
+/// Few of them, so that some are set twice.
+fn settings() -> impl Strategy<Value = ConversationSettings> {
+    let notify = prop_oneof![Just(Notify::All), Just(Notify::Mentions), Just(Notify::Nothing)];
+    let muted_until = prop_oneof![Just(None), (1_i64..3).prop_map(|until| Some(Timestamp::from_millis(until)))];
+    (notify, muted_until).prop_map(|(notify, muted_until)| ConversationSettings { notify, muted_until })
 }
 
 /// When a message was delivered and read.
@@ -64,6 +82,8 @@ struct Model {
     log: Vec<(MemberId, ClientMessageId, String)>,
     /// When each message was delivered and read, by reader.
     receipts: BTreeMap<MemberId, Vec<Times>>,
+    /// What each member has set, and the revision that the store has given it.
+    settings: BTreeMap<MemberId, StoredSettings>,
 }
 
 impl Model {
@@ -110,8 +130,8 @@ impl Model {
 }
 
 type Models = BTreeMap<ConversationId, Model>;
-/// How long each log was.
-type Lengths = BTreeMap<ConversationId, usize>;
+/// How long each log was, and what its members had set.
+type Lengths = BTreeMap<ConversationId, (usize, BTreeMap<MemberId, StoredSettings>)>;
 /// An entry, as the model knows it.
 type Parts = (u64, MemberId, ClientMessageId, String);
 
@@ -144,7 +164,7 @@ async fn run(steps: Vec<Step>, mut f: Fixture) {
 }
 
 fn lengths(models: &Models) -> Lengths {
-    models.iter().map(|(id, model)| (*id, model.log.len())).collect()
+    models.iter().map(|(id, model)| (*id, (model.log.len(), model.settings.clone()))).collect()
 }
 
 async fn commit(f: &Fixture, models: &mut Models, members: &[MemberId], batch: Vec<Step>) {
@@ -185,6 +205,17 @@ async fn commit(f: &Fixture, models: &mut Models, members: &[MemberId], batch: V
                 assert_eq!(unread, UnreadCount { count: model.unread(member), more: false });
                 assert!(known.is_none_or(|known| known == unread), "{known:?} at once, {unread:?} counted");
             }
+            Step::Configure { from, to, settings } => {
+                let Some(model) = models.get_mut(&direct_conversation(members[*from], members[*to])) else {
+                    assert!(outcome.is_err(), "there is no conversation yet");
+                    continue;
+                };
+                let Ok(Outcome::Configured(Configured { stored, .. })) = outcome else { panic!("{outcome:?}") };
+                // Of several in a batch, each may say what the last one has set.
+                let known = model.settings.entry(members[*from]).or_default();
+                assert!(stored.revision >= known.revision);
+                *known = StoredSettings { settings: *settings, revision: stored.revision };
+            }
             Step::Commit | Step::Kill => {}
         }
     }
@@ -196,6 +227,10 @@ fn command(step: &Step, members: &[MemberId]) -> Command {
         Step::Mark { from, to, kind, seq } => {
             let conversation = direct_conversation(members[*from], members[*to]);
             Command::Mark(Mark { conversation, member: members[*from], kind: *kind, seq: *seq })
+        }
+        Step::Configure { from, to, settings } => {
+            let conversation = direct_conversation(members[*from], members[*to]);
+            Command::Configure(Configure { conversation, member: members[*from], settings: *settings })
         }
         Step::Commit | Step::Kill => unreachable!("these are no commands"),
     }
@@ -214,6 +249,7 @@ async fn check(f: &Fixture, models: &Models, members: &[MemberId]) {
             let model = &models[&conversation.id];
             assert_eq!(conversation.last_seq, model.log.len() as u64);
             assert_eq!(conversation.unread.count, model.unread(member));
+            assert_eq!(conversation.settings, model.settings.get(&member).copied().unwrap_or_default());
             for state in &conversation.members {
                 assert_eq!((state.delivered, state.read), model.watermarks(state.member));
                 assert!(state.read <= state.delivered && state.delivered <= conversation.last_seq);
@@ -255,9 +291,15 @@ async fn check_changes(f: &Fixture, models: &Models, members: &[MemberId], place
     for (&member, (place, lengths)) in members.iter().flat_map(|member| places.iter().map(move |place| (member, place)))
     {
         let changes = f.store.conversations.delta(member, Some(*place)).await.unwrap();
+        let brought: Vec<ConversationId> = changes.conversations.iter().map(|conversation| conversation.id).collect();
+        for (id, model) in models {
+            let before = lengths.get(id).and_then(|(_, settings)| settings.get(&member)).copied().unwrap_or_default();
+            let now = model.settings.get(&member).copied().unwrap_or_default();
+            assert!(before == now || brought.contains(id), "{before:?} became {now:?}");
+        }
         for conversation in changes.conversations {
             let log = models[&conversation.id].entries();
-            let known = lengths.get(&conversation.id).copied().unwrap_or_default();
+            let known = lengths.get(&conversation.id).map(|(length, _)| *length).unwrap_or_default();
             let found = entries(conversation.entries);
             // A store whose positions are times may bring some again.
             let first = log.len() - found.len();

@@ -18,6 +18,7 @@ use members_book::{
         asker::{Asker, Responder, Sent},
         awaited::Awaited,
         messaging::direct_conversation,
+        push::Intake,
         sequencer::Sequencer,
     },
     store::{
@@ -804,6 +805,7 @@ async fn messages_of_many_are_gathered_into_batches() {
         Arc::clone(&counting) as _,
         None,
         (&events, &Arc::default(), &Arc::new(Awaited::new(Uplink::default()))),
+        &Arc::new(Intake::new(1, Duration::from_secs(4), false)),
         Duration::from_secs(60),
         &metrics,
         &watched().1,

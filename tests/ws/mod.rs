@@ -9,6 +9,7 @@ mod late;
 mod limits;
 mod presence;
 mod session_check;
+mod settings;
 mod slow;
 mod sync;
 mod typing;

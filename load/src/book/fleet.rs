@@ -172,7 +172,7 @@ impl Book {
 mod tests {
     use protocol::{
         ClientMessageId, ConversationId, MemberId, MessageId, Timestamp,
-        model::{ConversationKind, Watermarks},
+        model::{ConversationKind, ConversationSettings, Watermarks},
     };
 
     use super::*;
@@ -205,6 +205,8 @@ mod tests {
             unread,
             unread_more: false,
             last_at: Timestamp::from_millis(0),
+            settings: ConversationSettings::default(),
+            settings_revision: 0,
             entries: entries.iter().map(|seq| Entry::Message(message(*seq))).collect(),
         }
     }

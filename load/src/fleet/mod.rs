@@ -68,7 +68,13 @@ pub(crate) struct Fleet {
 impl Fleet {
     /// Starts everything.
     pub(crate) async fn start(options: &Options) -> Result<Self, String> {
-        let (database, store) = database(options).await?;
+        let (database, store) = match options.store.as_str() {
+            "spawn" => {
+                let (database, url) = database(&options.python, options.relaxed_store).await?;
+                (Some(database), url)
+            }
+            url => (None, url.to_owned()),
+        };
         let redis = redis(options).await?;
         let secret = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
         let (mut nodes, mut targets, mut proxies) = (Vec::new(), Vec::new(), Vec::new());
@@ -115,19 +121,15 @@ pub(crate) async fn start(node: &Arc<Server>) -> Result<(), String> {
 /// How much lower the priority of a relaxed database is: it takes what processor time the others leave.
 const NICENESS: u8 = 15;
 
-/// The database of all nodes and its URL.
-async fn database(options: &Options) -> Result<(Option<Companion>, String), String> {
-    if options.store != "spawn" {
-        return Ok((None, options.store.clone()));
-    }
+/// Starts a database, and says its URL. The commits of a relaxed one need not be on disk.
+pub(crate) async fn database(python: &Path, relaxed: bool) -> Result<(Companion, String), String> {
     let text = |arguments: &[&str]| arguments.iter().map(|argument| (*argument).to_owned()).collect::<Vec<_>>();
-    let relaxed = options.relaxed_store;
     let database = match found("mongod") {
         Some(mongod) => Companion::prepare(mongod, |folder, port| {
             text(&["--bind_ip", "127.0.0.1", "--port", port, "--replSet", "load", "--dbpath", folder])
         })?,
         None => {
-            let python = python(&options.python)?;
+            let python = absolute(python)?;
             Companion::prepare(python, |folder, port| {
                 let data = format!("{folder}/data");
                 let mut arguments = text(&["-m", "secantus", "--port", port, "--storage-path", &data]);
@@ -139,10 +141,10 @@ async fn database(options: &Options) -> Result<(Option<Companion>, String), Stri
     let database = if relaxed { database.with_niceness(NICENESS) } else { database };
     database.start().await?;
     let url = format!("mongodb://{}/load?directConnection=true", database.addr());
-    Ok((Some(database), url))
+    Ok((database, url))
 }
 
-fn python(path: &Path) -> Result<PathBuf, String> {
+fn absolute(path: &Path) -> Result<PathBuf, String> {
     let problem =
         "no database: install mongod, give --store or --python, or run tests/run.sh, which installs SecantusDB";
     // The link itself, which says where its packages are.

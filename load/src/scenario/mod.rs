@@ -22,6 +22,7 @@ mod listening;
 pub(crate) mod login_storm;
 pub(crate) mod nodes;
 pub(crate) mod peers;
+pub(crate) mod push;
 pub(crate) mod reconnect_storm;
 pub(crate) mod slow_readers;
 mod talk;

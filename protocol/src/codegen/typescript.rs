@@ -49,6 +49,8 @@ pub(super) fn module() -> String {
     declarations.add::<rest::SetupRequest>();
     declarations.add::<rest::RegisterRequest>();
     declarations.add::<rest::PasswordChange>();
+    declarations.add::<rest::PushPatch>();
+    declarations.add::<rest::PushRegistration>();
     declarations.add::<rest::DeviceProof>();
     declarations.add::<rest::ForgotPasswordRequest>();
     declarations.add::<rest::ResetPasswordRequest>();

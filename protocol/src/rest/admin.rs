@@ -386,6 +386,8 @@ pub enum AuditAction {
     AddressAllowed,
     /// A link that sets a member's password was made on the command line.
     ResetLinkMade,
+    /// What a restored backup had brought back was ended on the command line; the target is nobody.
+    Restored,
 }
 
 impl AuditAction {
@@ -418,6 +420,7 @@ impl AuditAction {
         Self::Exported,
         Self::AddressAllowed,
         Self::ResetLinkMade,
+        Self::Restored,
     ];
 
     /// The name on the wire and in the database.
@@ -451,6 +454,7 @@ impl AuditAction {
             Self::Exported => "exported",
             Self::AddressAllowed => "address_allowed",
             Self::ResetLinkMade => "reset_link_made",
+            Self::Restored => "restored",
         }
     }
 }

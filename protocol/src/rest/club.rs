@@ -44,7 +44,7 @@ pub enum InvitationPolicy {
 }
 
 /// `GET /api/club`: which screen an app begins with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ClubInfo {
@@ -57,4 +57,18 @@ pub struct ClubInfo {
     /// Whether its mails reach people (`SMTP_URL`), so that who registers has to show first that the address is theirs. Not those of a
     /// server that writes them to its log: links in them work all the same.
     pub sends_mail: bool,
+    /// What an app needs to know to have messages pushed to it.
+    pub push: ClubPush,
+}
+
+/// Whether messages are pushed to devices that do not take them in time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ClubPush {
+    /// Whether devices can be registered.
+    pub enabled: bool,
+    /// The key with which a browser subscribes (`applicationServerKey`): an uncompressed point of P-256, in base64url. None: nothing is pushed to browsers.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    pub web_key: Option<String>,
 }

@@ -4,11 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     admin::AuditEntry, ai::Recommendation, invitations::Invitation, members::Member, messages::MessageDocument,
-    sessions::DeviceInfo,
+    push::PushSettings, sessions::DeviceInfo,
 };
 use crate::{
     ConversationId, InvitationId, MemberId, SessionId, Timestamp,
-    model::{ConversationKind, Watermarks},
+    model::{ConversationKind, ConversationSettings, Watermarks},
 };
 
 /// `GET /api/members/me/export`.
@@ -38,6 +38,8 @@ pub struct Export {
     pub second_factor: Option<ExportedSecondFactor>,
     /// Every session that is still known.
     pub sessions: Vec<ExportedSession>,
+    /// What of messages is pushed to the member, and to which devices; not to which addresses.
+    pub push: PushSettings,
     /// What was recommended to the member, and what became of it.
     pub recommendations: Vec<Recommendation>,
     /// What the audit log has of the member, the newest first. With the address that a request came from only where the
@@ -97,6 +99,8 @@ pub struct ExportedConversation {
     pub kind: ConversationKind,
     /// Its members with their watermarks.
     pub members: Vec<Watermarks>,
+    /// What the member has set of it.
+    pub settings: ConversationSettings,
     /// All its messages, the oldest first.
     pub messages: Vec<MessageDocument>,
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{page_limit, seq};
 use crate::{
     ClientMessageId, ConversationId, MemberId, MessageId, Timestamp, limits,
-    model::{ConversationKind, Watermarks},
+    model::{ConversationKind, ConversationSettings, Watermarks},
     rules,
 };
 
@@ -148,6 +148,8 @@ pub struct ConversationSummary {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     #[cfg_attr(feature = "codegen", ts(as = "Option<bool>", optional))]
     pub unread_more: bool,
+    /// The asking member's own settings.
+    pub settings: ConversationSettings,
     /// Its newest message.
     #[cfg_attr(feature = "openapi", schema(required = true))]
     pub last_message: Option<MessageDocument>,

@@ -12,7 +12,7 @@ pub const PUSH_ADDRESS_MAX_CHARS: usize = 1_024;
 
 /// Where pushes for a device are sent. Who knows it can push to the device: it is in no log.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "service", rename_all = "snake_case")]
 pub enum PushAddress {
@@ -37,7 +37,7 @@ pub enum PushAddress {
 
 /// The keys with which what is sent to a browser is encrypted (RFC 8291).
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PushKeys {
     /// The public key of the browser: an uncompressed point of P-256, in base64url.

@@ -79,6 +79,7 @@ export class Book {
         const record = read(value, CONVERSATION);
         if (!record) throw new TypeError("no conversation");
         if (!fits(record.last, ENTRY)) delete record.last;
+        whole &&= record.revision !== undefined;
         this.adopt(key.slice(prefix), record);
       } catch {
         // It comes again, if everything does.
@@ -142,6 +143,8 @@ export class Book {
         return this.pushed(frame);
       case "receipt":
         return this.byId.get(frame.conversation)?.receipt(frame);
+      case "conversation.settings":
+        return this.byId.get(frame.conversation)?.configured(frame.settings, frame.revision);
       default:
     }
   }

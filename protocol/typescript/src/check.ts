@@ -1,5 +1,5 @@
 import { objectIn } from "./json.js";
-import type { Conversation, Entry, Member, MemberCard } from "./protocol.js";
+import type { Conversation, ConversationSettings, Entry, Member, MemberCard } from "./protocol.js";
 import type { ConversationRecord, CursorRecord, OutboxRecord } from "./records.js";
 
 /** What the fields of a value have to be. `d`: a text that is a time. With `?` they may be missing, or `null`. */
@@ -12,13 +12,14 @@ const TEXT_MAX = 20_000;
 /** What has to be there of what a server sends, and of what is stored: nothing else is relied on without a look. */
 export const ENTRY: Form<Entry> = { id: "string", seq: "number", sender: "string", client_id: "string", content: "string", at: "d" };
 export const STATE: Form<Conversation> = { id: "string", members: "object", last_seq: "number", unread: "number", entries: "object" };
+export const SETTINGS: Form<ConversationSettings> = { notify: "string", muted_until: "string?" };
 export const CARD: Form<MemberCard> = { id: "string", name: "string", tier: "string", updated_at: "d", profile_image_url: "string?" };
 export const OWN: Form<Member> = { _id: "string", name: "string", email: "string", tier: "string", contact_info: "object", visibility: "object" };
 export const OUTBOX: Form<OutboxRecord> = { id: "string", conversation: "string", content: "string", at: "number", problem: "object?" };
 export const CURSOR: Form<CursorRecord> = { cursor: "string" };
 export const CONVERSATION: Form<ConversationRecord> = {
   members: "object", lastSeq: "number", first: "number", to: "number", unread: "number", countedTo: "number", later: "number", readWanted: "number", lastAt: "number",
-  id: "string?", last: "object?",
+  id: "string?", last: "object?", settings: "object?",
 };
 
 /** Whether a value is as it should be. */

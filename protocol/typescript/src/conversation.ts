@@ -1,8 +1,8 @@
-import { ENTRY, mended, read, timeOf, within } from "./check.js";
+import { ENTRY, fits, mended, read, SETTINGS, timeOf, within } from "./check.js";
 import type { Pages } from "./journal.js";
 import { given } from "./json.js";
 import { problemOf } from "./problem.js";
-import type { Conversation as ConversationState, Entry, MemberId, Okay, Receipt, Watermarks } from "./protocol.js";
+import type { Conversation as ConversationState, ConversationSettings, Entry, MemberId, Okay, Receipt, Watermarks } from "./protocol.js";
 import { NO_LOG } from "./records.js";
 import type { ConversationRecord, Keys } from "./records.js";
 import type { ConversationView, MessagesState, MessageView, Problem, SendStatus } from "./types.js";
@@ -165,6 +165,17 @@ export class Conversation {
     if (record.to === 0 && entries.length > 0) this.begin(entries);
     else this.insert(entries);
     this.jump();
+    this.configured(state.settings, state.settings_revision);
+    this.save();
+  }
+
+  /** What the member has set, unless what is here is newer. */
+  configured(settings: ConversationSettings | undefined, revision: number | undefined): void {
+    const { record } = this;
+    const place = placeOf(revision);
+    if (place <= (record.revision ??= 0)) return;
+    record.revision = place;
+    record.settings = fits(settings, SETTINGS) ? settings : undefined;
     this.save();
   }
 
@@ -510,7 +521,7 @@ export class Conversation {
       unread: Math.min(this.unread, UNREAD_MAX),
       unreadMore: record.unreadMore || this.unread > UNREAD_MAX,
       typing: this.typing,
-      ...given({ id: record.id, last }),
+      ...given({ id: record.id, last, settings: record.settings }),
     };
   }
 }

@@ -12,8 +12,8 @@ export type {
   ActiveChange, AdminInvitation, AdminInvitationPage, AdminMember, AdminMemberPage, AdviceSource, Audience, AuditAction, AuditEntry, AuditPage, AuthResponse,
   CheckedInvitation, ClientFrame, ClientMessageId, ClubInfo, ContactInfo, Invitation, InvitationId, InvitationPage, InvitationPolicy, InvitationRequest, MemberStatus,
   NewInvitation, RegistrationPending, RegistrationPolicy, SuspensionChange,
-  ConversationId, ConversationKind, Cursor, DeviceInfo, DeviceStatus, Directory, Entry, ErrorCode, Export, FieldError, FieldSuggestion, Language, Limits, LoginRequest, Member, MemberCard,
-  MemberId, MemberPatch, Message, MessageId, OptimizeResponse, Platform, PresenceStatus, Profile, ProfileField, Reason, Recommendation, RecommendationId,
+  ConversationId, ConversationKind, ConversationSettings, Cursor, DeviceInfo, DeviceStatus, Directory, Entry, ErrorCode, Export, FieldError, FieldSuggestion, Language, Limits, LoginRequest, Member, MemberCard,
+  MemberId, MemberPatch, Message, MessageId, Notify, OptimizeResponse, Platform, PresenceStatus, Profile, ProfileField, Reason, Recommendation, RecommendationId,
   RecommendationsResponse, RecoveryCodes, RegisterRequest, SecondFactor, SecondFactorDisabling, SecondFactorEnabled, SecondFactorEnrolment, ServerFrame, ServerStats, Session, SessionId, SessionList, SharedWith, StepUpRequest, Tier, Timestamp, UserType, Visibility,
   VisibilityPatch, Watermarks,
 } from "./protocol.js";

@@ -98,6 +98,7 @@ export const ERROR_STATUS = {
   applications_full: 503,
   unavailable: 503,
   mail_unavailable: 503,
+  push_unavailable: 503,
   draining: 503,
   timeout: 504,
 } as const;
@@ -356,7 +357,7 @@ export type Audience = "members" | "partners" | "nobody";
 /**
  * What was done.
  */
-export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "password_changed" | "password_reset" | "erased" | "sessions_ended" | "application_approved" | "application_rejected" | "invitation_created" | "invitation_revoked" | "invitation_used" | "invitation_returned" | "suspension_changed" | "second_factor_enabled" | "second_factor_disabled" | "second_factor_reset" | "recovery_codes_replaced" | "recovery_code_used" | "login_failed" | "member_read" | "exported" | "address_allowed" | "reset_link_made";
+export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "password_changed" | "password_reset" | "erased" | "sessions_ended" | "application_approved" | "application_rejected" | "invitation_created" | "invitation_revoked" | "invitation_used" | "invitation_returned" | "suspension_changed" | "second_factor_enabled" | "second_factor_disabled" | "second_factor_reset" | "recovery_codes_replaced" | "recovery_code_used" | "login_failed" | "member_read" | "exported" | "address_allowed" | "reset_link_made" | "restored";
 
 /**
  * Who did what to whom, when, from where. Never changed, but for what of a member who has left is removed, and never removed.
@@ -498,7 +499,24 @@ setup_needed: boolean,
  * Whether its mails reach people (`SMTP_URL`), so that who registers has to show first that the address is theirs. Not those of a
  * server that writes them to its log: links in them work all the same.
  */
-sends_mail: boolean, };
+sends_mail: boolean, 
+/**
+ * What an app needs to know to have messages pushed to it.
+ */
+push: ClubPush, };
+
+/**
+ * Whether messages are pushed to devices that do not take them in time.
+ */
+export type ClubPush = { 
+/**
+ * Whether devices can be registered.
+ */
+enabled: boolean, 
+/**
+ * The key with which a browser subscribes (`applicationServerKey`): an uncompressed point of P-256, in base64url. None: nothing is pushed to browsers.
+ */
+web_key: string | null, };
 
 /**
  * A field of one's profile to fill in.
@@ -587,9 +605,30 @@ unread_more?: boolean,
  */
 last_at: Timestamp, 
 /**
+ * The asking member's own settings. Absent if they are the default.
+ */
+settings?: ConversationSettings, 
+/**
+ * Grows with every change of the settings: of two, those with the larger one are the newer ones. Absent while it is 0.
+ */
+settings_revision?: number, 
+/**
  * Its latest entries, ascending by `seq`: as many as the frame that carries it promises.
  */
 entries: Array<Entry>, };
+
+/**
+ * `conversation.configure`: sets the member's own settings of a conversation, all of them. The same ones again change nothing.
+ */
+export type ConversationConfigure = { 
+/**
+ * The conversation.
+ */
+conversation: ConversationId, 
+/**
+ * The settings.
+ */
+settings: ConversationSettings, };
 
 /**
  * A conversation. That of two members follows from their ids, so every node computes the same one.
@@ -630,6 +669,37 @@ conversations: Array<ConversationSummary>,
 next: string | null, };
 
 /**
+ * A member's own settings of a conversation. Nobody else sees them. The default: told of all, not muted.
+ */
+export type ConversationSettings = { 
+/**
+ * Of which messages the member is told by pushes.
+ */
+notify: Notify, 
+/**
+ * Until then the member is told of none, whatever `notify` says. Absent, or a time that is over: not muted. "Until I say so" is a
+ * time that is far off, such as `9999-01-01T00:00:00.000Z`.
+ */
+muted_until?: Timestamp, };
+
+/**
+ * `conversation.settings`: the member's own settings of a conversation, as they are now.
+ */
+export type ConversationSettingsPush = { 
+/**
+ * The conversation.
+ */
+conversation: ConversationId, 
+/**
+ * The settings.
+ */
+settings: ConversationSettings, 
+/**
+ * Grows with every change of them: what comes with a smaller one is older, and is passed over.
+ */
+revision: number, };
+
+/**
  * A conversation in a list.
  */
 export type ConversationSummary = { 
@@ -661,6 +731,10 @@ unread: number,
  * Whether there are more than `unread` says. Absent if not.
  */
 unread_more?: boolean, 
+/**
+ * The asking member's own settings.
+ */
+settings: ConversationSettings, 
 /**
  * Its newest message.
  */
@@ -820,7 +894,7 @@ retry_after_ms?: number, };
 /**
  * Why a request failed. A stable word for programs; the `message` or `detail` beside it is for people.
  */
-export type ErrorCode = "malformed" | "unknown_type" | "hello_required" | "hello_repeated" | "validation_failed" | "content_empty" | "content_too_long" | "message_to_self" | "image_invalid" | "link_invalid" | "token_missing" | "token_invalid" | "token_expired" | "session_revoked" | "invalid_credentials" | "second_factor_required" | "second_factor_invalid" | "refresh_token_invalid" | "refresh_token_reused" | "member_deactivated" | "member_suspended" | "approval_pending" | "invitation_required" | "invitation_invalid" | "registration_closed" | "email_unverified" | "forbidden" | "second_factor_missing" | "step_up_required" | "not_found" | "member_not_found" | "message_not_found" | "conversation_not_found" | "recommendation_not_found" | "session_not_found" | "invitation_not_found" | "method_not_allowed" | "email_taken" | "already_set_up" | "recipient_deactivated" | "second_factor_enabled" | "last_admin" | "already_decided" | "too_many_invitations" | "stale" | "payload_too_large" | "unsupported_media_type" | "misdirected" | "upgrade_required" | "rate_limited" | "too_many_connections" | "internal" | "overloaded" | "applications_full" | "unavailable" | "mail_unavailable" | "draining" | "timeout";
+export type ErrorCode = "malformed" | "unknown_type" | "hello_required" | "hello_repeated" | "validation_failed" | "content_empty" | "content_too_long" | "message_to_self" | "image_invalid" | "link_invalid" | "token_missing" | "token_invalid" | "token_expired" | "session_revoked" | "invalid_credentials" | "second_factor_required" | "second_factor_invalid" | "refresh_token_invalid" | "refresh_token_reused" | "member_deactivated" | "member_suspended" | "approval_pending" | "invitation_required" | "invitation_invalid" | "registration_closed" | "email_unverified" | "forbidden" | "second_factor_missing" | "step_up_required" | "not_found" | "member_not_found" | "message_not_found" | "conversation_not_found" | "recommendation_not_found" | "session_not_found" | "invitation_not_found" | "method_not_allowed" | "email_taken" | "already_set_up" | "recipient_deactivated" | "second_factor_enabled" | "last_admin" | "already_decided" | "too_many_invitations" | "stale" | "payload_too_large" | "unsupported_media_type" | "misdirected" | "upgrade_required" | "rate_limited" | "too_many_connections" | "internal" | "overloaded" | "applications_full" | "unavailable" | "mail_unavailable" | "push_unavailable" | "draining" | "timeout";
 
 /**
  * `GET /api/members/me/export`.
@@ -859,6 +933,10 @@ second_factor: ExportedSecondFactor | null,
  */
 sessions: Array<ExportedSession>, 
 /**
+ * What of messages is pushed to the member, and to which devices; not to which addresses.
+ */
+push: PushSettings, 
+/**
  * What was recommended to the member, and what became of it.
  */
 recommendations: Array<Recommendation>, 
@@ -888,6 +966,10 @@ kind: ConversationKind,
  * Its members with their watermarks.
  */
 members: Array<Watermarks>, 
+/**
+ * What the member has set of it.
+ */
+settings: ConversationSettings, 
 /**
  * All its messages, the oldest first.
  */
@@ -1688,6 +1770,11 @@ messages_since_start: number,
 doubts: Array<string>, };
 
 /**
+ * Of which messages in a conversation a member wants to be told by pushes. What is shown in the app does not depend on it.
+ */
+export type Notify = "all" | "mentions" | "nothing";
+
+/**
  * `ok`: the request took effect.
  */
 export type Okay = { 
@@ -1926,6 +2013,146 @@ is_active: boolean, };
  * A field of a profile, by its path in `PATCH /api/members/me`.
  */
 export type ProfileField = "name" | "contact_info.phone" | "contact_info.company" | "contact_info.position" | "profile_image_url";
+
+/**
+ * Where pushes for a device are sent. Who knows it can push to the device: it is in no log.
+ */
+export type PushAddress = { "service": "expo", 
+/**
+ * What `getExpoPushTokenAsync` of `expo-notifications` gives: `ExponentPushToken[…]`.
+ */
+token: string, } | { "service": "web", 
+/**
+ * An https URL.
+ */
+endpoint: string, 
+/**
+ * Its keys (RFC 8291).
+ */
+keys: PushKeys, };
+
+/**
+ * How much of a message a push shows. In order: the smaller of what the member and the club (`PUSH_CONTENT`) say holds.
+ */
+export type PushContent = "nothing" | "sender" | "full";
+
+/**
+ * A device to which messages are pushed. Not where: only the push service and the server know that.
+ */
+export type PushDevice = { 
+/**
+ * The device, as it calls itself in `hello`.
+ */
+device: DeviceId, 
+/**
+ * What it is.
+ */
+platform: Platform, 
+/**
+ * Which service brings pushes to it.
+ */
+service: PushService, 
+/**
+ * When it was registered last.
+ */
+registered_at: Timestamp, };
+
+/**
+ * The keys with which what is sent to a browser is encrypted (RFC 8291).
+ */
+export type PushKeys = { 
+/**
+ * The public key of the browser: an uncompressed point of P-256, in base64url.
+ */
+p256dh: string, 
+/**
+ * The secret of the subscription: 16 bytes, in base64url.
+ */
+auth: string, };
+
+/**
+ * `PATCH /api/members/me/push`: what is left out stays.
+ */
+export type PushPatch = { 
+/**
+ * How much of a message is shown.
+ */
+content?: PushContent, 
+/**
+ * When nothing is pushed; `null` for never.
+ */
+quiet_hours?: QuietHours | null, };
+
+/**
+ * `push.register`: where pushes for this device are sent. The address belongs to the member and the device that registered it last, and
+ * until the session of this connection ends.
+ */
+export type PushRegister = { 
+/**
+ * Where pushes are sent.
+ */
+address: PushAddress, 
+/**
+ * What the device is.
+ */
+platform: Platform, };
+
+/**
+ * `PUT /api/members/me/devices/{id}/push`. The address belongs to the member and the device that registered it last.
+ */
+export type PushRegistration = { 
+/**
+ * Where pushes are sent.
+ */
+address: PushAddress, 
+/**
+ * What the device is.
+ */
+platform: Platform, };
+
+/**
+ * Who brings pushes to devices.
+ */
+export type PushService = "expo" | "web";
+
+/**
+ * What a member wants to be told by pushes, and where.
+ */
+export type PushSettings = { 
+/**
+ * How much of a message is shown.
+ */
+content: PushContent, 
+/**
+ * When nothing is pushed.
+ */
+quiet_hours: QuietHours | null, 
+/**
+ * The devices, the one that was registered last first.
+ */
+devices: Array<PushDevice>, };
+
+/**
+ * `push.unregister`: nothing is pushed to this device any more.
+ */
+export type PushUnregister = Record<symbol, never>;
+
+/**
+ * Hours in which nothing is pushed. What is not read by their end is pushed then.
+ */
+export type QuietHours = { 
+/**
+ * When they begin each day: `HH:MM`.
+ */
+from: string, 
+/**
+ * When they end, on the next day if that is not later than `from`.
+ */
+until: string, 
+/**
+ * The time zone that both are of: a name of the IANA database.
+ */
+time_zone: string, };
 
 /**
  * Why two members should meet.
@@ -2696,9 +2923,12 @@ export type ClientFrame =
   | { type: "presence.set", id?: RequestId } & PresenceSet
   | { type: "presence.watch", id?: RequestId } & PresenceWatch
   | { type: "presence.unwatch", id?: RequestId } & PresenceUnwatch
+  | { type: "conversation.configure", id?: RequestId } & ConversationConfigure
   | { type: "conversations.list", id?: RequestId } & ConversationsList
   | { type: "history.get", id?: RequestId } & HistoryGet
   | { type: "auth.renew", id?: RequestId } & AuthRenew
+  | { type: "push.register", id?: RequestId } & PushRegister
+  | { type: "push.unregister", id?: RequestId } & PushUnregister
   | { type: "ping", id?: RequestId } & Ping;
 
 /** Every frame that the server may send. */
@@ -2714,6 +2944,7 @@ export type ServerFrame =
   | { type: "pong", id?: RequestId } & Pong
   | { type: "message" } & MessagePush
   | { type: "receipt" } & Receipt
+  | { type: "conversation.settings" } & ConversationSettingsPush
   | { type: "typing" } & TypingPush
   | { type: "presence" } & PresencePush
   | { type: "member" } & MemberPush
@@ -2731,8 +2962,11 @@ export const REPLY_TYPE = {
   "presence.set": "ok",
   "presence.watch": "presence.snapshot",
   "presence.unwatch": "ok",
+  "conversation.configure": "conversation.settings",
   "conversations.list": "conversations",
   "history.get": "history",
   "auth.renew": "ok",
+  "push.register": "ok",
+  "push.unregister": "ok",
   "ping": "pong",
 } as const;

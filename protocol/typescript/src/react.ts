@@ -1,10 +1,11 @@
 import { createContext, createElement, useCallback, useContext, useEffect, useMemo, useSyncExternalStore } from "react";
 import type { ReactElement, ReactNode } from "react";
 
+import { Conversations } from "./conversations.js";
 import type { Observable } from "./environment.js";
-import { MembersBookError } from "./errors.js";
+import { MembersBookError, misuse } from "./errors.js";
 import { People } from "./people.js";
-import type { MemberId } from "./protocol.js";
+import type { ConversationSettings, MemberId } from "./protocol.js";
 import type {
   ConnectionState, ConversationHandle, ConversationsState, ConversationView, MembersBook, MessagesState, PresenceView, SessionState, Target,
   UnreadState,
@@ -88,6 +89,20 @@ function constant<T>(value: T): Observable<T> {
 /** What the list shows of a conversation. */
 export function useConversationInfo(target: Target | string): ConversationView {
   return useObservable(useConversation(target).info);
+}
+
+/** What the member has set of a conversation, and how to set it: all of it, for all devices. Before the first message, and while the server is not reached, `configure` rejects. */
+export function useConversationSettings(target: Target | string): { settings: ConversationSettings; configure: (settings: ConversationSettings) => Promise<void> } {
+  const { api } = useClient();
+  const { id, settings } = useConversationInfo(target);
+  const configure = useCallback(
+    async (wanted: ConversationSettings) => {
+      if (!id) throw misuse("There is nothing to set before the first message.");
+      await new Conversations(api).configure(id, wanted);
+    },
+    [api, id],
+  );
+  return useMemo(() => ({ settings: settings ?? { notify: "all" }, configure }), [settings, configure]);
 }
 
 /** The messages of a conversation, and how to get older ones. */

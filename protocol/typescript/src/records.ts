@@ -1,4 +1,4 @@
-import type { ConversationId, ConversationKind, Entry, MemberId, Watermarks } from "./protocol.js";
+import type { ConversationId, ConversationKind, ConversationSettings, Entry, MemberId, Watermarks } from "./protocol.js";
 import type { Erasure } from "./storage.js";
 import type { Problem } from "./types.js";
 
@@ -30,10 +30,13 @@ export interface ConversationRecord {
   last?: Entry;
   /** In milliseconds since the Unix epoch. */
   lastAt: number;
+  /** What the member has set, and the revision of it: missing in what a version kept that knew nothing of it. */
+  settings?: ConversationSettings | undefined;
+  revision?: number;
 }
 
-/** Of a conversation of whose log nothing is here. */
-export const NO_LOG = { first: 0, to: 0, lastSeq: 0, unread: 0, unreadMore: false, countedTo: 0, later: 0, readWanted: 0, recount: false };
+/** Of a conversation of which nothing is here. */
+export const NO_LOG = { first: 0, to: 0, lastSeq: 0, unread: 0, unreadMore: false, countedTo: 0, later: 0, readWanted: 0, recount: false, revision: 0, settings: undefined };
 
 /** How a message that the server does not have is stored. */
 export interface OutboxRecord {

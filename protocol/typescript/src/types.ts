@@ -3,7 +3,7 @@ import type { Environment, Observable } from "./environment.js";
 import type { Api } from "./api.js";
 import type { Extend, Extension } from "./extension.js";
 import type { Storage, Vault } from "./storage.js";
-import type { ConversationId, ConversationKind, DeviceStatus, LoginRequest, Member, MemberCard, MemberId, Platform, PresenceStatus, RegisterRequest } from "./protocol.js";
+import type { ConversationId, ConversationKind, ConversationSettings, DeviceStatus, LoginRequest, Member, MemberCard, MemberId, Platform, PresenceStatus, RegisterRequest } from "./protocol.js";
 
 /** Which conversation: the direct one with a member, whether or not it has a message yet, or one by its id. */
 export type Target = { readonly member: MemberId } | { readonly conversation: ConversationId };
@@ -100,6 +100,8 @@ export interface ConversationView {
   readonly unreadMore: boolean;
   /** Who is typing, if the client has `People`. */
   readonly typing: readonly MemberId[];
+  /** What the member has set of it, on whatever device (`Conversations.configure`). Absent: told of all messages, not muted. */
+  readonly settings?: ConversationSettings;
 }
 
 /** All conversations, the one with the newest message first. */

@@ -47,7 +47,7 @@ describe("who comes in", () => {
   test("somebody without an invitation waits, an administrator is told and lets them in", async () => {
     const { root, admin } = await administrator();
     const client = await (await world.device("of Ana")).launch();
-    expect(await new Account(client.api).club()).toEqual({ registration: "approval", invitations: "members", setup_needed: false, sends_mail: false });
+    expect(await new Account(client.api).club()).toEqual({ registration: "approval", invitations: "members", setup_needed: false, sends_mail: false, push: { enabled: true, web_key: null } });
     const email = address("ana");
     expect(await client.register({ name: "Ana", email, password: PASSWORD })).toEqual({ status: "pending" });
     expect(client.session.getSnapshot().status).toBe("signed_out");

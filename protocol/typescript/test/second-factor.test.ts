@@ -93,3 +93,23 @@ test("an administrator without the one that the club demands administers nothing
   await until("their session is over", () => ben.client.session.getSnapshot().status === "signed_out");
   expect((await ben.client.login({ email: ben.email, password })).name).toBe("Ben");
 });
+
+test("who changes the password, or turns a second factor on, goes on here with other tokens", async () => {
+  const { client } = await member("Ana");
+  const account = new Account(client.api);
+  const [device] = world.devices;
+  const former = device?.accessToken ?? "";
+  const status = async () => (await fetch(`${world.server.url}/api/members/me`, { headers: { authorization: `Bearer ${former}` } })).status;
+  expect(await status()).toBe(200);
+  const online = () => until("it is connected", () => client.connection.getSnapshot().status === "online");
+  await online();
+  await account.changePassword({ current_password: password, new_password: "battery staple horse" });
+  expect(await status()).toBe(401);
+  expect((await account.sessions()).sessions).toHaveLength(1);
+  const { secret, enrolment } = await account.beginSecondFactor("battery staple horse");
+  await account.confirmSecondFactor(enrolment, totp(secret));
+  expect((await account.sessions()).sessions).toHaveLength(1);
+  client.wake();
+  await online();
+  expect(client.session.getSnapshot().status).toBe("signed_in");
+});

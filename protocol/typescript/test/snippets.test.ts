@@ -74,6 +74,38 @@ declare module "@react-native-community/netinfo" {
   const NetInfo: { addEventListener(listener: (state: NetInfoState) => void): () => void };
   export default NetInfo;
 }
+declare module "expo-notifications" {
+  export interface Notification { date: number; request: { identifier: string; content: { title: string | null; data?: Record<string, unknown> }; trigger: unknown } }
+  export interface NotificationResponse { notification: Notification; actionIdentifier: string }
+  export interface NotificationPermissionsStatus { granted: boolean; canAskAgain: boolean; ios?: { status: number } }
+  interface Following { remove(): void }
+  export enum AndroidImportance { DEFAULT = 5, HIGH = 6 }
+  export function getPermissionsAsync(): Promise<NotificationPermissionsStatus>;
+  export function requestPermissionsAsync(permissions?: object): Promise<NotificationPermissionsStatus>;
+  export function getExpoPushTokenAsync(options?: { projectId?: string }): Promise<{ type: "expo"; data: string }>;
+  export function addPushTokenListener(listener: (token: { type: string; data: string }) => void): Following;
+  export function unregisterForNotificationsAsync(): Promise<void>;
+  export function setNotificationChannelAsync(id: string, channel: { name: string | null; importance: AndroidImportance }): Promise<object | null>;
+  export function setNotificationHandler(handler: { handleNotification: (notification: Notification) => Promise<{ shouldShowBanner: boolean; shouldShowList: boolean; shouldPlaySound: boolean; shouldSetBadge: boolean }> } | null): void;
+  export function addNotificationReceivedListener(listener: (event: Notification) => void): Following;
+  export function addNotificationResponseReceivedListener(listener: (event: NotificationResponse) => void): Following;
+  export function getLastNotificationResponse(): NotificationResponse | null;
+  export function clearLastNotificationResponse(): void;
+  export function getPresentedNotificationsAsync(): Promise<Notification[]>;
+  export function dismissNotificationAsync(identifier: string): Promise<void>;
+  export function setBadgeCountAsync(count: number, options?: object): Promise<boolean>;
+}
+declare module "expo-device" {
+  export const isDevice: boolean;
+}
+declare module "expo-constants" {
+  const Constants: { expoConfig: { extra?: Record<string, any> } | null };
+  export default Constants;
+}
+declare module "expo-sqlite/kv-store" {
+  const Storage: { getItemSync(key: string): string | null; setItemSync(key: string, value: string): void; removeItemSync(key: string): boolean };
+  export default Storage;
+}
 declare module "react-native" {
   import type { ComponentType, ReactElement, ReactNode } from "react";
   export const AppState: { currentState: "active" | "background" | "inactive"; addEventListener(type: "change", listener: (state: "active" | "background" | "inactive") => void): { remove(): void } };
@@ -104,12 +136,14 @@ test("nobody needs the types of the DOM, and a WebSocket of `ws` is a socket as 
     import type { Socket } from "@members-book/client";
     import { CloseCode, CONTENT_MAX_CHARS, ERROR_RETRY, REPLY_TYPE } from "@members-book/client/protocol";
     import { deleteDatabase, IndexedDbStorage } from "@members-book/client/storage/indexeddb";
+    import { ExpoPush, WebPush } from "@members-book/client/push";
     const factory = { open: () => ({}), deleteDatabase: () => ({}) };
     export const storage = new IndexedDbStorage("name", { factory });
     export const gone = deleteDatabase("name", factory);
     const socket = (url: string, protocol: string): Socket => new WebSocket(url, protocol);
     export const client = new Client({ url: "https://club.example", storage: new MemoryStorage(), vault: new MemoryVault(), platform: "other", environment: { socket } });
     export const known = [CloseCode.Replaced, CONTENT_MAX_CHARS, ERROR_RETRY.rate_limited, REPLY_TYPE["message.send"]];
+    export const pushes = [ExpoPush, WebPush];
   `;
   // What is declared is checked as well.
   const options = { module: "nodenext", moduleResolution: "nodenext", lib: ["es2023"], types: ["node"], skipLibCheck: false };

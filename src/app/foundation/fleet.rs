@@ -67,6 +67,7 @@ impl Foundation {
             effects: Arc::clone(effects),
             session_check,
             hellos: Arc::clone(&connection.hellos),
+            push: Arc::clone(&connection.push),
             limits: Arc::clone(&self.limits),
             own: Arc::clone(&self.own),
             secret,

@@ -11,7 +11,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
     OpenApiRouter::new().routes(routes!(club))
 }
 
-/// Who may register, who may invite, and whether the club has to be set up.
+/// Who may register, who may invite, whether the club has to be set up, and whether messages are pushed.
 ///
 /// An app begins with it: it shows the form to register, asks for the code of an invitation, says that an administrator has to approve, or that
 /// nobody can register.
@@ -29,5 +29,6 @@ async fn club(State(state): State<AppState>) -> Result<Json<ClubInfo>, Failure> 
         invitations: registration.invitations.policy,
         setup_needed: state.setup.is_needed().await?,
         sends_mail: state.accounts.post.is_sent(),
+        push: state.connection.push.about(),
     }))
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
-use crate::{cluster::Doubt, failure::Failure, http::AppState};
+use crate::{failure::Failure, http::AppState};
 
 /// The routes of this group.
 pub fn routes() -> OpenApiRouter<AppState> {
@@ -18,11 +18,12 @@ pub fn routes() -> OpenApiRouter<AppState> {
 /// How the server is.
 #[derive(Serialize, ToSchema)]
 struct Health {
-    /// `ok`, or `degraded`: it serves, and what other nodes do may reach clients here later than usual. If it cannot serve, there is
-    /// a problem document.
+    /// `ok`, or `degraded`: it serves, and what other nodes do may reach clients here later than usual, or its clock is wrong. If it cannot
+    /// serve, there is a problem document.
     #[schema(example = "ok")]
     status: &'static str,
-    /// Why it is degraded: `no_bus`, `link_down`, `overflow`, `canary`, `peer_loss`, `silent_peer`, `node_out`, `unpublished` or `unknown`.
+    /// Why it is degraded: `no_bus`, `link_down`, `overflow`, `canary`, `peer_loss`, `silent_peer`, `node_out`, `unpublished`, `unknown` or
+    /// `clock_skew`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<&'static str>,
 }
@@ -61,8 +62,9 @@ async fn ready(State(state): State<AppState>) -> Result<Json<Health>, Failure> {
     state.connection.messaging.check()?;
     state.readiness.check().await?;
     let doubts = state.fleet.as_ref().map(|fleet| fleet.doubts()).unwrap_or_default();
-    if doubts.is_empty() {
+    let reasons = state.administration.own.reasons(&doubts);
+    if reasons.is_empty() {
         return Ok(OK);
     }
-    Ok(Json(Health { status: "degraded", reasons: doubts.into_iter().map(Doubt::name).collect() }))
+    Ok(Json(Health { status: "degraded", reasons }))
 }

@@ -1,4 +1,4 @@
-//! `/api/messages`: sending, reading, unread counts.
+//! `/api/messages`: sending, reading, unread counts; `/api/conversations`: a member's own settings.
 
 use axum::{
     Json,
@@ -6,7 +6,8 @@ use axum::{
     http::{HeaderMap, StatusCode},
 };
 use protocol::{
-    MemberId, MessageId,
+    ConversationId, MemberId, MessageId,
+    model::ConversationSettings,
     rest::{ConversationList, HistoryQuery, MessageDocument, MessagePage, PageQuery, SendRequest, Unread},
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -30,6 +31,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(list))
         .routes(routes!(unread))
         .routes(routes!(read))
+        .routes(routes!(configure))
 }
 
 /// Sends a message. It is durable when this answers.
@@ -135,4 +137,28 @@ async fn read(
     PathId(id): PathId<MessageId>,
 ) -> Result<Json<MessageDocument>, Failure> {
     state.documents.read(who.member, id).await.map(Json)
+}
+
+/// Sets the member's own settings of a conversation, all of them.
+///
+/// They hold on all devices of the member, and nobody else sees them. The same ones again change nothing.
+#[utoipa::path(
+    put,
+    path = "/api/conversations/{id}/settings",
+    tag = "messages",
+    operation_id = "configure_conversation",
+    params(("id" = ConversationId, Path, description = "The conversation.")),
+    request_body = ConversationSettings,
+    responses(
+        (status = 200, description = "The settings now.", body = ConversationSettings),
+        (status = 404, description = "conversation_not_found"),
+    )
+)]
+async fn configure(
+    State(state): State<AppState>,
+    SignedIn(who): SignedIn,
+    PathId(conversation): PathId<ConversationId>,
+    Body(settings): Body<ConversationSettings>,
+) -> Result<Json<ConversationSettings>, Failure> {
+    state.documents.configure(who.member, conversation, settings).await.map(Json)
 }

@@ -10,6 +10,7 @@ pub mod links;
 pub mod members;
 pub mod messages;
 pub mod photos;
+pub mod push;
 pub mod second_factor;
 pub mod sessions;
 pub mod setup;
@@ -28,6 +29,7 @@ pub(super) fn all() -> OpenApiRouter<AppState> {
         .merge(links::routes())
         .merge(members::routes())
         .merge(sessions::routes())
+        .merge(push::routes())
         .merge(second_factor::routes())
         .merge(photos::routes())
         .merge(messages::routes())

@@ -114,12 +114,20 @@ impl Message {
         message
     }
 
-    /// Cuts the text until the message is not too long. A byte of the text is one of JSON or more.
+    /// Cuts the text until the message is not too long.
     fn fit(&mut self) {
         let over = serde_json::to_vec(self).map_or(0, |json| json.len()).saturating_sub(MAX_BYTES);
-        if let Some(body) = self.body.take() {
-            let room = body.len().saturating_sub(over);
-            self.body = Some(if over == 0 { body } else { cut(body, room) });
+        if over > 0
+            && let Some(body) = self.body.take()
+        {
+            let mut saved = 0;
+            let is_cut = |(_, char): &(usize, char)| {
+                let is_enough = saved >= over + ELLIPSIS.len();
+                saved += bytes_in_json(*char);
+                is_enough
+            };
+            let end = body.char_indices().rev().find(is_cut).map_or(0, |(place, char)| place + char.len_utf8());
+            self.body = Some(cut(body, end));
         }
     }
 
@@ -130,7 +138,10 @@ impl Message {
     }
 }
 
-/// So many characters of a text at most, the last of them an ellipsis if it is cut.
+/// What ends a text that was cut.
+const ELLIPSIS: &str = "…";
+
+/// So many characters of a text at most, and an ellipsis if it is cut.
 fn first_chars(text: String, max: usize) -> String {
     match text.char_indices().nth(max) {
         None => text,
@@ -138,12 +149,20 @@ fn first_chars(text: String, max: usize) -> String {
     }
 }
 
-/// So many bytes of a text at most, the ellipsis at its end included.
-fn cut(mut text: String, bytes: usize) -> String {
-    const ELLIPSIS: &str = "…";
-    text.truncate(text.floor_char_boundary(bytes.saturating_sub(ELLIPSIS.len())));
+/// A text up to the beginning of one of its characters, and an ellipsis.
+fn cut(mut text: String, end: usize) -> String {
+    text.truncate(end);
     text.push_str(ELLIPSIS);
     text
+}
+
+/// How many bytes a character has in JSON, as this server writes it.
+const fn bytes_in_json(char: char) -> usize {
+    match char {
+        '"' | '\\' | '\n' | '\r' | '\t' | '\u{8}' | '\u{c}' => 2,
+        '\u{0}'..='\u{1f}' => 6,
+        other => other.len_utf8(),
+    }
 }
 
 #[cfg(test)]
@@ -198,7 +217,7 @@ mod tests {
             let bytes = serde_json::to_vec(&message).unwrap().len();
             assert!(bytes <= MAX_BYTES, "{text:?}: {bytes}");
             let body = message.body.unwrap();
-            assert!(body.ends_with('…') && body.chars().count() <= BODY_MAX_CHARS, "{text:?}");
+            assert!(body.ends_with('…') && body.chars().count() <= BODY_MAX_CHARS + 1, "{text:?}");
             assert!(body.chars().count() > 400, "{text:?}: {}", body.chars().count());
         }
     }

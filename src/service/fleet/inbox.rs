@@ -116,6 +116,7 @@ impl Fleet {
                 self.parts.store.forget_member(*member);
                 self.parts.effects.announcements.supersede(*member, *at);
             }
+            Note::PushDevices { member } => self.parts.push.changed_elsewhere(*member),
             Note::KeptOut { member, wait_ms } => {
                 self.parts.hellos.keep_out(*member, Duration::from_millis((*wait_ms).min(KEPT_OUT_MAX_MS)));
             }

@@ -43,7 +43,7 @@ pub use told::Told;
 use self::{aftermath::Aftermath, counts::Counts, profiles::ProfilesTold, questions::Questions};
 use super::{
     awaited::Awaited, delivered::Delivered, effects::Effects, hellos::Hellos, messaging::Messaging, own_node::OwnNode,
-    session_check::SessionCheck, shared_limits::SharedLimits, watching::Watching,
+    push::Push, session_check::SessionCheck, shared_limits::SharedLimits, watching::Watching,
 };
 use crate::{
     clock::Clock,
@@ -109,6 +109,8 @@ pub struct Parts {
     pub session_check: Option<Arc<SessionCheck>>,
     /// Who is kept out.
     pub hellos: Arc<Hellos>,
+    /// Pushes to devices.
+    pub push: Arc<Push>,
     /// What is limited for all nodes together.
     pub limits: Arc<SharedLimits>,
     /// This node, as administrators see it.

@@ -8,11 +8,11 @@ use std::{
     },
 };
 
-use protocol::{ConversationId, model::Watermarks};
+use protocol::{ConversationId, MemberId, model::Watermarks};
 use smallvec::SmallVec;
 
 use crate::store::{
-    conversations::{Appended, Marked, Outcome},
+    conversations::{Appended, Configured, Marked, Outcome},
     fleet::ChangedConversation,
 };
 
@@ -28,6 +28,8 @@ struct Delivered {
     pushed: BTreeSet<u64>,
     /// The watermarks of its members, as far as they were told.
     marks: SmallVec<[Watermarks; 2]>,
+    /// The revisions of what members have set, as far as they were told.
+    revisions: SmallVec<[(MemberId, u64); 2]>,
     /// The sweep in which it was seen last, or before which it was pushed last.
     sweep: u64,
 }
@@ -49,6 +51,17 @@ impl Delivered {
         if let Some(known) = known.filter(|known| known.delivered >= delivered || known.read >= read) {
             (known.delivered, known.read) = (known.delivered.max(delivered), known.read.max(read));
         }
+    }
+
+    fn configured(&mut self, member: MemberId, revision: u64) {
+        match self.revisions.iter_mut().find(|(known, _)| *known == member) {
+            Some((_, known)) => *known = revision.max(*known),
+            None => self.revisions.push((member, revision)),
+        }
+    }
+
+    fn knows(&self, (member, revision): (MemberId, u64)) -> bool {
+        self.revisions.iter().any(|(known, told)| *known == member && *told >= revision)
     }
 
     fn has(&self, Watermarks { member, delivered, read }: Watermarks) -> bool {
@@ -102,7 +115,10 @@ impl Told {
                 let watermarks = Watermarks { member: *member, delivered: *delivered, read: *read };
                 self.change(*conversation, |known| known.receipt(watermarks));
             }
-            Outcome::Marked(_) => {}
+            Outcome::Configured(Configured { conversation, member, stored, changed: true }) => {
+                self.change(*conversation, |known| known.configured(*member, stored.revision));
+            }
+            Outcome::Marked(_) | Outcome::Configured(_) => {}
         }
     }
 
@@ -131,7 +147,8 @@ impl Told {
         delivered.sweep = *sweep;
         let Some(swept) = delivered.swept else { return Some(Missing { after: 0 }) };
         let first = (swept + 1..=changed.last_seq).find(|seq| !delivered.pushed.contains(seq));
-        let marks = changed.members.iter().all(|mark| delivered.has(*mark));
+        let marks = changed.members.iter().all(|mark| delivered.has(*mark))
+            && changed.revisions.iter().all(|revision| delivered.knows(*revision));
         match first {
             Some(first) => Some(Missing { after: first - 1 }),
             None if marks => None,
@@ -145,6 +162,7 @@ impl Told {
             known.swept = known.swept.max(Some(changed.last_seq));
             known.pushed.retain(|seq| *seq > changed.last_seq);
             changed.members.iter().for_each(|mark| known.mark(*mark));
+            changed.revisions.iter().for_each(|(member, revision)| known.configured(*member, *revision));
         });
     }
 
@@ -165,7 +183,7 @@ impl Told {
 
 #[cfg(test)]
 mod tests {
-    use protocol::{MemberId, Timestamp};
+    use protocol::Timestamp;
 
     use super::*;
     use crate::position::Position;
@@ -175,7 +193,8 @@ mod tests {
 
     fn changed(last_seq: u64, read: u64) -> ChangedConversation {
         let members = vec![Watermarks { member: ANA, delivered: read, read }];
-        ChangedConversation { id: ONE, changed: Position(1), members, last_seq, last_at: Timestamp::from_millis(0) }
+        let (revisions, last_at) = (Vec::new(), Timestamp::from_millis(0));
+        ChangedConversation { id: ONE, changed: Position(1), members, revisions, last_seq, last_at }
     }
 
     #[test]
@@ -207,6 +226,17 @@ mod tests {
         };
         assert_eq!((receipt(4, 3), receipt(3, 3)), (None, None));
         assert_eq!(receipt(5, 4), Some(Missing { after: 5 }));
+    }
+
+    #[test]
+    fn settings_that_were_changed_elsewhere_are_delivered_once() {
+        let told = Told::default();
+        told.activate(true);
+        let with = |revision| ChangedConversation { revisions: vec![(ANA, revision)], ..changed(5, 0) };
+        told.swept(&with(1));
+        assert_eq!((told.missing(&with(1)), told.missing(&with(2))), (None, Some(Missing { after: 5 })));
+        told.change(ONE, |known| known.configured(ANA, 2));
+        assert_eq!((told.missing(&with(2)), told.missing(&with(3))), (None, Some(Missing { after: 5 })));
     }
 
     #[test]

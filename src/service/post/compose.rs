@@ -108,6 +108,7 @@ impl Post {
                 return Ok(self.parcel(taken, record, template, Fields { link, minutes, ..Fields::default() }));
             }
         }
+        tracing::info!(mail = taken.kind.as_str(), %member, "a mail is dropped: its link has ended before it was sent");
         Ok(Composed::Nothing("dropped"))
     }
 

@@ -1,6 +1,9 @@
 //! The worker: takes what is due, hands it over, and decides when what could not be handed over is tried again.
 
-use std::time::Duration;
+use std::{
+    sync::{MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -25,11 +28,50 @@ const PAUSE_MAX: Duration = Duration::from_secs(300);
 const REST: Duration = Duration::from_secs(1);
 /// The longest time of that.
 const REST_MAX: Duration = Duration::from_secs(60);
+/// How far clocks of nodes may be apart before one takes the mails that another has in hand.
+const SKEW: Duration = Duration::from_secs(60);
 
 impl Post {
     /// Sends mails until `stop`. For one task only.
     pub async fn run(&self, stop: CancellationToken) {
+        if self.is_alone {
+            // Taken before a kill: nobody has them in hand.
+            self.hasten(Duration::ZERO).await;
+        }
+        // Of a run that panicked.
+        self.let_go().await;
         let _: Option<()> = stop.run_until_cancelled(self.work()).await;
+        self.let_go().await;
+    }
+
+    /// What was being handed over is due again, for whoever sends mails next. It may have been taken by the mail server, and is sent once more then.
+    async fn let_go(&self) {
+        let taken = self.in_hand().take();
+        if let Some(taken) = taken
+            && let Err(error) = self.store.postpone(taken, self.clock.now()).await
+        {
+            tracing::debug!(%error, "a mail that was in hand is sent when its lease ends");
+        }
+    }
+
+    /// What lies further ahead than this is due now.
+    async fn hasten(&self, longest: Duration) {
+        let now = self.clock.now();
+        match self.store.hasten(now.after(longest), now).await {
+            Ok(0) => {}
+            Ok(mails) => tracing::info!(mails, "mails that nobody has in hand any more are due now"),
+            Err(error) => tracing::debug!(%error, "mails are due later than they could be"),
+        }
+    }
+
+    /// The longest time until a mail is due that is in hand or waits for its next attempt.
+    fn longest(&self) -> Duration {
+        self.lease.max(PAUSE_MAX).saturating_add(if self.is_alone { Duration::ZERO } else { SKEW })
+    }
+
+    /// Held for some instructions, and never across a call that could panic.
+    fn in_hand(&self) -> MutexGuard<'_, Option<TakenMail>> {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn work(&self) {
@@ -64,6 +106,11 @@ impl Post {
         }
         let Ok(waiting) = self.store.waiting().await else { return PAUSE };
         self.count(waiting);
+        if waiting.next.is_some_and(|due| due.since(now) > self.longest()) && !self.is_off {
+            // The clock was ahead when it was taken or put off, and has been put right.
+            self.hasten(self.longest()).await;
+            return Duration::ZERO;
+        }
         match waiting.next {
             Some(due) if !self.is_off => due.since(now).min(LOOK),
             _ => LOOK,
@@ -84,11 +131,14 @@ impl Post {
             let now = self.clock.now();
             match self.store.take(now, now.after(self.lease)).await {
                 Ok(Some(taken)) => {
+                    *self.in_hand() = Some(taken.clone());
                     // A queue is long when a run is: whoever watches it must not wait for the end of that.
                     if let Ok(waiting) = self.store.waiting().await {
                         self.count(waiting);
                     }
-                    self.attempt(taken).await?;
+                    let attempted = self.attempt(taken).await;
+                    *self.in_hand() = None;
+                    attempted?;
                 }
                 Ok(None) => return Ok(()),
                 Err(error) => return Err(error.to_string()),

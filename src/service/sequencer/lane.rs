@@ -22,11 +22,12 @@ use crate::{
         backlog::Backlog,
         events::{Author, Events},
         fleet::Told,
+        push::{Intake, Stored},
         views,
     },
     store::{
         ConversationLog, StoreError,
-        conversations::{Appended, Applied, Command, Marked, Membership, Outcome, Refusal, Untold},
+        conversations::{Appended, Applied, Command, Configured, Marked, Membership, Outcome, Refusal, Untold},
         entries::StoredEntry,
     },
     telemetry::Metrics,
@@ -43,6 +44,7 @@ pub(super) struct Lane {
     pub(super) log: Arc<dyn ConversationLog>,
     pub(super) events: Events,
     pub(super) told: Arc<Told>,
+    pub(super) intake: Arc<Intake>,
     pub(super) progress: Arc<Progress>,
     pub(super) deadline: Duration,
     pub(super) metrics: Arc<Metrics>,
@@ -152,33 +154,51 @@ impl Lane {
     /// Publishes what happened, in its order, and answers.
     fn settle(&self, applied: Applied, mut askers: Vec<Asker>) {
         let Applied { outcomes, untold, .. } = applied;
+        // What the batch has stored is beyond it.
+        let floor = self.intake.is_on().then(|| self.progress.floor(self.number)).flatten();
         let superseded = superseded_receipts(&outcomes, &askers);
         let mut untold = Backlog::new(untold, &outcomes, &askers);
         for ((outcome, asker), superseded) in outcomes.into_iter().zip(&mut askers).zip(superseded) {
             match outcome {
                 Ok(outcome) => {
                     if let Some((conversation, seq)) = place_of(&outcome) {
-                        untold.up_to(conversation, seq, |untold, origin| self.tell(&untold, origin));
+                        untold.up_to(conversation, seq, |untold, origin| self.tell(&untold, origin, floor));
                     }
-                    let pushed = if superseded { None } else { self.publish(&outcome, asker.origin) };
+                    let pushed = if superseded { None } else { self.publish(&outcome, asker.origin, floor) };
                     self.told.pushed(&outcome);
                     self.reply(asker, Ok(outcome), pushed);
                 }
                 Err(refusal) => self.refuse(asker, refusal.into()),
             }
         }
-        untold.rest(|untold, origin| self.tell(&untold, origin));
+        untold.rest(|untold, origin| self.tell(&untold, origin, floor));
     }
 
     /// Tells of what another node has stored, or this one in a batch whose outcome was not known.
-    fn tell(&self, Untold { message, ours, membership }: &Untold, origin: Option<ConnectionId>) {
+    fn tell(
+        &self,
+        Untold { message, ours, membership }: &Untold,
+        origin: Option<ConnectionId>,
+        floor: Option<StreamPosition>,
+    ) {
         self.metrics.messages_recovered.inc();
         let author = if *ours {
             Author::ThisNode
         } else {
             Author::AnotherNode { floor: self.progress.floor(self.number).unwrap_or(StreamPosition::NOWHERE) }
         };
+        if *ours {
+            self.take_in(message, membership, floor);
+        }
         self.push(message, membership, origin, author);
+    }
+
+    /// Has those told later who do not say in time that they have a message that this node has stored.
+    fn take_in(&self, message: &StoredEntry, membership: &Membership, floor: Option<StreamPosition>) {
+        let Some(StreamPosition { position: floor, .. }) = floor else { return };
+        let StoredEntry { conversation, seq, sender, at, .. } = *message;
+        let members = &membership.members;
+        self.intake.stored(&Stored { lane: self.number, floor, conversation, seq, sender, at, members });
     }
 
     fn push(
@@ -202,7 +222,12 @@ impl Lane {
     }
 
     /// Tells others what happened. Returns the frame of a message, if anybody got it.
-    fn publish(&self, outcome: &Outcome, origin: Option<ConnectionId>) -> Option<MessageFrame> {
+    fn publish(
+        &self,
+        outcome: &Outcome,
+        origin: Option<ConnectionId>,
+        floor: Option<StreamPosition>,
+    ) -> Option<MessageFrame> {
         match outcome {
             Outcome::Appended(Appended { duplicate: true, .. }) => {
                 self.metrics.messages_duplicate.inc();
@@ -210,9 +235,17 @@ impl Lane {
             }
             Outcome::Appended(Appended { message, membership, .. }) => {
                 self.metrics.messages_stored.inc();
+                self.take_in(message, membership, floor);
                 self.push(message, membership, origin, Author::ThisNode)
             }
-            Outcome::Marked(Marked { moved: false, .. }) | Outcome::Refreshed => None,
+            Outcome::Marked(Marked { moved: false, .. })
+            | Outcome::Configured(Configured { changed: false, .. })
+            | Outcome::Refreshed => None,
+            Outcome::Configured(configured) => {
+                let push = ServerFrame::ConversationSettingsPush(views::settings(configured));
+                self.events.to_members(&[configured.member], origin, &push);
+                None
+            }
             Outcome::Marked(Marked { conversation, member, delivered, read, at, membership, .. }) => {
                 let receipt = Receipt {
                     conversation: *conversation,
@@ -262,7 +295,7 @@ fn place_of(outcome: &Outcome) -> Option<(ConversationId, u64)> {
     match outcome {
         Outcome::Appended(Appended { message, .. }) => Some((message.conversation, message.seq)),
         Outcome::Marked(Marked { conversation, delivered, .. }) => Some((*conversation, *delivered)),
-        Outcome::Refreshed => None,
+        Outcome::Configured(_) | Outcome::Refreshed => None,
     }
 }
 

@@ -22,6 +22,7 @@ use super::{
     awaited::Awaited,
     events::Events,
     fleet::Told,
+    push::Intake,
     room::{self, Room},
 };
 use crate::{
@@ -70,6 +71,7 @@ impl Sequencer {
         log: Arc<dyn ConversationLog>,
         recovery: Option<Arc<dyn Recovery>>,
         (events, told, awaited): (&Events, &Arc<Told>, &Arc<Awaited>),
+        intake: &Arc<Intake>,
         deadline: Duration,
         metrics: &Arc<Metrics>,
         supervisor: &Supervisor,
@@ -84,6 +86,7 @@ impl Sequencer {
                     log: Arc::clone(&log),
                     events: events.clone(),
                     told: Arc::clone(told),
+                    intake: Arc::clone(intake),
                     progress: Arc::clone(&progress),
                     deadline,
                     metrics: Arc::clone(metrics),

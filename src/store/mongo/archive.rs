@@ -13,8 +13,8 @@ use super::{
     Mongo, audit,
     db::Db,
     document::{
-        ConversationDoc, MemberDoc, MessageDoc, ReceiptDoc, bytes_of, client_uuid, conversation_oid, date, member_oid,
-        signed, time, unsigned,
+        ConversationDoc, MemberDoc, MessageDoc, ParticipantDoc, ReceiptDoc, SettingsDoc, bytes_of, client_uuid,
+        conversation_oid, date, member_oid, signed, time, unsigned,
     },
     fault::{DUPLICATE_KEY, Fault},
     invitations, jobs, mail, push, receipts,
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::store::{
     Archive, StoreError,
-    archive::{ConversationRow, Key, MemberRow, Part, ReceiptRow, Row, SessionRow, TokenRow},
+    archive::{ConversationRow, Key, MemberRow, Part, ParticipantRow, ReceiptRow, Row, SessionRow, TokenRow},
     conversations::StoreId,
     push::{DeviceKey, StoredTask},
     rules,
@@ -89,6 +89,7 @@ fn token(document: &Document) -> Option<Row> {
         session: SessionId::from_bytes(document.get_object_id("session_id").ok()?.bytes()),
         expires_at: time(*document.get_datetime("expires_at").ok()?),
         used_at: document.get_datetime("used_at").ok().map(|at| time(*at)),
+        attempt: sessions::token_hash(document, "attempt"),
     }))
 }
 
@@ -103,12 +104,12 @@ fn secret(document: &Document) -> Option<Row> {
 }
 
 fn conversation(document: &ConversationDoc) -> Result<Row, Fault> {
-    let participants = document
-        .participants
-        .iter()
-        .map(|each| (MemberId::from_bytes(each.member_id.bytes()), unsigned(each.delivered), unsigned(each.read)));
-    let mut participants: Vec<_> = participants.collect();
-    participants.sort_unstable();
+    let participant = |each: &ParticipantDoc| {
+        let (member, stored) = (MemberId::from_bytes(each.member_id.bytes()), each.stored()?);
+        Ok(ParticipantRow { member, delivered: unsigned(each.delivered), read: unsigned(each.read), stored })
+    };
+    let mut participants = document.participants.iter().map(participant).collect::<Result<Vec<_>, Fault>>()?;
+    participants.sort_unstable_by_key(|participant| participant.member);
     Ok(Row::Conversation(ConversationRow {
         id: ConversationId::from_bytes(document.id.bytes()),
         kind: document.kind()?,
@@ -317,23 +318,27 @@ fn document_of(row: Row, conversations: &HashMap<ObjectId, ConversationDoc>) -> 
         }
         Row::Invitation(record) => (Part::Invitations, invitations::document(&record)),
         Row::Session(row) => (Part::Sessions, session_document(row)),
-        Row::RefreshToken(TokenRow { hash, session, expires_at, used_at }) => (
+        Row::RefreshToken(TokenRow { hash, session, expires_at, used_at, attempt }) => (
             Part::RefreshTokens,
             doc! {
                 "_id": binary(&hash),
                 "session_id": ObjectId::from_bytes(*session.as_bytes()),
                 "expires_at": date(expires_at),
                 "used_at": used_at.map(date),
+                "attempt": attempt.map(|attempt| binary(&attempt)),
             },
         ),
         Row::Conversation(ConversationRow { id, kind, participants, last_seq, last_at }) => {
             let participants: Vec<Bson> = participants
                 .into_iter()
-                .map(|(member, delivered, read)| {
-                    let (delivered, read) = (signed(delivered), signed(read));
-                    doc! { "member_id": member_oid(member), "delivered": delivered, "read": read }.into()
+                .map(|ParticipantRow { member, delivered, read, stored }| ParticipantDoc {
+                    member_id: member_oid(member),
+                    delivered: signed(delivered),
+                    read: signed(read),
+                    settings: SettingsDoc::of(stored),
                 })
-                .collect();
+                .map(|participant| mongodb::bson::serialize_to_bson(&participant))
+                .collect::<Result<_, _>>()?;
             let conversation = doc! {
                 "_id": conversation_oid(id),
                 "kind": rules::kind_word(kind),

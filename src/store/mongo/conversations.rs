@@ -12,7 +12,10 @@ use mongodb::{
     bson::{DateTime, Document, doc},
     options::{FindOneOptions, FindOptions},
 };
-use protocol::{ConversationId, MemberId, MessageId, limits, model::Watermarks};
+use protocol::{
+    ConversationId, MemberId, MessageId, limits,
+    model::{ConversationSettings, Watermarks},
+};
 use tokio::time::Instant;
 
 use super::{
@@ -25,6 +28,7 @@ use super::{
     log,
     nodes::Dead,
     recovery::{self, Whose},
+    settings,
     turns::PARALLEL,
     unread,
 };
@@ -85,6 +89,7 @@ pub(super) async fn complete(
     let mut taken = history::entries(db, document.id, range, Direction::NewestFirst, is_new).await?;
     taken.reverse();
     let unread = unread::count(db, &document, member, unread_range(&document, member)).await?;
+    let settings = document.settings_of(member)?;
     Ok(ConversationState {
         id: ConversationId::from_bytes(document.id.bytes()),
         kind: document.kind()?,
@@ -100,6 +105,7 @@ pub(super) async fn complete(
         last_seq,
         unread,
         last_at: time(document.last_at),
+        settings,
         entries: taken,
     })
 }
@@ -416,6 +422,15 @@ impl ConversationStore for Mongo {
 
     async fn unread(&self, member: MemberId) -> Result<Vec<(ConversationId, UnreadCount)>, StoreError> {
         self.read(Turn::heavy(member), async move |_, db| all_unread(&db, member).await).await
+    }
+
+    async fn settings(
+        &self,
+        by: Caller,
+        member: MemberId,
+        conversations: Vec<ConversationId>,
+    ) -> Result<Vec<ConversationSettings>, StoreError> {
+        self.read(Turn::of(by), async move |_, db| settings::of_conversations(&db, member, conversations).await).await
     }
 
     async fn count_unread(

@@ -5,7 +5,7 @@
 use mongodb::bson::{Binary, DateTime, Document, doc, oid::ObjectId, spec::BinarySubtype};
 use protocol::{
     ClientMessageId, ConversationId, InvitationId, MemberId, MessageId, Timestamp,
-    model::{ConversationKind, Tier, UserType},
+    model::{ConversationKind, ConversationSettings, Notify, Tier, UserType},
     rest::Language,
 };
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::fault::Fault;
 use crate::{
     store::{
-        conversations::Membership,
+        conversations::{Membership, StoredSettings},
         entries::{EntryBody, Format, StoredEntry},
         members::{Contact, Invited, MemberRecord, StoredProfile, StoredVisibility, Suspension, email_key},
         rules,
@@ -345,12 +345,59 @@ impl ConversationDoc {
     }
 }
 
+impl ConversationDoc {
+    /// What a member has set.
+    pub(super) fn settings_of(&self, member: MemberId) -> Result<StoredSettings, Fault> {
+        let own = self.participants.iter().find(|each| each.member_id == member_oid(member));
+        own.map_or_else(|| Ok(StoredSettings::default()), ParticipantDoc::stored)
+    }
+}
+
 /// A member of a conversation, with their watermarks.
 #[derive(Clone, Serialize, Deserialize)]
 pub(super) struct ParticipantDoc {
     pub(super) member_id: ObjectId,
     pub(super) delivered: i64,
     pub(super) read: i64,
+    /// What they have set; not there if they never have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) settings: Option<SettingsDoc>,
+}
+
+impl ParticipantDoc {
+    /// What they have set.
+    pub(super) fn stored(&self) -> Result<StoredSettings, Fault> {
+        self.settings.as_ref().map_or_else(|| Ok(StoredSettings::default()), SettingsDoc::stored)
+    }
+}
+
+/// What a member of a conversation has set, within the document of that.
+#[derive(Clone, Serialize, Deserialize)]
+pub(super) struct SettingsDoc {
+    notify: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    muted_until: Option<DateTime>,
+    revision: i64,
+}
+
+impl SettingsDoc {
+    /// That of settings; nothing if they were never set.
+    pub(super) fn of(StoredSettings { settings, revision }: StoredSettings) -> Option<Self> {
+        let ConversationSettings { notify, muted_until } = settings;
+        let (notify, muted_until) = (notify.as_str().to_owned(), muted_until.map(date));
+        (revision > 0).then(|| Self { notify, muted_until, revision: signed(revision) })
+    }
+
+    /// How often they were changed.
+    pub(super) fn revision(&self) -> u64 {
+        unsigned(self.revision)
+    }
+
+    fn stored(&self) -> Result<StoredSettings, Fault> {
+        let notify = word("notify", &self.notify, Notify::ALL, Notify::as_str)?;
+        let settings = ConversationSettings { notify, muted_until: self.muted_until.map(time) };
+        Ok(StoredSettings { settings, revision: unsigned(self.revision) })
+    }
 }
 
 /// A document of `receipts`: a watermark reached a `seq`.

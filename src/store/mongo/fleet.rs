@@ -15,7 +15,9 @@ use super::{
     Core, Mongo,
     conversations::complete,
     db::Db,
-    document::{ConversationDoc, MemberDoc, among, conversation_oid, date, millis, signed, time, unsigned},
+    document::{
+        ConversationDoc, MemberDoc, ParticipantDoc, among, conversation_oid, date, millis, signed, time, unsigned,
+    },
     fault::Fault,
     turns::PARALLEL,
 };
@@ -42,15 +44,20 @@ async fn changes(db: &Db, Position(since): Position) -> Result<Vec<ChangedConver
 }
 
 fn changed_conversation(document: &ConversationDoc) -> ChangedConversation {
-    let watermarks = |each: &super::document::ParticipantDoc| Watermarks {
+    let watermarks = |each: &ParticipantDoc| Watermarks {
         member: MemberId::from_bytes(each.member_id.bytes()),
         delivered: unsigned(each.delivered),
         read: unsigned(each.read),
+    };
+    let revision = |each: &ParticipantDoc| {
+        let settings = each.settings.as_ref()?;
+        Some((MemberId::from_bytes(each.member_id.bytes()), settings.revision()))
     };
     ChangedConversation {
         id: ConversationId::from_bytes(document.id.bytes()),
         changed: Position(document.changed.map_or(0, millis)),
         members: document.participants.iter().map(watermarks).collect(),
+        revisions: document.participants.iter().filter_map(revision).collect(),
         last_seq: unsigned(document.last_seq),
         last_at: time(document.last_at),
     }

@@ -81,7 +81,8 @@ pub(super) fn record(document: &Document) -> Result<InvitationRecord, Fault> {
     })
 }
 
-fn open(at: Timestamp) -> Document {
+/// Those by which somebody can come at a time.
+pub(super) fn open(at: Timestamp) -> Document {
     doc! { "revoked_at": null, "left": { "$gt": 0_i64 }, "expires_at": { "$gt": date(at) } }
 }
 

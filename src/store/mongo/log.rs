@@ -31,7 +31,10 @@ use crate::{
     position::Epoch,
     store::{
         StoreError,
-        conversations::{Appended, Applied, Command, Mark, Membership, NewConversation, Outcome, Refusal, Untold},
+        conversations::{
+            Appended, Applied, Command, Configure, Mark, Membership, NewConversation, Outcome, Refusal, StoredSettings,
+            Untold,
+        },
         entries::StoredEntry,
         rules::{self, End, MemberFacts, Reached, Verdict},
     },
@@ -79,6 +82,8 @@ pub(super) struct Working {
     /// The watermarks that moved in this batch, by place, as they were before.
     pub(super) moved: HashMap<usize, Reached>,
     pub(super) marked_at: Timestamp,
+    /// What the members have set, in their order; empty if that was not read.
+    pub(super) settings: Vec<StoredSettings>,
 }
 
 impl Working {
@@ -93,6 +98,7 @@ impl Working {
             untold: Vec::new(),
             moved: HashMap::new(),
             marked_at,
+            settings: Vec::new(),
         }
     }
 }
@@ -105,6 +111,7 @@ pub(super) enum Planned {
     /// The place among the appendings.
     Append(usize),
     Mark(Mark),
+    Configure(Configure),
     Refresh,
 }
 
@@ -218,7 +225,9 @@ async fn load(core: &Core, db: &Db, batch: &[Command], epoch: Epoch) -> Result<W
     let (mut working, mut wanted) = (WorkingSet::new(), HashSet::new());
     for command in batch {
         match command {
-            Command::Mark(Mark { conversation, .. }) | Command::Refresh(conversation) => {
+            Command::Mark(Mark { conversation, .. })
+            | Command::Configure(Configure { conversation, .. })
+            | Command::Refresh(conversation) => {
                 wanted.insert(*conversation);
             }
             Command::Append(append) => match known(core, append.conversation, epoch) {
@@ -244,7 +253,8 @@ async fn load(core: &Core, db: &Db, batch: &[Command], epoch: Epoch) -> Result<W
             state.end.reach(seq, at);
             state.hint = hint;
         }
-        working.insert(id, Working::new(state));
+        let settings = document.participants.iter().map(ParticipantDoc::stored).collect::<Result<_, _>>()?;
+        working.insert(id, Working { settings, ..Working::new(state) });
     }
     refresh_logs(db, batch, &mut working).await?;
     Ok(working)
@@ -287,7 +297,7 @@ fn state_of(document: &ConversationDoc, epoch: Epoch) -> Result<LogState, Fault>
 async fn refresh_logs(db: &Db, batch: &[Command], working: &mut WorkingSet) -> Result<(), StoreError> {
     let known = batch.iter().filter_map(|command| {
         let (id, seq) = match command {
-            Command::Append(_) => return None,
+            Command::Append(_) | Command::Configure(_) => return None,
             Command::Mark(mark) => (mark.conversation, mark.seq),
             Command::Refresh(id) => (*id, u64::MAX),
         };
@@ -368,6 +378,10 @@ async fn plan(
                 let is_there = working.contains_key(&mark.conversation);
                 let refused = Planned::Refused(Refusal::ConversationNotFound);
                 planned.push(if is_there { Planned::Mark(mark) } else { refused });
+                continue;
+            }
+            Command::Configure(configure) => {
+                planned.push(Planned::Configure(configure));
                 continue;
             }
             Command::Refresh(_) => {

@@ -423,6 +423,14 @@ impl MailStore for Mongo {
         .await
     }
 
+    async fn hasten(&self, after: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
+        self.write(Caller::System, async move |_, db| {
+            let (late, due) = (doc! { "due": { "$gt": date(after) } }, doc! { "$set": { "due": date(now) } });
+            Ok(db.collection::<Document>("mail").update_many(late, due).await?.modified_count)
+        })
+        .await
+    }
+
     async fn waiting(&self) -> Result<WaitingMail, StoreError> {
         self.read(Turn::SYSTEM, async move |_, db| waiting(&db).await).await
     }

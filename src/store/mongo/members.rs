@@ -23,7 +23,7 @@ use super::{
     db::Db,
     document::{MemberDoc, SeenDoc, among, date, member_oid, time, unsigned},
     fault::{Fault, is_duplicate},
-    invitations, jobs, mail, push, receipts, recommendations, registration, sessions,
+    invitations, jobs, mail, push, receipts, recommendations, registration, sessions, settings,
 };
 use crate::store::{
     MemberStore, StoreError,
@@ -350,6 +350,7 @@ async fn change_in(
     if after.is_erased {
         recommendations::forget(db, session, id).await?;
         push::forget(db, session, id).await?;
+        settings::forget(db, session, id).await?;
         let (theirs, forgotten) = sessions::forgetting(id);
         db.collection::<Document>("sessions").update_many(theirs, forgotten).session(&mut *session).await?;
     }

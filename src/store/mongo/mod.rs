@@ -19,6 +19,7 @@
 //! | [`unsettled`], [`recovery`] | what may be half done; finishing what was left so |
 //! | [`push`] | devices, what they have acknowledged, and what they are to be told |
 //! | [`archive`] | everything as rows |
+//! | [`restore`] | ending what a restored backup has brought back |
 //! | [`document`], [`fault`] | documents to types and back; what an error means |
 //!
 //! The driver's futures are never dropped half-way, which would cost their connection: work runs in tasks, and who
@@ -54,7 +55,9 @@ mod recommendations;
 mod record;
 mod recovery;
 mod registration;
+mod restore;
 mod sessions;
+mod settings;
 mod settle;
 mod turns;
 mod unread;
@@ -87,6 +90,7 @@ use self::{
 use super::{
     Backend, Store, StoreError,
     conversations::{ConversationCounts, StoreId},
+    restore::{Ended, Ending},
     turns::{Caller, Turn},
 };
 use crate::{clock::Clock, ids::Ids, supervisor::Supervisor, telemetry::Metrics};
@@ -333,6 +337,10 @@ impl Backend for Mongo {
             Ok(document::unsigned(number("totalSize").or_else(|| number("storageSize")).unwrap_or(0)))
         })
         .await
+    }
+
+    async fn end_after_restore(&self, ending: Ending) -> Result<Ended, StoreError> {
+        self.write(Caller::System, async move |_, db| restore::end(&db, ending).await).await
     }
 
     async fn close(&self) {

@@ -261,6 +261,18 @@ impl PushStore for Mongo {
         self.read(Turn::SYSTEM, async move |_, db| tasks::waiting(&db).await).await
     }
 
+    async fn count(&self) -> Result<u64, StoreError> {
+        self.read(Turn::SYSTEM, async move |_, db| {
+            let devices = db.collection::<Document>("push_devices");
+            // From what the database keeps of the collection, which may not be right after a crash.
+            match devices.estimated_document_count().await? {
+                0 => Ok(u64::from(devices.find_one(doc! {}).projection(doc! { "_id": 1 }).await?.is_some())),
+                count => Ok(count),
+            }
+        })
+        .await
+    }
+
     async fn expire(&self, before: Timestamp) -> Result<u64, StoreError> {
         self.write(Caller::System, async move |_, db| {
             let old = doc! { "at": { "$lt": date(before) } };

@@ -30,8 +30,8 @@ use crate::store::{
     changes::Revoked,
     mail::Mail,
     sessions::{
-        Exchange, KeptSession, MadeBy, NewSession, NewToken, PLATFORMS, Rotation, SESSIONS_OF_MEMBER, SESSIONS_REMOVED,
-        SessionDevice, SessionRecord, SessionView, TokenHash, TokenOwner, platform_word,
+        AHEAD, Exchange, KeptSession, MadeBy, NewSession, NewToken, PLATFORMS, Rotation, SESSIONS_OF_MEMBER,
+        SESSIONS_REMOVED, SessionDevice, SessionRecord, SessionView, TokenHash, TokenOwner, platform_word,
     },
     turns::{Caller, Turn},
 };
@@ -263,9 +263,11 @@ async fn confirm(db: &Db, session: SessionId, generation: u64, at: Timestamp) ->
 }
 
 /// Who is at the device of a session has proved who they are: which document changes, and how.
-pub(super) fn proof(member: MemberId, session: SessionId, at: Timestamp) -> (Document, Document) {
+pub(super) fn proof(member: MemberId, session: SessionId, at: Timestamp) -> (Document, Vec<Document>) {
     let valid = doc! { "_id": session_oid(session), "member_id": member_oid(member), "revoked_at": null };
-    (valid, doc! { "$max": { "proved_at": date(at) } })
+    let is_wrong = doc! { "$gt": ["$proved_at", date(at.after(AHEAD))] };
+    let latest = doc! { "$max": ["$proved_at", date(at)] };
+    (valid, vec![doc! { "$set": { "proved_at": { "$cond": [is_wrong, date(at), latest] } } }])
 }
 
 async fn prove(db: &Db, member: MemberId, session: SessionId, at: Timestamp) -> Result<(), Fault> {

@@ -11,7 +11,7 @@ use super::{
     db::Db,
     document::{ReceiptDoc, conversation_oid, date, member_oid, signed},
     log::{Planned, Working, WorkingSet, retry_until_known},
-    receipts,
+    receipts, settings,
 };
 use crate::{
     position::Epoch,
@@ -36,7 +36,7 @@ pub(super) async fn settle(
     let mut newest: HashMap<ConversationId, u64> =
         working.iter().map(|(id, conversation)| (*id, conversation.base_seq)).collect();
     let mut appending: Vec<Option<Appending>> = appending.into_iter().map(Some).collect();
-    let mut outcomes = Vec::with_capacity(planned.len());
+    let (mut outcomes, mut configures) = (Vec::with_capacity(planned.len()), Vec::new());
     for planned in planned {
         outcomes.push(match planned {
             Planned::Refused(refusal) => Err(refusal),
@@ -56,6 +56,11 @@ pub(super) async fn settle(
                 }
             }
             Planned::Refresh => Ok(Outcome::Refreshed),
+            Planned::Configure(configure) => {
+                configures.push((outcomes.len(), configure));
+                // Replaced below.
+                Err(Refusal::ConversationNotFound)
+            }
             Planned::Mark(mark) => {
                 let last_seq = newest.get(&mark.conversation).copied().unwrap_or(0);
                 move_watermark(working, &mark, last_seq, now)
@@ -63,7 +68,10 @@ pub(super) async fn settle(
         });
     }
     append::check_epoch(core, db, working, epoch).await?;
-    write(core, db, working, *epoch).await?;
+    let written = write(core, db, working, *epoch);
+    let configured = settings::apply(core, db, configures, working, *epoch, &mut outcomes);
+    let (written, configured) = tokio::join!(written, configured);
+    written.and(configured)?;
     Ok(outcomes)
 }
 

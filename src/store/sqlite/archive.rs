@@ -9,12 +9,12 @@ use super::{
     memory::Tx,
     push, recommendations,
     row::{kind, optional_time, time},
-    sessions, tally,
+    sessions, settings, tally,
 };
 use crate::store::{
     Archive, StoreError,
-    archive::{ConversationRow, Key, MemberRow, Part, ReceiptRow, Row, SessionRow, TokenRow},
-    conversations::StoreId,
+    archive::{ConversationRow, Key, MemberRow, Part, ParticipantRow, ReceiptRow, Row, SessionRow, TokenRow},
+    conversations::{StoreId, StoredSettings},
     entries::StoredEntry,
     push::DeviceKey,
     sessions::platform_word,
@@ -49,7 +49,7 @@ const MEMBERS: &str = "SELECT * FROM members WHERE id > ? ORDER BY id LIMIT ?";
 const INVITATIONS: &str = "SELECT * FROM invitations WHERE id > ? ORDER BY id LIMIT ?";
 const SESSIONS: &str = "SELECT s.*, m.id AS member_id
     FROM sessions s JOIN members m ON m.key = s.member WHERE s.id > ? ORDER BY s.id LIMIT ?";
-const TOKENS: &str = "SELECT t.hash, s.id AS session_id, t.expires_at, t.used_at
+const TOKENS: &str = "SELECT t.hash, s.id AS session_id, t.expires_at, t.used_at, t.attempt
     FROM refresh_tokens t JOIN sessions s ON s.key = t.session WHERE t.hash > ? ORDER BY t.hash LIMIT ?";
 const CONVERSATIONS: &str = "SELECT * FROM conversations WHERE id > ? ORDER BY id LIMIT ?";
 const RECEIPTS: &str = "SELECT c.id AS conversation_id, m.id AS member_id, r.kind, r.seq, r.at
@@ -104,17 +104,20 @@ fn token(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
         session: SessionId::from_bytes(row.get("session_id")?),
         expires_at: time(row, "expires_at")?,
         used_at: optional_time(row, "used_at")?,
+        attempt: row.get("attempt")?,
     }))
 }
 
 fn conversation(connection: &Connection, row: &SqlRow<'_>) -> rusqlite::Result<Row> {
     let key: i64 = row.get("key")?;
     let mut query = connection.prepare_cached(
-        "SELECT m.id, p.delivered, p.read FROM participants p JOIN members m ON m.key = p.member
-         WHERE p.conversation = ? ORDER BY m.id",
+        "SELECT m.id, p.delivered, p.read, p.notify, p.muted_until, p.settings_revision
+         FROM participants p JOIN members m ON m.key = p.member WHERE p.conversation = ? ORDER BY m.id",
     )?;
-    let participants =
-        query.query_map([key], |row| Ok((MemberId::from_bytes(row.get(0)?), row.get(1)?, row.get(2)?)))?;
+    let participants = query.query_map([key], |row| {
+        let (member, stored) = (MemberId::from_bytes(row.get(0)?), settings::stored(row)?);
+        Ok(ParticipantRow { member, delivered: row.get(1)?, read: row.get(2)?, stored })
+    })?;
     Ok(Row::Conversation(ConversationRow {
         id: ConversationId::from_bytes(row.get("id")?),
         kind: kind(row)?,
@@ -355,10 +358,10 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
                 row.member.as_bytes(),
             ],
         )?,
-        Row::RefreshToken(TokenRow { hash, session, expires_at, used_at }) => execute(
-            "INSERT INTO refresh_tokens (hash, session, expires_at, used_at)
-             SELECT ?, key, ?, ? FROM sessions WHERE id = ? ON CONFLICT DO NOTHING",
-            params![hash, expires_at.as_millis(), used_at.map(Timestamp::as_millis), session.as_bytes()],
+        Row::RefreshToken(TokenRow { hash, session, expires_at, used_at, attempt }) => execute(
+            "INSERT INTO refresh_tokens (hash, session, expires_at, used_at, attempt)
+             SELECT ?, key, ?, ?, ? FROM sessions WHERE id = ? ON CONFLICT DO NOTHING",
+            params![hash, expires_at.as_millis(), used_at.map(Timestamp::as_millis), attempt, session.as_bytes()],
         )?,
         Row::Conversation(ConversationRow { id, participants, last_seq, last_at, .. }) => {
             let inserted = execute(
@@ -366,12 +369,21 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
                  VALUES (?, 'direct', ?, ?, 0, 0) ON CONFLICT DO NOTHING",
                 params![id.as_bytes(), last_seq, last_at.as_millis()],
             )?;
-            for (member, delivered, read) in participants {
+            for ParticipantRow { member, delivered, read, stored: StoredSettings { settings, revision } } in participants {
+                let muted_until = settings.muted_until.map(Timestamp::as_millis);
                 execute(
-                    "INSERT INTO participants (conversation, member, delivered, read)
-                     SELECT c.key, m.key, ?, ? FROM conversations c, members m WHERE c.id = ? AND m.id = ?
+                    "INSERT INTO participants (conversation, member, delivered, read, notify, muted_until, settings_revision)
+                     SELECT c.key, m.key, ?, ?, ?, ?, ? FROM conversations c, members m WHERE c.id = ? AND m.id = ?
                      ON CONFLICT DO NOTHING",
-                    params![delivered, read, id.as_bytes(), member.as_bytes()],
+                    params![
+                        delivered,
+                        read,
+                        settings.notify.as_str(),
+                        muted_until,
+                        revision,
+                        id.as_bytes(),
+                        member.as_bytes()
+                    ],
                 )?;
             }
             inserted

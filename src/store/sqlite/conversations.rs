@@ -5,7 +5,7 @@ use std::{ops::ControlFlow, sync::atomic::Ordering};
 use async_trait::async_trait;
 use protocol::{
     ConversationId, MemberId, MessageId, Timestamp, limits,
-    model::{ConversationKind, Watermarks},
+    model::{ConversationKind, ConversationSettings, Watermarks},
 };
 use rusqlite::{Connection, Row, params};
 
@@ -16,6 +16,7 @@ use super::{
     memory::Tx,
     readers::snapshot,
     row::kind,
+    settings,
     unread::{self, Log},
     wait,
 };
@@ -25,7 +26,7 @@ use crate::{
         ConversationLog, ConversationStore, StoreError,
         conversations::{
             Applied, Command, ConversationCounts, ConversationPage, ConversationState, HistoryPage, Membership, Range,
-            ReceiptRange, ReceiptTimes, UnreadCount,
+            ReceiptRange, ReceiptTimes, StoredSettings, UnreadCount,
         },
         entries::StoredEntry,
         pages::{Entries, List, Part},
@@ -49,6 +50,8 @@ struct ConversationRow {
     /// The reading member's key and watermark.
     member: i64,
     read: u64,
+    /// What they have set.
+    settings: StoredSettings,
 }
 
 impl ConversationRow {
@@ -65,6 +68,7 @@ impl ConversationRow {
             tally: row.get(7)?,
             member: row.get(8)?,
             read: row.get(9)?,
+            settings: settings::stored(row)?,
         })
     }
 
@@ -111,6 +115,7 @@ impl ConversationRow {
             last_seq: self.last_seq,
             unread,
             last_at: self.last_at,
+            settings: self.settings,
             entries,
         })
     }
@@ -131,7 +136,8 @@ impl ConversationRow {
 
 /// The conversations of a member, from the index of participants on: a `CROSS JOIN` takes that order from the planner's choice.
 pub(super) const ROWS: &str =
-    "SELECT c.key, c.id, c.kind, c.last_seq, c.last_at, c.last_position, c.newest, c.tally, p.member, p.read
+    "SELECT c.key, c.id, c.kind, c.last_seq, c.last_at, c.last_position, c.newest, c.tally, p.member, p.read,
+        p.notify, p.muted_until, p.settings_revision
     FROM participants p CROSS JOIN conversations c ON c.key = p.conversation
     WHERE p.member = (SELECT key FROM members WHERE id = ?) AND c.changed > ? AND c.last_position < ?
     ORDER BY c.last_position DESC LIMIT ?";
@@ -392,6 +398,16 @@ impl ConversationStore for Sqlite {
             snapshot(connection, |connection| all_unread(connection, member))
         })
         .await
+    }
+
+    async fn settings(
+        &self,
+        by: Caller,
+        member: MemberId,
+        conversations: Vec<ConversationId>,
+    ) -> Result<Vec<ConversationSettings>, StoreError> {
+        let read = move |connection: &Connection| settings::of_conversations(connection, member, &conversations);
+        self.read(Turn::of(by), read).await
     }
 
     async fn count_unread(

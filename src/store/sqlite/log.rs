@@ -16,7 +16,9 @@ use super::{
 use crate::{
     position::Position,
     store::{
-        conversations::{Append, Appended, Applied, Command, Mark, Outcome, Refusal, UnreadCount},
+        conversations::{
+            Append, Appended, Applied, Command, Configure, Configured, Mark, Outcome, Refusal, UnreadCount,
+        },
         entries::{EntryBody, StoredEntry},
         rules::{self, End, Verdict},
     },
@@ -35,6 +37,7 @@ pub(super) fn apply(tx: &mut Tx<'_>, batch: Vec<Command>) -> rusqlite::Result<Ap
         outcomes.push(match command {
             Command::Append(append) => append_message(tx, append, now)?,
             Command::Mark(mark) => move_watermark(tx, &mut moved, &mark, now)?,
+            Command::Configure(wanted) => configure(tx, &mut moved, &wanted, now)?,
             // Nobody else writes here.
             Command::Refresh(_) => Ok(Outcome::Refreshed),
         });
@@ -185,6 +188,34 @@ fn move_watermark(
     }
     let unread = state.recent.of_others(place, end.seq.saturating_sub(after.read)).map(UnreadCount::of);
     Ok(Ok(Outcome::Marked(rules::marked(mark, (before, after), end.seq, at, unread, &state.membership))))
+}
+
+/// Sets what a participant wants. The mark that goes with it moves nothing, and says that the conversation has changed.
+fn configure(
+    tx: &mut Tx<'_>,
+    moved: &mut Moved,
+    wanted: &Configure,
+    now: Timestamp,
+) -> rusqlite::Result<Result<Outcome, Refusal>> {
+    let Configure { conversation, member, settings } = *wanted;
+    let Memory { states, position, .. } = &mut *tx.memory;
+    let Some(state) = states.load(tx.connection, conversation)? else {
+        return Ok(Err(Refusal::ConversationNotFound));
+    };
+    let place = state.membership.place_of(member);
+    let Some((place, participant)) = place.and_then(|place| Some((place, *state.participants.get(place)?))) else {
+        return Ok(Err(Refusal::ConversationNotFound));
+    };
+    let before = super::settings::of_participant(tx.connection, state.key, participant.key)?;
+    let after = rules::configured(settings, before);
+    if let Some(after) = after {
+        super::settings::write(tx.connection, (state.key, participant.key), after)?;
+        *position += 1;
+        state.moved(place, *position, participant.reached, state.end.not_before(now));
+        moved.push((conversation, place));
+    }
+    let (stored, changed) = (after.unwrap_or(before), after.is_some());
+    Ok(Ok(Outcome::Configured(Configured { conversation, member, stored, changed })))
 }
 
 /// Writes how far participants have got, one row for each.

@@ -323,6 +323,15 @@ impl MailStore for Sqlite {
         .await
     }
 
+    async fn hasten(&self, after: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
+        self.write(move |tx| {
+            let mut update = tx.connection.prepare_cached("UPDATE mail SET due = ? WHERE due > ?")?;
+            let rows = update.execute([now.as_millis(), after.as_millis()])?;
+            Ok(u64::try_from(rows).unwrap_or(0))
+        })
+        .await
+    }
+
     async fn waiting(&self) -> Result<WaitingMail, StoreError> {
         self.read(Turn::SYSTEM, move |connection| {
             let sql = format!("SELECT count(*) AS waiting, min(due) AS due FROM mail WHERE {}", *KNOWN);

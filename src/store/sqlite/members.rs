@@ -363,6 +363,7 @@ fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()>
             connection.prepare_cached("UPDATE members SET last_login = NULL, last_seen = NULL WHERE key = ?")?;
         forget.execute([key])?;
         recommendations::forget(connection, key)?;
+        super::settings::forget(connection, key)?;
         super::sessions::forget_devices(connection, key)?;
         push::forget(connection, key)?;
     }

@@ -36,6 +36,8 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0024_mail_order.sql")),
         M::up(include_str!("migrations/0025_tokens.sql")),
         M::up(include_str!("migrations/0026_push.sql")),
+        M::up(include_str!("migrations/0027_settings.sql")),
+        M::up(include_str!("migrations/0028_late_exchanges.sql")),
     ]
 }
 

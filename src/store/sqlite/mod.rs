@@ -18,6 +18,7 @@
 //! | [`unread`], [`tally`], [`recent`] | what a member has not read; how many entries each participant has sent; who sent the newest |
 //! | [`push`] | devices, what they have acknowledged, and what they are to be told |
 //! | [`archive`] | everything as rows |
+//! | [`restore`] | ending what a restored backup has brought back |
 //! | [`row`] | columns to types and back |
 
 mod addresses;
@@ -44,9 +45,11 @@ mod readers;
 mod recent;
 mod recommendations;
 mod registration;
+mod restore;
 mod row;
 mod search;
 mod sessions;
+mod settings;
 mod state;
 mod tally;
 mod unread;
@@ -81,6 +84,7 @@ use super::{
     Backend, Store, StoreError,
     conversations::{ConversationCounts, StoreId},
     epochs::Epochs,
+    restore::{Ended, Ending},
     turns::{Caller, Turn},
 };
 use crate::{clock::Clock, ids::Ids, supervisor::Supervisor, telemetry::Metrics};
@@ -325,6 +329,10 @@ impl Backend for Sqlite {
             })
         })
         .await
+    }
+
+    async fn end_after_restore(&self, ending: Ending) -> Result<Ended, StoreError> {
+        self.write(move |tx| restore::end(tx.connection, ending)).await
     }
 
     async fn close(&self) {

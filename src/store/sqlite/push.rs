@@ -210,6 +210,13 @@ impl PushStore for Sqlite {
         .await
     }
 
+    async fn count(&self) -> Result<u64, StoreError> {
+        self.read(Turn::SYSTEM, |connection| {
+            connection.prepare_cached("SELECT count(*) FROM push_devices")?.query_row([], |row| row.get(0))
+        })
+        .await
+    }
+
     async fn expire(&self, before: Timestamp) -> Result<u64, StoreError> {
         let mut expired = 0;
         loop {

@@ -16,7 +16,7 @@ use crate::store::{
     SessionStore, StoreError,
     changes::Revoked,
     sessions::{
-        Exchange, KeptSession, MadeBy, NewSession, NewToken, PLATFORMS, Presented, Renewal, Rotation,
+        AHEAD, Exchange, KeptSession, MadeBy, NewSession, NewToken, PLATFORMS, Presented, Renewal, Rotation,
         SESSIONS_OF_MEMBER, SESSIONS_REMOVED, SessionDevice, SessionRecord, SessionView, TokenFacts, TokenHash,
         TokenOwner, USED_TOKENS_OF_MEMBER, USED_TOKENS_OF_SESSION, end, platform_word, presented,
     },
@@ -110,7 +110,7 @@ struct StoredToken {
 
 fn find_token(connection: &Connection, hash: TokenHash) -> rusqlite::Result<Option<StoredToken>> {
     let mut query = connection.prepare_cached(
-        "SELECT t.expires_at, t.used_at, s.key, s.id, s.revoked_at, s.member, s.created_at, s.ends_at, s.generation,
+        "SELECT t.expires_at, t.used_at, t.attempt AS used_by, s.key, s.id, s.revoked_at, s.member, s.created_at, s.ends_at, s.generation,
              s.newest, s.confirmed_at, s.attempt
          FROM refresh_tokens t JOIN sessions s ON s.key = t.session WHERE t.hash = ?",
     )?;
@@ -120,6 +120,7 @@ fn find_token(connection: &Connection, hash: TokenHash) -> rusqlite::Result<Opti
             expires_at: time(row, "expires_at")?,
             facts: TokenFacts {
                 used,
+                used_by: row.get("used_by")?,
                 newest: row.get("newest")?,
                 confirmed_at: optional_time(row, "confirmed_at")?,
                 made_by: MadeBy::Attempt(row.get("attempt")?),
@@ -143,7 +144,8 @@ fn rotate(tx: &Tx<'_>, exchange: &Exchange) -> rusqlite::Result<Rotation> {
     // By this very attempt, whose answer was late.
     let revoked_just_now = presented == Presented::Spent && token.revoked_at == Some(at);
     let ends_at = end(token.created_at, token.ends_at, exchange.session_lifetime);
-    if (token.revoked_at.is_some() && !revoked_just_now) || token.expires_at <= at || ends_at <= at {
+    let is_over = (token.revoked_at.is_some() && !revoked_just_now) || token.expires_at <= at || ends_at <= at;
+    if is_over || presented == Presented::Late {
         return Ok(Rotation::Invalid);
     }
     let member =
@@ -173,8 +175,8 @@ fn rotate(tx: &Tx<'_>, exchange: &Exchange) -> rusqlite::Result<Rotation> {
     }
     let next = NewToken { hash: exchange.successor, expires_at: at.after(exchange.token_lifetime).min(ends_at) };
     tx.connection
-        .prepare_cached("UPDATE refresh_tokens SET used_at = ? WHERE hash = ?")?
-        .execute(params![at.as_millis(), used])?;
+        .prepare_cached("UPDATE refresh_tokens SET used_at = ?, attempt = ? WHERE hash = ?")?
+        .execute(params![at.as_millis(), exchange.attempt, used])?;
     store_token(tx.connection, token.session_key, next)?;
     let mut replace = tx.connection.prepare_cached(
         "UPDATE sessions SET newest = ?, attempt = ?, generation = generation + 1, confirmed_at = NULL, ends_at = ?,
@@ -208,10 +210,12 @@ pub(super) fn prove(
     at: Timestamp,
 ) -> rusqlite::Result<()> {
     let mut update = connection.prepare_cached(
-        "UPDATE sessions SET proved_at = max(ifnull(proved_at, created_at), ?)
-         WHERE id = ? AND member = (SELECT key FROM members WHERE id = ?) AND revoked_at IS NULL",
+        "UPDATE sessions SET proved_at =
+             CASE WHEN ifnull(proved_at, created_at) > ?2 THEN ?1 ELSE max(ifnull(proved_at, created_at), ?1) END
+         WHERE id = ?3 AND member = (SELECT key FROM members WHERE id = ?4) AND revoked_at IS NULL",
     )?;
-    update.execute(params![at.as_millis(), session.as_bytes(), member.as_bytes()]).map(drop)
+    let latest = at.after(AHEAD).as_millis();
+    update.execute(params![at.as_millis(), latest, session.as_bytes(), member.as_bytes()]).map(drop)
 }
 
 fn rename(connection: &Connection, member: MemberId, session: SessionId, name: &str) -> rusqlite::Result<bool> {
@@ -322,9 +326,13 @@ fn owner(connection: &Connection, exchange: &Exchange) -> rusqlite::Result<Optio
     let Some(token) = found.filter(|found| found.revoked_at.is_none() && found.expires_at > exchange.at) else {
         return Ok(None);
     };
+    let presented = presented(exchange, token.facts);
+    if presented == Presented::Late {
+        return Ok(None);
+    }
     let mut query = connection.prepare_cached("SELECT id FROM members WHERE key = ?")?;
     let member = query.query_row([token.member_key], |row| row.get(0).map(MemberId::from_bytes))?;
-    Ok(Some(TokenOwner { member, spent: presented(exchange, token.facts) == Presented::Spent }))
+    Ok(Some(TokenOwner { member, spent: presented == Presented::Spent }))
 }
 
 fn purge(connection: &Connection, at: Timestamp) -> rusqlite::Result<usize> {

@@ -6,7 +6,7 @@ use mongodb::{
 };
 use protocol::{MemberId, SessionId, Timestamp};
 
-use super::{PURGE, Stored, find_session, hash, revoke, store_token};
+use super::{PURGE, Stored, find_session, hash, revoke, store_token, token_hash};
 use crate::store::{
     StoreError,
     mongo::{
@@ -16,8 +16,8 @@ use crate::store::{
         members,
     },
     sessions::{
-        Exchange, NewToken, Presented, Renewal, Rotation, TokenFacts, TokenHash, TokenOwner, USED_TOKENS_OF_MEMBER,
-        USED_TOKENS_OF_SESSION, end, presented,
+        AttemptHash, Exchange, NewToken, Presented, Renewal, Rotation, TokenFacts, TokenHash, TokenOwner,
+        USED_TOKENS_OF_MEMBER, USED_TOKENS_OF_SESSION, end, presented,
     },
 };
 
@@ -28,16 +28,16 @@ pub(super) async fn owner(db: &Db, exchange: &Exchange) -> Result<Option<TokenOw
     let found = find_token(db, exchange.used).await?;
     let Some(token) = found.filter(|found| found.expires_at > exchange.at) else { return Ok(None) };
     let found = find_session(db, token.session).await?.filter(|found| found.revoked_at.is_none());
-    Ok(found.map(|stored| TokenOwner {
-        member: stored.member,
-        spent: presented(exchange, facts(&token, &stored)) == Presented::Spent,
+    Ok(found.and_then(|stored| match presented(exchange, facts(&token, &stored)) {
+        Presented::Late => None,
+        presented => Some(TokenOwner { member: stored.member, spent: presented == Presented::Spent }),
     }))
 }
 
 /// What [`presented`] decides from.
 fn facts(token: &StoredToken, stored: &Stored) -> TokenFacts {
     let Stored { newest, confirmed_at, made_by, .. } = *stored;
-    TokenFacts { used: token.used, newest, confirmed_at, made_by }
+    TokenFacts { used: token.used, used_by: token.used_by, newest, confirmed_at, made_by }
 }
 
 /// A refresh token as stored.
@@ -45,6 +45,7 @@ struct StoredToken {
     session: ObjectId,
     expires_at: Timestamp,
     used: bool,
+    used_by: Option<AttemptHash>,
 }
 
 async fn find_token(db: &Db, token: TokenHash) -> Result<Option<StoredToken>, Fault> {
@@ -55,7 +56,8 @@ async fn find_token(db: &Db, token: TokenHash) -> Result<Option<StoredToken>, Fa
     let (Ok(session), Ok(expires_at)) = (token.get_object_id("session_id"), token.get_datetime("expires_at")) else {
         return Err(Fault::Data("a token without session_id or expires_at".to_owned()));
     };
-    Ok(Some(StoredToken { session, expires_at: time(*expires_at), used: token.get_datetime("used_at").is_ok() }))
+    let (used, used_by) = (token.get_datetime("used_at").is_ok(), token_hash(&token, "attempt"));
+    Ok(Some(StoredToken { session, expires_at: time(*expires_at), used, used_by }))
 }
 
 pub(super) async fn rotate(db: &Db, exchange: &Exchange) -> Result<Rotation, Fault> {
@@ -70,15 +72,16 @@ pub(super) async fn rotate(db: &Db, exchange: &Exchange) -> Result<Rotation, Fau
 
 /// Exchanges a token, unless another exchange has changed the session since it was looked at.
 async fn try_rotate(db: &Db, exchange: &Exchange) -> Result<Option<Rotation>, Fault> {
-    let Exchange { used: token_hash, at, .. } = *exchange;
-    let Some(token) = find_token(db, token_hash).await? else { return Ok(Some(Rotation::Invalid)) };
+    let Exchange { used, at, .. } = *exchange;
+    let Some(token) = find_token(db, used).await? else { return Ok(Some(Rotation::Invalid)) };
     let Some(stored) = find_session(db, token.session).await? else { return Ok(Some(Rotation::Invalid)) };
     let Stored { newest, generation, .. } = stored;
     let presented = presented(exchange, facts(&token, &stored));
     // By this very attempt, whose answer was late.
     let revoked_just_now = presented == Presented::Spent && stored.revoked_at == Some(at);
     let ends_at = end(stored.created_at, stored.ends_at, exchange.session_lifetime);
-    if (stored.revoked_at.is_some() && !revoked_just_now) || token.expires_at <= at || ends_at <= at {
+    let is_over = (stored.revoked_at.is_some() && !revoked_just_now) || token.expires_at <= at || ends_at <= at;
+    if is_over || presented == Presented::Late {
         return Ok(Some(Rotation::Invalid));
     }
     let session = SessionId::from_bytes(token.session.bytes());
@@ -106,7 +109,7 @@ async fn try_rotate(db: &Db, exchange: &Exchange) -> Result<Option<Rotation>, Fa
         }
     };
     // The token is used up: whatever fails from here on must not let its client believe that it is not.
-    let marked = if token.used { Ok(()) } else { mark_used(db, token_hash, at).await };
+    let marked = if token.used { Ok(()) } else { mark_used(db, exchange).await };
     let tidied = match marked {
         Ok(()) if !again => forget_used(db, stored.member, token.session).await,
         other => other,
@@ -152,9 +155,9 @@ async fn replace(
     Ok(db.collection::<Document>("sessions").update_one(current, replaced).await?.matched_count > 0)
 }
 
-async fn mark_used(db: &Db, token: TokenHash, at: Timestamp) -> Result<(), Fault> {
-    let unused = doc! { "_id": hash(token), "used_at": null };
-    let used = doc! { "$set": { "used_at": date(at) } };
+async fn mark_used(db: &Db, exchange: &Exchange) -> Result<(), Fault> {
+    let unused = doc! { "_id": hash(exchange.used), "used_at": null };
+    let used = doc! { "$set": { "used_at": date(exchange.at), "attempt": exchange.attempt.map(hash) } };
     db.collection::<Document>("refresh_tokens").update_one(unused, used).await?;
     Ok(())
 }

@@ -4,6 +4,8 @@ import { Slot, Stack, usePathname } from "expo-router";
 import { isWeb } from "@/lib/platform";
 import { UnkeptProvider } from "@/account/unkept";
 import { VerifyBanner } from "@/account/VerifyBanner";
+import { AskForPush } from "@/push/AskForPush";
+import { useOpening } from "@/push/opening";
 import { ConnectionBanner } from "@/shell/Banner";
 import { useFreshRecord, useTitle } from "@/shell/keeping";
 import { Navigation } from "@/shell/Navigation";
@@ -19,6 +21,7 @@ export default function ClubLayout() {
   const wide = useWide();
   useFreshRecord();
   useTitle();
+  useOpening();
   const deep = DEEP.test(usePathname());
   return (
     <View style={{ flex: 1, flexDirection: wide ? "row" : "column" }}>
@@ -32,6 +35,7 @@ export default function ClubLayout() {
         </View>
       </View>
       {wide || deep ? null : <Navigation side={false} />}
+      <AskForPush />
     </View>
   );
 }

@@ -6,11 +6,13 @@ import { LeaveSection } from "@/account/LeaveSection";
 import { MailSection } from "@/account/MailSection";
 import { PasswordSection } from "@/account/PasswordSection";
 import { SecondFactorSection } from "@/account/SecondFactorSection";
+import { usePush } from "@/push/context";
 import { saveText } from "@/lib/files";
 import { useMe } from "@/lib/people";
 import { useAction } from "@/lib/query";
 import { useAccount } from "@/lib/rest";
 import { Devices } from "@/settings/Devices";
+import { Notifications } from "@/settings/Notifications";
 import { mayInvite, useClub } from "@/lib/setup";
 import { space, useThemeState } from "@/theme";
 import type { Appearance } from "@/theme";
@@ -22,6 +24,7 @@ const APPEARANCES: readonly { value: Appearance; label: string }[] = [
 
 export default function Settings() {
   const client = useClient();
+  const push = usePush();
   const account = useAccount();
   const me = useMe();
   const router = useRouter();
@@ -37,7 +40,7 @@ export default function Settings() {
     const lost = unsent > 0 ? ` ${unsent === 1 ? "One message was" : `${unsent} messages were`} not sent yet, and will be lost. Wait until the connection is back to send ${unsent === 1 ? "it" : "them"}.` : "";
     const text = all ? `Every device and browser where you are signed in is signed out.${lost}` : `What is kept on this device is removed from it. It stays with the club.${lost}`;
     if (!(await confirm({ title: all ? "Log out everywhere?" : "Log out?", text, confirm: unsent > 0 ? "Log out and lose them" : "Log out", danger: unsent > 0 }))) return;
-    await leaving.run(() => client.logout(all ? { all } : {}));
+    await leaving.run(() => push.logout(all ? { all } : {}));
   };
   const exportData = () => void data.run(async () => {
     await saveText("members-book-export.json", JSON.stringify(await account.export(), null, 2));
@@ -55,6 +58,7 @@ export default function Settings() {
           <Button label="Log out everywhere" kind="secondary" disabled={leaving.busy} onPress={() => void logOut(true)} />
         </View>
       </Section>
+      <Notifications />
       <PasswordSection />
       <SecondFactorSection />
       <Devices />

@@ -33,6 +33,7 @@ export const KINDS: Record<AuditAction, string> = {
   member_read: "What administrators read",
   exported: "Exports",
   reset_link_made: "Links that set a password, made on the command line",
+  restored: "Restored backups",
   address_allowed: "Addresses that may register again",
 };
 
@@ -68,8 +69,10 @@ class Details {
   /** With what was asked for, if it was narrowed down: names of conditions, never what was searched for. */
   get narrowed(): string {
     const filter = this.of.filter;
-    const names = typeof filter === "object" && filter !== null ? Object.entries(filter).filter(([, value]) => value !== null && value !== undefined).map(([name]) => name.replaceAll("_", " ").replace(/ id$/, "")) : [];
-    return names.length === 0 ? "" : ` (by ${names.join(", ")})`;
+    const given = typeof filter === "object" && filter !== null ? Object.entries(filter).filter(([, value]) => value !== null && value !== undefined).map(([name]) => name) : [];
+    const names = given.filter((name) => name !== "not_action").map((name) => name.replaceAll("_", " ").replace(/ id$/, ""));
+    const said = [names.length > 0 ? `by ${names.join(", ")}` : "", given.includes("not_action") ? "without some kinds" : ""].filter((part) => part !== "");
+    return said.length === 0 ? "" : ` (${said.join(", ")})`;
   }
 }
 
@@ -110,6 +113,10 @@ function deed(action: AuditAction, details: Details, who: Part, own: boolean): P
     case "password_changed": return ["changed ", ...whose("password")];
     case "password_reset": return ["set a new password", ...(own ? [" by a link that was sent to them"] : [" for ", who])];
     case "reset_link_made": return ["made a link that sets ", ...whose("password")];
+    case "restored": {
+      const counts = [details.count("sessions", "session"), details.count("links", "link"), details.count("mails", "waiting mail"), details.count("invitations", "open invitation")];
+      return [`ended what a restored backup had brought back: ${counts.filter((count) => count !== undefined).join(", ")}`];
+    }
     case "erased": return own ? ["left the club"] : ["erased ", who];
     case "sessions_ended": return ["ended all sessions", ...(own ? [] : [" of ", who]), and(details.count("sessions", "session"))];
     case "application_approved": return ["let ", who, " in"];

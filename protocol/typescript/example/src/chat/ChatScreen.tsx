@@ -9,6 +9,7 @@ import { partnerOf, usePresenceText } from "@/lib/people";
 import { webOnly } from "@/lib/platform";
 import { isTrouble, TROUBLE_KEPT, useQuery } from "@/lib/query";
 import { useMembers } from "@/lib/rest";
+import { useOnScreen } from "@/push/opening";
 import { useScreen } from "@/lib/screens";
 import { makeStyles, space, useWide } from "@/theme";
 import { Avatar, Empty, Header, IconButton, Loading, Notice, PresenceDot, Text, useToast } from "@/ui";
@@ -16,6 +17,7 @@ import { Composer } from "./Composer";
 import { FailedSheet } from "./FailedSheet";
 import type { ListHandle } from "./list";
 import { MessageList } from "./MessageList";
+import { MuteButton } from "./MuteSheet";
 import { countAfter, firstFresh, lastSeq } from "./rows";
 
 /** A conversation. `conversationKey` is that of the list, or of `client.conversation(...)`. */
@@ -23,6 +25,7 @@ export function ChatScreen({ conversationKey }: { conversationKey: string }) {
   const styles = useStyles();
   const conversation = useConversation(conversationKey);
   const info = useObservable(conversation.info);
+  useOnScreen(info.id);
   const partner = partnerOf(info);
   const member = useMember(partner ?? "");
   const name = member?.name ?? "…";
@@ -36,7 +39,9 @@ export function ChatScreen({ conversationKey }: { conversationKey: string }) {
   if (nowhere) return <Nowhere />;
   return (
     <KeyboardAvoidingView style={styles.screen} behavior={Platform.OS === "ios" ? "padding" : undefined}>
-      <Header back={wide ? undefined : "/chats"} name={member?.name ?? "Chat"} title={partner ? <Partner id={partner} name={name} photo={member?.profile_image_url} typing={info.typing.length > 0} /> : name} />
+      <Header back={wide ? undefined : "/chats"} name={member?.name ?? "Chat"} title={partner ? <Partner id={partner} name={name} photo={member?.profile_image_url} typing={info.typing.length > 0} /> : name}>
+        <MuteButton info={info} />
+      </Header>
       <Messages conversation={conversation} name={name} list={list} onFailed={setFailed} />
       <Trouble conversationKey={conversationKey} />
       {gone ? (

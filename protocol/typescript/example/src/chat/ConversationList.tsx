@@ -13,6 +13,7 @@ import { listTime } from "@/lib/time";
 import { FirstSteps } from "@/members/FirstSteps";
 import { makeStyles, radius, space, useTheme } from "@/theme";
 import { Avatar, Empty, Field, Header, Icon, Loading, PresenceDot, Text, Unseen } from "@/ui";
+import { MutedMark } from "./MuteSheet";
 
 const keyOf = (conversation: ConversationView) => conversation.key;
 
@@ -82,6 +83,7 @@ const Row = memo(function Row({ conversation, selected }: { conversation: Conver
           <View style={styles.line}>
             {last?.own && typing.length === 0 ? <><Mark message={last} /><Unseen>You: </Unseen></> : null}
             <Text kind="small" tone={typing.length > 0 ? "primary" : unread > 0 ? "text" : "muted"} numberOfLines={1} style={styles.grow}>{preview}</Text>
+            <MutedMark settings={conversation.settings} />
             {unread > 0 ? <View style={styles.badge}><Text kind="tiny" tone="onPrimary">{unreadText}</Text><Unseen> unread</Unseen></View> : null}
           </View>
         </View>

@@ -11,5 +11,7 @@ export const forget: (() => Promise<void>) | undefined = async () => {
   }
   const names = (await indexedDB.databases?.().catch(() => [])) ?? [];
   await Promise.allSettled(names.flatMap(({ name }) => (name?.startsWith("members-book") ? [deleteDatabase(name)] : [])));
+  await Promise.allSettled((await navigator.serviceWorker?.getRegistrations().catch(() => []) ?? []).map((worker) => worker.unregister()));
+  await Promise.allSettled((await globalThis.caches?.keys().catch(() => []) ?? []).map((name) => caches.delete(name)));
   location.replace("/app/");
 };

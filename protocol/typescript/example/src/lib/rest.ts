@@ -3,6 +3,7 @@ import type { Api } from "@members-book/client";
 import { Account } from "@members-book/client/account";
 import { Invitations } from "@members-book/client/invitations";
 import { Members } from "@members-book/client/members";
+import { Push } from "@members-book/client/push";
 import { useClient } from "@members-book/client/react";
 
 function useRest<T>(Rest: new (api: Api) => T): T {
@@ -23,4 +24,9 @@ export function useMembers(): Members {
 /** Who may come in. */
 export function useInvitations(): Invitations {
   return useRest(Invitations);
+}
+
+/** What the member wants to be told by notifications, and where. */
+export function usePushSettings(): Push {
+  return useRest(Push);
 }

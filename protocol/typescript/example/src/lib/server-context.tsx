@@ -2,8 +2,11 @@ import { createContext, useCallback, useContext, useEffect, useMemo, useState } 
 import type { ReactNode } from "react";
 import { People } from "@members-book/client/people";
 import { MembersBookProvider } from "@members-book/client/react";
+import type { DevicePush } from "@members-book/client/push";
 import type { MembersBook } from "@members-book/client";
 
+import { PushContext } from "@/push/context";
+import { createPush } from "@/push/device";
 import { Failed, Loading } from "@/ui";
 import { createClient } from "./client";
 import { followDrafts } from "./drafts";
@@ -27,7 +30,7 @@ export function useServer(): ServerState {
 /** Makes the client for the server, and another one when the server changes. `welcome` is shown as long as no server is known. */
 export function ServerProvider({ welcome, children }: { welcome: ReactNode; children: ReactNode }) {
   const [url, keepUrl] = useState(serverUrl);
-  const [made, setMade] = useState<{ url: string; client: MembersBook }>();
+  const [made, setMade] = useState<{ url: string; client: MembersBook; push: DevicePush }>();
   const [failure, setFailure] = useState<Failure>();
   const [round, setRound] = useState(0);
 
@@ -44,10 +47,15 @@ export function ServerProvider({ welcome, children }: { welcome: ReactNode; chil
           void next.stop();
           return;
         }
-        end = followDrafts(next, url);
+        const unfollow = followDrafts(next, url);
         // Names are read with everything else, and there with the first screen.
         new People(next);
-        setMade({ url, client: next });
+        const push = createPush(next);
+        end = () => {
+          unfollow();
+          push.stop();
+        };
+        setMade({ url, client: next, push });
       },
       (cause: unknown) => !gone && setFailure(failureOf(cause)),
     );
@@ -68,6 +76,6 @@ export function ServerProvider({ welcome, children }: { welcome: ReactNode; chil
   if (url === undefined) content = welcome;
   else if (failure) content = <Failed failure={failure} onRetry={() => setRound((n) => n + 1)} />;
   else if (made?.url !== url) content = <Loading />;
-  else content = <MembersBookProvider key={url} client={made.client}>{children}</MembersBookProvider>;
+  else content = <MembersBookProvider key={url} client={made.client}><PushContext.Provider value={made.push}>{children}</PushContext.Provider></MembersBookProvider>;
   return <ServerContext.Provider value={value}>{content}</ServerContext.Provider>;
 }

@@ -6,7 +6,7 @@ import { useQuery } from "./query";
 import { useAccount } from "./rest";
 
 /** What is taken to be so of a server that cannot say: the form is shown, and sending it says what is wrong. */
-const UNKNOWN: ClubInfo = { registration: "open", invitations: "admins", setup_needed: false, sends_mail: false };
+const UNKNOWN: ClubInfo = { registration: "open", invitations: "admins", setup_needed: false, sends_mail: false, push: { enabled: false, web_key: null } };
 /** Between two attempts to reach a server that is not ready, in milliseconds. */
 const AGAIN_MS = 3_000;
 

@@ -1,0 +1,281 @@
+//! Push: devices that have not said in time that they have a message are told of it by whoever brings pushes to them.
+//!
+//! Three stages, each of which loses nothing in a crash. What a lane has stored waits in memory until devices have had their time; then those
+//! that have not acknowledged it, and are registered, get a *task* in the store; a worker takes what is due, looks again whether it is still
+//! wanted, and hands it to a courier. Up to where this node has looked is in the store beside the tasks, so that what waited in memory is looked
+//! for in the log after a crash, by this node or by another.
+//!
+//! | module | what lives there |
+//! | --- | --- |
+//! | [`intake`] | what was stored and not looked at yet, in memory |
+//! | [`acks`] | what devices have said lately |
+//! | [`devices`] | which devices are registered |
+//! | [`watch`] | who has to be told, of what was stored here |
+//! | [`look`] | the same, of what nodes that are gone have stored, and of what there was no room for |
+//! | [`dispatch`] | taking tasks that are due, trying them again |
+//! | [`hand`] | handing them over to couriers |
+//! | [`compose`] | whether a task is wanted still, and what it says |
+//! | [`quiet`], [`words`] | quiet hours; texts |
+
+mod acks;
+mod compose;
+mod devices;
+mod dispatch;
+mod hand;
+mod intake;
+mod look;
+mod quiet;
+
+mod watch;
+mod words;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64},
+    },
+    time::Duration,
+};
+
+use protocol::{
+    DeviceId, ErrorCode, MemberId, SessionId,
+    rest::{ClubPush, Language, PushContent, PushDevice, PushPatch, PushRegistration, PushService, PushSettings},
+};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use self::devices::Devices;
+pub use self::intake::{Intake, Stored};
+use super::limiter::{Limiter, Rate};
+use crate::{
+    clock::Clock,
+    cluster::{Channel, Uplink, event::Note},
+    failure::Failure,
+    ids::Ids,
+    position::Position,
+    push::Courier,
+    store::{
+        ConversationStore, MemberStore, PushStore, SessionStore, StoreError,
+        push::{DeviceRecord, PushChoice},
+        turns::Caller,
+    },
+    telemetry::Metrics,
+};
+
+/// How often a member may register devices and change what they have chosen.
+const CHANGES: Rate = Rate { per_period: 60, period: Duration::from_secs(3_600), burst: 30 };
+/// A registration that is repeated unchanged is not stored again before it is that old: an app repeats it at each start.
+const UNCHANGED: Duration = Duration::from_secs(86_400);
+
+/// What is pushed, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How old a message may be when it is pushed; of one from quiet hours it counts from their end.
+    pub ttl: Duration,
+    /// The most that a push shows.
+    pub content: PushContent,
+    /// The language of members who have chosen none.
+    pub language: Language,
+    /// Whether other nodes use the store.
+    pub is_shared: bool,
+    /// How long after something was stored it is certain to be seen by who looks through the log.
+    pub lag: Duration,
+}
+
+/// What push needs of the rest.
+pub struct Parts {
+    /// Devices and tasks.
+    pub store: Arc<dyn PushStore>,
+    /// Members.
+    pub members: Arc<dyn MemberStore>,
+    /// Their sessions.
+    pub sessions: Arc<dyn SessionStore>,
+    /// Messages.
+    pub conversations: Arc<dyn ConversationStore>,
+    /// Who brings pushes; nobody: nothing is pushed, and no device can be registered.
+    pub couriers: Vec<Arc<dyn Courier>>,
+    /// The key with which browsers subscribe, if pushes are brought to them.
+    pub web_key: Option<String>,
+    /// What was stored and not looked at yet.
+    pub intake: Arc<Intake>,
+    /// Up to where what this node has stored was handed to `intake`.
+    pub published: Box<dyn Fn() -> Position + Send + Sync>,
+    /// The way to other nodes.
+    pub uplink: Uplink,
+    /// The wall clock.
+    pub clock: Arc<dyn Clock>,
+    /// For jitter.
+    pub ids: Arc<Ids>,
+    /// Counts.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Pushes to devices.
+pub struct Push {
+    parts: Parts,
+    options: Options,
+    devices: Devices,
+    /// There are new tasks.
+    wanted: Notify,
+    /// What was stored up to here was stored by processes before this one.
+    begun: Position,
+    /// Up to where this process has looked, as it has written last.
+    written: AtomicU64,
+    /// What the process before this one has left was looked through.
+    has_looked_back: AtomicBool,
+    limit: Limiter<MemberId>,
+}
+
+impl Push {
+    /// With these, before anything is stored.
+    #[must_use]
+    pub fn new(parts: Parts, options: Options) -> Self {
+        let begun = (parts.published)();
+        Self {
+            options,
+            devices: Devices::new(Arc::clone(&parts.store)),
+            wanted: Notify::new(),
+            begun,
+            written: AtomicU64::new(begun.0),
+            has_looked_back: AtomicBool::new(false),
+            limit: Limiter::new("push", CHANGES, Arc::clone(&parts.metrics)),
+            parts,
+        }
+    }
+
+    /// What anybody may know of it.
+    #[must_use]
+    pub fn about(&self) -> ClubPush {
+        ClubPush { enabled: !self.parts.couriers.is_empty(), web_key: self.parts.web_key.clone() }
+    }
+
+    /// Works until the stop. For one task only.
+    pub async fn run(&self, stop: CancellationToken) {
+        if self.parts.couriers.is_empty() {
+            return stop.cancelled().await;
+        }
+        tokio::join!(
+            // Calls of the store run in tasks of their own: whoever stops waiting interrupts none.
+            stop.run_until_cancelled(self.watch()),
+            stop.run_until_cancelled(self.look_for_more()),
+            stop.run_until_cancelled(self.ask_for_receipts()),
+            self.dispatch(&stop),
+        );
+        // What devices have said would otherwise be asked of them again.
+        self.write_marks().await;
+    }
+
+    /// Registers a device of a member for pushes, whoever had it or its address before.
+    ///
+    /// # Errors
+    /// `push_unavailable`, a rate limit, or the store.
+    pub async fn register(
+        &self,
+        (member, session): (MemberId, SessionId),
+        device: DeviceId,
+        registration: PushRegistration,
+    ) -> Result<(), Failure> {
+        let PushRegistration { address, platform } = registration;
+        if self.courier(address.service()).is_none() {
+            return Err(ErrorCode::PushUnavailable.into());
+        }
+        let now = self.parts.clock.now();
+        let known = self.parts.store.devices(Caller::Member(member), vec![member]).await?;
+        let is_same = |known: &DeviceRecord| {
+            (&known.device, known.session, &known.address, known.platform) == (&device, session, &address, platform)
+        };
+        if known.iter().any(|known| is_same(known) && now.since(known.registered_at) < UNCHANGED) {
+            return Ok(());
+        }
+        self.limit.check(&member)?;
+        // Whatever is stored from now on may be for it.
+        self.turn_on();
+        let record = DeviceRecord { member, device, session, address, platform, registered_at: now, badge: None };
+        let registered = self.parts.store.register(record).await;
+        // It may have happened all the same.
+        self.changed(member);
+        Ok(registered?)
+    }
+
+    /// Ends the registration of a device, if there is one.
+    ///
+    /// # Errors
+    /// The store.
+    pub async fn unregister(&self, member: MemberId, device: &DeviceId) -> Result<(), Failure> {
+        let unregistered = self.parts.store.unregister(member, device).await;
+        self.changed(member);
+        unregistered?;
+        Ok(())
+    }
+
+    /// What a member has chosen, and their devices.
+    ///
+    /// # Errors
+    /// The store.
+    pub async fn settings(&self, member: MemberId) -> Result<PushSettings, Failure> {
+        Ok(settings_of(&*self.parts.store, member).await?)
+    }
+
+    /// Changes what a member has chosen.
+    ///
+    /// # Errors
+    /// `validation_failed` for a time zone that nobody knows, a rate limit, or the store.
+    pub async fn change(&self, member: MemberId, patch: PushPatch) -> Result<PushSettings, Failure> {
+        let PushPatch { content, quiet_hours } = patch;
+        if let Some(Some(quiet)) = &quiet_hours
+            && !quiet::is_zone(&quiet.time_zone)
+        {
+            let message = "the name of a time zone, such as Europe/Lisbon";
+            return Err(Failure::field(ErrorCode::ValidationFailed, "quiet_hours.time_zone", message));
+        }
+        self.limit.check(&member)?;
+        let mut choice = self.parts.store.choice(Caller::Member(member), member).await?;
+        choice.content = content.unwrap_or(choice.content);
+        choice.quiet_hours = quiet_hours.unwrap_or(choice.quiet_hours);
+        self.parts.store.choose(member, choice).await?;
+        self.settings(member).await
+    }
+
+    /// The devices of a member are others than before, says another node.
+    pub fn changed_elsewhere(&self, member: MemberId) {
+        self.devices.forget(member);
+        if !self.parts.couriers.is_empty() {
+            self.turn_on();
+        }
+    }
+
+    /// Forgets who has their whole allowance. To be called now and then.
+    pub fn tidy(&self) {
+        self.limit.tidy();
+    }
+
+    fn turn_on(&self) {
+        self.parts.intake.turn_on();
+        self.wanted.notify_one();
+    }
+
+    /// The devices of a member are others than before, here and for other nodes.
+    fn changed(&self, member: MemberId) {
+        self.devices.forget(member);
+        self.parts.uplink.publish(Channel::Everybody, || Note::PushDevices { member }.into());
+    }
+
+    fn courier(&self, service: PushService) -> Option<&Arc<dyn Courier>> {
+        self.parts.couriers.iter().find(|courier| courier.service() == service)
+    }
+}
+
+/// What a member has chosen, and their devices.
+///
+/// # Errors
+/// The store.
+pub(super) async fn settings_of(store: &dyn PushStore, member: MemberId) -> Result<PushSettings, StoreError> {
+    let by = Caller::Member(member);
+    let PushChoice { content, quiet_hours } = store.choice(by, member).await?;
+    let devices = store.devices(by, vec![member]).await?.into_iter().map(view).collect();
+    Ok(PushSettings { content, quiet_hours, devices })
+}
+
+fn view(DeviceRecord { device, address, platform, registered_at, .. }: DeviceRecord) -> PushDevice {
+    PushDevice { device, platform, service: address.service(), registered_at }
+}

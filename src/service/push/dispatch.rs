@@ -1,0 +1,203 @@
+//! The worker: takes tasks that are due, hands them to couriers, and stores what became of them.
+
+use std::{convert::Infallible, pin::pin, time::Duration};
+
+use futures_util::{
+    StreamExt as _,
+    future::{Either, select},
+    stream::FuturesUnordered,
+};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::{Push, hand::End};
+use crate::store::{
+    StoreError,
+    push::{Settled, TakenTask, WaitingTasks},
+};
+
+/// Tasks that are taken together: as many as one request of a courier takes.
+const TOGETHER: usize = 100;
+/// How many of these are under way at a time: as many requests as a courier makes.
+const AT_ONCE: usize = 6;
+/// When a task that was taken is due again, if whoever took it does not say that it is under way still: what a server that died had in hand waits no longer.
+const LEASE: Duration = Duration::from_secs(10);
+/// How often that is said.
+const RENEW: Duration = Duration::from_secs(3);
+/// How often it is looked for tasks that nobody told of: those of other nodes.
+const LOOK: Duration = Duration::from_secs(5);
+/// When a task is tried again after it failed once; twice as long each time.
+const PAUSE: Duration = Duration::from_secs(2);
+/// The longest time until then.
+const PAUSE_MAX: Duration = Duration::from_secs(300);
+/// For how long what became of tasks is tried to be stored: a database that is gone comes back, and who was told is not to be told again then.
+const INSIST: Duration = Duration::from_secs(300);
+/// The longest time between two attempts.
+const INSIST_PAUSE: Duration = Duration::from_secs(1);
+/// How long what is under way may take when the server stops.
+const FINISHING: Duration = Duration::from_secs(3);
+/// How often tasks are removed that are too old.
+const EXPIRE: Duration = Duration::from_secs(60);
+/// How often it is looked for addresses at which nobody is any more.
+const RECEIPTS: Duration = Duration::from_secs(1);
+/// The longest quiet hours.
+const DAY: Duration = Duration::from_secs(86_400);
+
+impl Push {
+    /// Hands over what is due until the stop, and then finishes what is under way.
+    pub(super) async fn dispatch(&self, stop: &CancellationToken) {
+        let mut under_way = FuturesUnordered::new();
+        let mut expired = Instant::now();
+        while !stop.is_cancelled() {
+            let mut rest = LOOK;
+            if under_way.len() < AT_ONCE && self.parts.intake.is_on() {
+                if expired.elapsed() >= EXPIRE {
+                    expired = Instant::now();
+                    self.expire().await;
+                }
+                match self.take().await {
+                    Ok(taken) if !taken.is_empty() => {
+                        under_way.push(self.deliver(taken));
+                        rest = Duration::ZERO;
+                    }
+                    Ok(_) => rest = self.rest().await,
+                    Err(error) => {
+                        tracing::debug!(%error, "no pushes were taken; it is tried again");
+                        rest = PAUSE;
+                    }
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => {}
+                Some(()) = under_way.next() => {}
+                () = self.wanted.notified() => {}
+                () = sleep(rest) => {}
+            }
+        }
+        let finish = async { while under_way.next().await.is_some() {} };
+        // What does not end in time is taken again when its lease is over.
+        let _ = timeout(FINISHING, finish).await;
+    }
+
+    /// Takes what is due, as far as anybody brings it.
+    async fn take(&self) -> Result<Vec<TakenTask>, StoreError> {
+        if !self.resting().is_zero() {
+            return Ok(Vec::new());
+        }
+        let now = self.parts.clock.now();
+        self.parts.store.take(now, now.after(LEASE), TOGETHER).await
+    }
+
+    /// How long no courier takes anything.
+    fn resting(&self) -> Duration {
+        self.parts.couriers.iter().map(|courier| courier.rests()).min().unwrap_or(LOOK)
+    }
+
+    /// For how long nothing becomes due, or when to look again.
+    async fn rest(&self) -> Duration {
+        let Ok(WaitingTasks { count, next }) = self.parts.store.waiting().await else { return PAUSE };
+        self.parts.metrics.push_waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
+        let due = next.map_or(LOOK, |next| next.since(self.parts.clock.now()));
+        // One that was due a moment ago was taken by another node.
+        due.max(self.resting()).clamp(Duration::from_millis(20), LOOK)
+    }
+
+    async fn expire(&self) {
+        // Compose knows it exactly; this is for what nobody takes.
+        let before = self.parts.clock.now().before(self.options.ttl + DAY);
+        match self.parts.store.expire(before).await {
+            Ok(removed) => (0..removed.min(10_000)).for_each(|_| self.parts.metrics.push_task("expired")),
+            Err(error) => tracing::debug!(%error, "pushes that are too old were not removed"),
+        }
+    }
+
+    /// Hands tasks over, and stores what became of them.
+    async fn deliver(&self, taken: Vec<TakenTask>) {
+        let in_hand = taken.clone();
+        let ends = {
+            let work = pin!(self.hand_over(taken));
+            match select(work, pin!(self.keep(&in_hand))).await {
+                Either::Left((ends, _)) => ends,
+                Either::Right((never, _)) => match never {},
+            }
+        };
+        self.settle(ends).await;
+    }
+
+    /// Says again and again that tasks are under way still. Calls of the store run in tasks of their own: whoever stops this interrupts none.
+    async fn keep(&self, taken: &[TakenTask]) -> Infallible {
+        loop {
+            sleep(RENEW).await;
+            let due = self.parts.clock.now().after(LEASE);
+            let kept = taken.iter().map(|taken| (taken.clone(), Settled::Postponed { due })).collect();
+            if let Err(error) = self.parts.store.settle(kept).await {
+                tracing::debug!(%error, "that pushes are under way still was not stored");
+            }
+        }
+    }
+
+    /// A task that is tried again, later each time, and never all at the same time.
+    pub(super) fn postponed(&self, taken: TakenTask, why: &'static str, pause: Option<Duration>) -> End {
+        let pause = pause_before(taken.attempts.saturating_add(1), pause);
+        let half = u64::try_from(pause.as_millis() / 2).unwrap_or(u64::MAX);
+        let jitter = Duration::from_millis(self.parts.ids.below(half.saturating_add(1)));
+        tracing::debug!(why, attempts = taken.attempts, "a push is tried again later");
+        let due = self.parts.clock.now().after(pause + jitter);
+        End::of(taken, Settled::Postponed { due }, "postponed")
+    }
+
+    /// Stores what became of tasks.
+    async fn settle(&self, ends: Vec<End>) {
+        for end in &ends {
+            self.parts.metrics.push_task(end.outcome);
+        }
+        let settled: Vec<(TakenTask, Settled)> = ends.into_iter().map(|end| (end.taken, end.settled)).collect();
+        if !settled.is_empty() {
+            self.insist(|| self.parts.store.settle(settled.clone())).await;
+        }
+    }
+
+    /// Has something stored, and tries again if that fails. In the end the tasks are due again when their lease is over.
+    pub(super) async fn insist<F: Future<Output = Result<(), StoreError>>>(&self, store: impl Fn() -> F) {
+        let (begun, mut pause) = (Instant::now(), Duration::from_millis(100));
+        while let Err(error) = store().await {
+            tracing::debug!(%error, "what became of pushes was not stored");
+            if begun.elapsed() >= INSIST {
+                return;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(INSIST_PAUSE);
+        }
+    }
+
+    /// Removes addresses at which nobody is any more, as couriers find out.
+    pub(super) async fn ask_for_receipts(&self) {
+        loop {
+            for courier in &self.parts.couriers {
+                for (address, sent) in courier.found_gone().await {
+                    self.insist(|| self.parts.store.address_gone(address, sent)).await;
+                }
+            }
+            sleep(RECEIPTS).await;
+        }
+    }
+}
+
+/// How long to wait before an attempt, the first of which has number 1: twice as long each time, unless it is known how long. Never not at all: while
+/// one request is tried to see whether a service is back, the others would be asked for again and again.
+fn pause_before(attempt: u32, asked: Option<Duration>) -> Duration {
+    let doubled = attempt.saturating_sub(2).min(16);
+    asked.unwrap_or_else(|| PAUSE.saturating_mul(1 << doubled).min(PAUSE_MAX)).max(PAUSE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attempt_waits_longer_each_time_and_is_never_made_at_once() {
+        let seconds = |attempt, asked: Option<u64>| pause_before(attempt, asked.map(Duration::from_secs)).as_secs();
+        assert_eq!([2, 3, 4, 5, 40].map(|attempt| seconds(attempt, None)), [2, 4, 8, 16, 300]);
+        assert_eq!([Some(600), Some(10), Some(0)].map(|asked| seconds(9, asked)), [600, 10, 2]);
+    }
+}

@@ -1,0 +1,264 @@
+//! Who has to be told of what this node has stored: once devices have had their time, those that have not acknowledged it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::atomic::Ordering,
+    time::Duration,
+};
+
+use protocol::{ConversationId, DeviceId, MemberId, Timestamp};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::{
+    Push,
+    acks::{Reader, Unwritten},
+    intake::Pending,
+};
+use crate::{
+    position::Position,
+    store::{
+        StoreError,
+        push::{BULK_MAX, NewTask, Subject},
+    },
+};
+
+/// How often what devices have said is written, and up to where this node has looked.
+const WRITE: Duration = Duration::from_secs(2);
+/// How often it is asked whether any device is registered at all, where no other node can register one.
+const COUNT: Duration = Duration::from_secs(60);
+/// The same where another node can, and the bus may have lost that.
+const COUNT_SHARED: Duration = Duration::from_secs(10);
+/// When what failed is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
+/// Messages that are looked at together.
+const TOGETHER: usize = 1_000;
+/// How long after something was read the number at the icons of other devices changes: who reads one conversation reads the next.
+const BADGE: Duration = Duration::from_secs(1);
+
+/// A message that a member may have to be told of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Candidate {
+    pub(super) member: MemberId,
+    pub(super) conversation: ConversationId,
+    pub(super) seq: u64,
+    pub(super) at: Timestamp,
+}
+
+impl From<Pending> for Candidate {
+    fn from(Pending { member, conversation, seq, at, .. }: Pending) -> Self {
+        Self { member, conversation, seq, at }
+    }
+}
+
+/// When things are done that are done now and then.
+struct Times {
+    written: Instant,
+    turned: Instant,
+    counted: Option<Instant>,
+}
+
+impl Push {
+    /// Looks at what was stored when its time has come, again and again.
+    pub(super) async fn watch(&self) {
+        let intake = &self.parts.intake;
+        let now = Instant::now();
+        let mut times = Times { written: now, turned: now, counted: None };
+        // What was taken and not decided when this was started again is looked for in the store.
+        let written = Position(self.written.load(Ordering::Relaxed));
+        if written != self.begun {
+            intake.look_from(written);
+        }
+        loop {
+            let due = intake.due(Instant::now(), TOGETHER);
+            let is_full = due.len() >= TOGETHER;
+            if !due.is_empty() {
+                self.tell(due.into_iter().map(Candidate::from).collect()).await;
+            }
+            self.now_and_then(&mut times).await;
+            if is_full {
+                continue;
+            }
+            // What is stored meanwhile is not due before then.
+            let now = Instant::now();
+            let latest = now + intake.after().clamp(Duration::from_millis(1), WRITE);
+            let wait = intake.next().map_or(latest, |next| next.min(latest)).saturating_duration_since(now);
+            sleep(if intake.is_on() { wait } else { WRITE }).await;
+        }
+    }
+
+    async fn now_and_then(&self, times: &mut Times) {
+        let (intake, now) = (&self.parts.intake, Instant::now());
+        if now.duration_since(times.turned) >= (2 * intake.after()).max(2 * WRITE) {
+            times.turned = now;
+            intake.turn();
+        }
+        if now.duration_since(times.written) >= WRITE.min(intake.after()) {
+            times.written = now;
+            self.write_marks().await;
+            if intake.is_on() {
+                self.write_place().await;
+            }
+        }
+        let every = if self.options.is_shared { COUNT_SHARED } else { COUNT };
+        // Where no other node registers devices, nobody has to ask whether there is one since there was none.
+        let is_needed = intake.is_on() || self.options.is_shared;
+        if times.counted.is_none_or(|counted| is_needed && now.duration_since(counted) >= every) {
+            match self.count().await {
+                Ok(()) => times.counted = Some(now),
+                Err(error) => tracing::debug!(%error, "it is not known whether any device is registered"),
+            }
+        }
+    }
+
+    /// Asks whether any device is registered: if none is, nothing is taken in.
+    async fn count(&self) -> Result<(), StoreError> {
+        let intake = &self.parts.intake;
+        let (registrations, before) = (intake.registrations(), (self.parts.published)());
+        let count = self.parts.store.count().await?;
+        self.parts.metrics.push_devices.set(i64::try_from(count).unwrap_or(i64::MAX));
+        if count > 0 {
+            if !intake.is_on() {
+                intake.turn_on();
+            }
+        } else {
+            intake.turn_off(registrations, before);
+            self.write_place_at(before).await;
+        }
+        Ok(())
+    }
+
+    /// Has those told who have to be, whatever the store does meanwhile.
+    pub(super) async fn tell(&self, candidates: Vec<Candidate>) {
+        loop {
+            match self.try_to_tell(&candidates).await {
+                Ok(()) => return,
+                Err(error) => {
+                    tracing::debug!(%error, "who is to be pushed to is not known yet; it is tried again");
+                    sleep(AGAIN).await;
+                }
+            }
+        }
+    }
+
+    /// Has those told who have to be.
+    ///
+    /// # Errors
+    /// The store; then it may be tried again.
+    pub(super) async fn try_to_tell(&self, candidates: &[Candidate]) -> Result<(), StoreError> {
+        let tasks = self.decide(candidates).await?;
+        for some in tasks.chunks(BULK_MAX) {
+            self.parts.store.add(some.to_vec(), None).await?;
+        }
+        if !tasks.is_empty() {
+            self.wanted.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Which devices have to be told of what.
+    async fn decide(&self, candidates: &[Candidate]) -> Result<Vec<NewTask>, StoreError> {
+        let devices = self.devices.of(candidates.iter().map(|candidate| candidate.member)).await?;
+        let mut open: HashMap<(MemberId, ConversationId, DeviceId), NewTask> = HashMap::new();
+        let due = self.parts.clock.now();
+        for Candidate { member, conversation, seq, at } in candidates.iter().copied() {
+            let Some(devices) = devices.get(&member) else { continue };
+            let heard = self.parts.intake.heard(member, conversation);
+            let has_it = |device: &DeviceId| heard.as_ref().is_some_and(|heard| heard.has(device, seq));
+            for device in devices.iter().filter(|device| device.since <= at && !has_it(&device.device)) {
+                let device = device.device.clone();
+                let subject = Subject::Messages(conversation);
+                let task = open.entry((member, conversation, device.clone())).or_insert(NewTask {
+                    member,
+                    device,
+                    subject,
+                    first: seq,
+                    last: seq,
+                    at,
+                    due,
+                });
+                task.first = task.first.min(seq);
+                if task.last <= seq {
+                    (task.last, task.at) = (seq, at);
+                }
+            }
+        }
+        self.without_known(open).await
+    }
+
+    /// Without what devices have said to other nodes, or to the process before this one.
+    async fn without_known(
+        &self,
+        mut open: HashMap<(MemberId, ConversationId, DeviceId), NewTask>,
+    ) -> Result<Vec<NewTask>, StoreError> {
+        let places: HashSet<(MemberId, ConversationId)> =
+            open.keys().map(|(member, conversation, _)| (*member, *conversation)).collect();
+        let places: Vec<(MemberId, ConversationId)> = places.into_iter().collect();
+        let mut known = HashMap::with_capacity(places.len());
+        for some in places.chunks(BULK_MAX) {
+            known.extend(some.iter().copied().zip(self.parts.store.progress(some.to_vec()).await?));
+        }
+        open.retain(|(member, conversation, device), task| {
+            let Some(progress) = known.get(&(*member, *conversation)) else { return true };
+            let has = progress.devices.iter().find(|(known, _)| known == device).map_or(0, |(_, seq)| *seq);
+            let has = has.max(progress.read);
+            task.first = task.first.max(has + 1);
+            task.last > has
+        });
+        Ok(open.into_values().collect())
+    }
+
+    /// Writes what devices have said, and has the number at the icons of other devices changed where something was read.
+    pub(super) async fn write_marks(&self) {
+        let Unwritten { marks, readers } = self.parts.intake.unwritten();
+        let written = async {
+            let members = marks.iter().map(|mark| mark.member).chain(readers.iter().map(|(member, _)| *member));
+            let devices = self.devices.of(members.collect::<HashSet<_>>()).await?;
+            let mut marks = marks;
+            marks.retain(|mark| {
+                devices.get(&mark.member).is_some_and(|known| known.iter().any(|known| known.device == mark.device))
+            });
+            for some in marks.chunks(BULK_MAX) {
+                self.parts.store.acknowledge(some.to_vec()).await?;
+            }
+            let at = self.parts.clock.now();
+            let lowered = |(member, reader): (MemberId, Reader)| {
+                let devices = devices.get(&member).into_iter().flat_map(|known| known.iter());
+                let others = devices.filter(move |known| known.has_badge && Some(&known.device) != reader.as_ref());
+                let (subject, due) = (Subject::Badge, at.after(BADGE));
+                let task = move |device| NewTask { member, device, subject, first: 0, last: 0, at, due };
+                others.map(|known| known.device.clone()).map(task).collect::<Vec<_>>()
+            };
+            let tasks: Vec<NewTask> = readers.into_iter().flat_map(lowered).collect();
+            for some in tasks.chunks(BULK_MAX) {
+                self.parts.store.add(some.to_vec(), None).await?;
+                self.wanted.notify_one();
+            }
+            Ok::<_, StoreError>(())
+        };
+        match timeout(Duration::from_secs(10), written).await {
+            Ok(Ok(())) => {}
+            // A device that is told of something that it has shows it once more at worst.
+            Ok(Err(error)) => tracing::debug!(%error, "what devices have acknowledged was not written"),
+            Err(_) => tracing::debug!("what devices have acknowledged was not written in time"),
+        }
+    }
+
+    /// Writes up to where this node has looked.
+    async fn write_place(&self) {
+        let published = (self.parts.published)();
+        let place = self.parts.intake.place(published);
+        self.write_place_at(place).await;
+    }
+
+    async fn write_place_at(&self, place: Position) {
+        // What the process before this one has left counts from its own place as long as nobody has looked through it.
+        let is_new = place.0 != self.written.load(Ordering::Relaxed) && place != Position::default();
+        if !is_new || !self.has_looked_back.load(Ordering::Acquire) {
+            return;
+        }
+        match self.parts.store.add(Vec::new(), Some(place)).await {
+            Ok(()) => self.written.store(place.0, Ordering::Relaxed),
+            Err(error) => tracing::debug!(%error, "up to where was looked who is to be pushed to was not written"),
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Ending what a restored backup has brought back.
+
+use rusqlite::{Connection, Params};
+
+use super::audit;
+use crate::store::restore::{Ended, Ending};
+
+/// Ends it, with what the audit log keeps of that, in the transaction of the caller.
+pub(super) fn end(connection: &Connection, ending: Ending) -> rusqlite::Result<Ended> {
+    let Ending { at, invitations } = ending;
+    let now = [at.as_millis()];
+    let ended = Ended {
+        sessions: change(connection, "UPDATE sessions SET revoked_at = ? WHERE revoked_at IS NULL", now)?,
+        links: change(connection, "UPDATE links SET is_over = 1 WHERE is_over = 0 AND expires_at > ?", now)?,
+        mails: change(connection, "DELETE FROM mail", [])?,
+        invitations: if invitations {
+            let sql = "UPDATE invitations SET revoked_at = ?1
+                WHERE revoked_at IS NULL AND used < uses AND expires_at > ?1";
+            Some(change(connection, sql, now)?)
+        } else {
+            None
+        },
+    };
+    audit::append(connection, &ended.audit(at))?;
+    Ok(ended)
+}
+
+fn change(connection: &Connection, sql: &str, values: impl Params) -> rusqlite::Result<u64> {
+    connection.execute(sql, values).map(|rows| u64::try_from(rows).unwrap_or(u64::MAX))
+}

@@ -1,0 +1,99 @@
+//! What a crash does not lose.
+
+use std::{path::Path, process::Command, time::Duration};
+
+use super::{register, shown, text};
+use crate::harness::{
+    Member, Server, eventually,
+    expo::{Expo, Trouble, token},
+    process::{self, Process},
+    server::http,
+};
+
+fn command(folder: &Path, expo: &Expo, after: &str) -> Command {
+    let mut command = process::command(folder);
+    command.env("PUSH_EXPO_URL", expo.url().as_str()).env("PUSH_AFTER", after);
+    command
+}
+
+#[tokio::test]
+async fn a_message_that_waited_for_its_time_is_pushed_after_a_crash() {
+    let mut expo = Expo::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let server = Process::spawn(&mut command(folder.path(), &expo, "1s"));
+    let http = http();
+    let ana = Member::register_at(server.addr, &http, "Ana").await;
+    let ben = Member::register_at(server.addr, &http, "Ben").await;
+    register(&ben, "phone", "ben").await;
+    ana.connect().await.say(ben.id, "Before the crash").await;
+    server.kill();
+    assert!(expo.taken().is_empty());
+    let server = Process::spawn(&mut command(folder.path(), &expo, "1s"));
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "Before the crash", 1)]);
+    ana.at(server.addr).connect().await.say(ben.id, "After it").await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "After it (+1)", 2)]);
+    server.kill();
+}
+
+#[tokio::test]
+async fn a_push_that_was_under_way_is_sent_again_after_a_crash_and_one_that_was_taken_is_not() {
+    let mut expo = Expo::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let server = Process::spawn(&mut command(folder.path(), &expo, "50ms"));
+    let http = http();
+    let ana = Member::register_at(server.addr, &http, "Ana").await;
+    let ben = Member::register_at(server.addr, &http, "Ben").await;
+    register(&ben, "phone", "ben").await;
+    let mut anas = ana.connect().await;
+    anas.say(ben.id, "One").await;
+    assert_eq!(text(&expo.expect().await, "body"), "One");
+    // The service has it, and so has the server a moment later: the next push has its turn after that.
+    anas.say(ben.id, "Two").await;
+    assert_eq!(text(&expo.expect().await, "body"), "Two (+1)");
+    server.kill();
+    let server = Process::spawn(&mut command(folder.path(), &expo, "50ms"));
+    let cleo = Member::register_at(server.addr, &http, "Cleo").await;
+    ana.at(server.addr).connect().await.say(cleo.id, "Hello").await;
+    assert!(expo.taken().iter().filter(|push| text(push, "body") == "One").count() == 1);
+    server.kill();
+}
+
+#[tokio::test]
+async fn what_a_server_had_in_hand_when_it_died_is_pushed_seconds_after_it_is_back() {
+    let mut expo = Expo::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let server = Process::spawn(&mut command(folder.path(), &expo, "50ms"));
+    let http = http();
+    let ana = Member::register_at(server.addr, &http, "Ana").await;
+    let ben = Member::register_at(server.addr, &http, "Ben").await;
+    register(&ben, "phone", "ben").await;
+    expo.next([Trouble::Held]);
+    ana.connect().await.say(ben.id, "Hello").await;
+    eventually("the service to hold it", async || (!expo.requests().is_empty()).then_some(())).await;
+    server.kill();
+    let server = Process::spawn(&mut command(folder.path(), &expo, "50ms"));
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "Hello", 1)]);
+    server.kill();
+}
+
+#[tokio::test]
+async fn a_server_that_stops_finishes_what_is_under_way() {
+    let expo = Expo::start().await;
+    let server = Server::with(|settings| expo.set(settings)).await;
+    let (ana, ben) = server.two_members().await;
+    register(&ben, "phone", "ben").await;
+    expo.next([Trouble::Held]);
+    ana.connect().await.say(ben.id, "Hello").await;
+    eventually("the service to hold it", async || (!expo.requests().is_empty()).then_some(())).await;
+    let (server, ()) = tokio::join!(server.restart(), async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        expo.let_go();
+    });
+    let ana = ana.at(server.addr());
+    ana.connect().await.say(ben.id, "Again").await;
+    eventually("the next push", async || (expo.taken().len() >= 2).then_some(())).await;
+    let taken = expo.taken();
+    let bodies: Vec<&str> = taken.iter().map(|push| text(push, "body")).collect();
+    assert_eq!(bodies, ["Hello", "Again (+1)"]);
+    server.stop().await;
+}

@@ -1,0 +1,59 @@
+//! Push where several nodes serve one club.
+
+use std::time::Duration;
+
+use super::{devices_of, register, shown, text};
+use crate::harness::{
+    expo::{Expo, token},
+    fleet::Fleet,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_is_told_once_whichever_node_it_and_its_messages_come_to() {
+    let mut expo = Expo::start().await;
+    let fleet = Fleet::on_a_bus(2, |settings| {
+        expo.set(settings);
+        settings.push.push_after = Duration::from_secs(1);
+    })
+    .await;
+    let (ana, ben) = fleet.nodes[0].two_members().await;
+    // The other node is the one that it is registered at.
+    register(&fleet.at(&ben, 1), "phone", "ben").await;
+    assert_eq!(devices_of(&fleet.at(&ben, 0)).await, ["phone"]);
+    let mut anas = ana.connect().await;
+    anas.say(ben.id, "One").await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "One", 1)]);
+    // What is acknowledged at one node is not told by the other.
+    let mut phone = fleet.at(&ben, 1).connect_as("phone", None).await;
+    let message = anas.say(ben.id, "Two").await;
+    phone.hear().await;
+    phone.read(message.conversation, message.seq).await;
+    let cleo = fleet.nodes[0].member("Cleo").await;
+    register(&cleo, "phone", "cleo").await;
+    anas.say(cleo.id, "Hello").await;
+    let push = loop {
+        let push = expo.expect().await;
+        if text(&push, "to") == token("cleo") {
+            break push;
+        }
+        assert_eq!((text(&push, "body"), push["badge"].as_u64()), ("", Some(0)), "{push}");
+    };
+    assert_eq!(text(&push, "body"), "Hello");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_that_is_gone_has_stored_is_pushed_by_another() {
+    let mut expo = Expo::start().await;
+    let mut fleet = Fleet::on_a_bus(2, |settings| {
+        expo.set(settings);
+        settings.push.push_after = Duration::from_secs(3);
+    })
+    .await;
+    let (ana, ben) = fleet.nodes[1].two_members().await;
+    register(&ben, "phone", "ben").await;
+    let gone = fleet.nodes.remove(0);
+    ana.clone().at(gone.addr()).connect().await.say(ben.id, "The last word").await;
+    gone.stop().await;
+    assert!(expo.taken().is_empty());
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "The last word", 1)]);
+}

@@ -1,0 +1,200 @@
+//! What members and the club choose.
+
+use members_book::{
+    clock::ManualClock,
+    config::values::{PushShown, Switch},
+};
+use protocol::{
+    ErrorCode, Timestamp,
+    rest::{ClubInfo, Export, PushContent},
+};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use super::{choose, devices_of, register, settings_of, shown, text, try_register};
+use crate::harness::{
+    Server, eventually,
+    expo::{Expo, token},
+};
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+#[tokio::test]
+async fn as_much_is_shown_as_the_member_and_the_club_want() {
+    let mut expo = Expo::start().await;
+    let server = Server::with(|settings| expo.set(settings)).await;
+    let (ana, ben) = server.two_members().await;
+    register(&ben, "phone", "ben").await;
+    assert_eq!(settings_of(&ben).await.content, PushContent::Full);
+    assert_eq!(choose(&ben, json!({ "content": "sender" })).await.content, PushContent::Sender);
+    ana.connect().await.say(ben.id, "a secret").await;
+    let push = expo.expect().await;
+    assert_eq!((text(&push, "title"), text(&push, "body")), ("Ana", "New message"));
+    choose(&ben, json!({ "content": "nothing" })).await;
+    ana.connect().await.say(ben.id, "a secret").await;
+    let push = expo.expect().await;
+    assert_eq!((push.get("title"), text(&push, "body")), (None, "2 new messages"));
+    assert_eq!((push["data"].get("sender"), push["data"].get("message_id")), (None, None));
+    choose(&ben, json!({ "content": "full" })).await;
+    let server = server.restart_with(|settings| settings.push.push_content = PushShown::Sender).await;
+    let ana = ana.at(server.addr());
+    ana.connect().await.say(ben.id, "a secret").await;
+    let push = expo.expect().await;
+    assert_eq!((text(&push, "title"), text(&push, "body")), ("Ana", "3 new messages"));
+    assert!(expo.taken().iter().all(|push| !push.to_string().contains("secret")));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn in_quiet_hours_nothing_is_pushed_and_what_is_unread_at_their_end_is() {
+    let mut expo = Expo::start().await;
+    let clock = ManualClock::at(at("2026-12-01T21:59:00Z"));
+    let server = Server::at(&clock, |settings| expo.set(settings)).await;
+    let (ana, ben) = server.two_members().await;
+    register(&ben, "phone", "ben").await;
+    let night = json!({ "from": "22:00", "until": "07:30", "time_zone": "Europe/Lisbon" });
+    choose(&ben, json!({ "quiet_hours": night })).await;
+    let mut anas = ana.connect().await;
+    anas.say(ben.id, "Good evening").await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "Good evening", 1)]);
+    clock.set(at("2026-12-01T22:00:00Z"));
+    anas.say(ben.id, "Good night").await;
+    eventually("the push to be put off", async || {
+        (server.metric(r#"push_tasks_total{outcome="quiet"}"#).await > 0.0).then_some(())
+    })
+    .await;
+    assert_eq!(expo.taken().len(), 1);
+    // Longer ago than PUSH_TTL, but for the night.
+    clock.set(at("2026-12-02T07:30:00Z"));
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "Good night (+1)", 2)]);
+    let ben = ben.log_in().await;
+    assert_eq!(choose(&ben, json!({ "quiet_hours": null })).await.quiet_hours, None);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn of_a_conversation_that_is_muted_nothing_is_pushed() {
+    let mut expo = Expo::start().await;
+    let server = Server::with(|settings| expo.set(settings)).await;
+    let (ana, ben) = server.two_members().await;
+    register(&ben, "phone", "ben").await;
+    let mut anas = ana.connect().await;
+    let message = anas.say(ben.id, "Hello").await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "Hello", 1)]);
+    let path = format!("/api/conversations/{}/settings", message.conversation);
+    let muted = json!({ "notify": "all", "muted_until": "9999-01-01T00:00:00.000Z" });
+    for (count, settings) in
+        [(1.0, muted), (2.0, json!({ "notify": "nothing" })), (3.0, json!({ "notify": "mentions" }))]
+    {
+        assert_eq!(ben.request(Method::PUT, &path, settings).await.status(), StatusCode::OK);
+        anas.say(ben.id, "Not now").await;
+        eventually("the push to be left out", async || {
+            (server.metric(r#"push_tasks_total{outcome="muted"}"#).await == count).then_some(())
+        })
+        .await;
+    }
+    ben.request(Method::PUT, &path, json!({ "notify": "all" })).await;
+    anas.say(ben.id, "And now?").await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "And now? (+4)", 5)]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_too_old_is_not_pushed() {
+    let mut expo = Expo::start().await;
+    let clock = ManualClock::at(at("2026-12-01T12:00:00Z"));
+    let server = Server::at(&clock, |settings| expo.set(settings)).await;
+    let (ana, ben) = server.two_members().await;
+    register(&ben, "phone", "ben").await;
+    expo.refuse(&token("ben"), ["InvalidCredentials"]);
+    let mut anas = ana.connect().await;
+    anas.say(ben.id, "Lunch?").await;
+    eventually("the push to be put off", async || {
+        (server.metric(r#"push_tasks_total{outcome="postponed"}"#).await > 0.0).then_some(())
+    })
+    .await;
+    clock.set(at("2026-12-01T16:00:01Z"));
+    eventually("the push to be given up", async || {
+        (server.metric(r#"push_tasks_total{outcome="expired"}"#).await > 0.0).then_some(())
+    })
+    .await;
+    assert!(expo.taken().is_empty());
+    let ana = ana.log_in().await;
+    ana.connect_as("laptop", None).await.say(ben.id, "Dinner?").await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "Dinner? (+1)", 2)]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_club_that_pushes_nothing_says_so() {
+    let server = Server::with(|settings| settings.push.push = Switch::Off).await;
+    let (ana, ben) = server.two_members().await;
+    let about =
+        async || -> ClubInfo { server.http().get(server.url("/api/club")).send().await.unwrap().json().await.unwrap() };
+    assert!(!about().await.push.enabled);
+    let refused = try_register(&ben, "phone", "ben").await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.json::<Value>().await.unwrap()["code"], ErrorCode::PushUnavailable.as_str());
+    ana.connect().await.say(ben.id, "Hello").await;
+    assert!(devices_of(&ben).await.is_empty());
+    server.stop().await;
+    let server = Server::start().await;
+    let about: ClubInfo = server.http().get(server.url("/api/club")).send().await.unwrap().json().await.unwrap();
+    assert!(about.push.enabled && about.push.web_key.is_none());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_registered_or_chosen_is_named() {
+    let server = Server::start().await;
+    let ben = server.member("Ben").await;
+    let field = async |method: Method, path: &str, body: Value| {
+        let response = ben.request(method, path, body.clone()).await;
+        assert_eq!(response.status(), StatusCode::UNPROCESSABLE_ENTITY, "{body}");
+        let problem: Value = response.json().await.unwrap();
+        problem["errors"][0]["field"].as_str().unwrap().to_owned()
+    };
+    let device = "/api/members/me/devices/phone/push";
+    let bad_token = json!({ "address": { "service": "expo", "token": "https://evil.example" }, "platform": "ios" });
+    assert_eq!(field(Method::PUT, device, bad_token).await, "address");
+    let quiet =
+        |from: &str, zone: &str| json!({ "quiet_hours": { "from": from, "until": "07:00", "time_zone": zone } });
+    let push = "/api/members/me/push";
+    assert_eq!(field(Method::PATCH, push, quiet("22:00", "Europe/Atlantis")).await, "quiet_hours.time_zone");
+    assert!(field(Method::PATCH, push, quiet("25:00", "Europe/Lisbon")).await.starts_with("quiet_hours"));
+    // Nothing is pushed to browsers without somebody whom their push services can ask.
+    let key = "A".repeat(87);
+    let web = json!({
+        "address": { "service": "web", "endpoint": "https://push.example/x", "keys": { "p256dh": key, "auth": "A".repeat(22) } },
+        "platform": "web",
+    });
+    assert_eq!(ben.request(Method::PUT, device, web).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_registration_that_is_repeated_is_the_same_and_one_more_is_another() {
+    let mut expo = Expo::start().await;
+    let server = Server::with(|settings| expo.set(settings)).await;
+    let (ana, ben) = server.two_members().await;
+    register(&ben, "phone", "one").await;
+    let first = settings_of(&ben).await.devices;
+    register(&ben, "phone", "one").await;
+    assert_eq!(settings_of(&ben).await.devices, first);
+    register(&ben, "phone", "two").await;
+    assert_eq!(devices_of(&ben).await, ["phone"]);
+    ana.connect().await.say(ben.id, "Hello").await;
+    assert_eq!(text(&expo.expect().await, "to"), token("two"));
+    let export = ben.request(Method::GET, "/api/members/me/export", Value::Null).await.text().await.unwrap();
+    assert!(!export.contains("ExponentPushToken"), "{export}");
+    let export: Export = serde_json::from_str(&export).unwrap();
+    assert_eq!(export.push, settings_of(&ben).await);
+    let path = "/api/members/me/devices/phone/push";
+    for _ in 0..2 {
+        assert_eq!(ben.request(Method::DELETE, path, Value::Null).await.status(), StatusCode::NO_CONTENT);
+    }
+    assert!(devices_of(&ben).await.is_empty());
+    server.stop().await;
+}

@@ -1,0 +1,92 @@
+//! What a restored backup has brought back is ended.
+
+use std::time::Duration;
+
+use members_book::store::{
+    archive::{MailRow, Row},
+    invitations::InvitationRecord,
+    mail::{Mail, Purpose, handed_out},
+    restore::{Ended, Ending},
+    sessions::Rotation,
+    turns::Caller,
+};
+use protocol::{MemberId, model::Tier, rest::AuditAction};
+use serde_json::json;
+
+use super::{
+    fixture::Fixture,
+    for_every_store,
+    sessions::{exchange, revoked, session},
+};
+
+for_every_store![
+    what_a_backup_has_brought_back_is_ended_and_in_the_audit_log,
+    invitations_are_kept_open_for_who_says_so,
+];
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+fn invitation(f: &Fixture, by: MemberId, byte: u8) -> InvitationRecord {
+    InvitationRecord {
+        id: f.ids.invitation(),
+        code: [byte; 32],
+        tier: Tier::Infinity,
+        uses: 3,
+        used: 1,
+        created_by: by,
+        created_at: f.now(),
+        expires_at: f.now().after(HOUR),
+        revoked_at: None,
+        note: None,
+    }
+}
+
+async fn end(f: &Fixture, invitations: bool) -> Ended {
+    f.store.backend.end_after_restore(Ending { at: f.now(), invitations }).await.unwrap()
+}
+
+#[expect(clippy::cognitive_complexity, reason = "everything that comes back, in one club")]
+async fn what_a_backup_has_brought_back_is_ended_and_in_the_audit_log(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let sessions = [session(f, ana, 1).await, session(f, ben, 11).await];
+    let (open, expired) = (invitation(f, ana, 1), invitation(f, ana, 2));
+    let expired = InvitationRecord { expires_at: f.now(), ..expired };
+    let (mail, due, until) = (Mail::PasswordChanged { member: ana, at: f.now() }, f.now(), f.now().after(HOUR));
+    let rows = vec![
+        Row::Link(handed_out(ana, [7; 32], f.now())),
+        Row::Mail(MailRow { mail, due, until, attempts: 0 }),
+        Row::Invitation(open.clone()),
+        Row::Invitation(expired.clone()),
+    ];
+    for row in rows {
+        f.store.archive.insert_rows(vec![row]).await.unwrap();
+    }
+
+    let ended = end(f, true).await;
+    assert_eq!(ended, Ended { sessions: 2, links: 1, mails: 1, invitations: Some(1) });
+    for session in sessions {
+        assert!(revoked(f, session).await);
+    }
+    assert!(matches!(f.store.sessions.rotate(ana, exchange(f, 1, 2)).await.unwrap(), Rotation::Invalid));
+    let link = f.store.mail.link(Caller::System, [7; 32], Purpose::ResetPassword, f.now()).await.unwrap();
+    assert_eq!((link, f.store.mail.waiting().await.unwrap().count), (None, 0));
+    let revoked_at = async |id| f.store.invitations.by_id(Caller::System, id).await.unwrap().unwrap().revoked_at;
+    assert_eq!((revoked_at(open.id).await, revoked_at(expired.id).await), (Some(f.now()), None));
+    let (_, entry) = f.store.audit.entries(None, 1).await.unwrap().remove(0);
+    let details = json!({ "sessions": 2, "links": 1, "mails": 1, "invitations": 1 });
+    assert_eq!((entry.action, entry.actor, entry.details), (AuditAction::Restored, None, details));
+
+    // Whoever runs it again finds nothing, and signs in as ever.
+    assert_eq!(end(f, true).await, Ended { invitations: Some(0), ..Ended::default() });
+    let again = session(f, ana, 21).await;
+    assert!(!revoked(f, again).await);
+}
+
+async fn invitations_are_kept_open_for_who_says_so(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let open = invitation(f, ana, 1);
+    f.store.archive.insert_rows(vec![Row::Invitation(open.clone())]).await.unwrap();
+    assert_eq!(end(f, false).await, Ended::default());
+    let found = f.store.invitations.by_id(Caller::System, open.id).await.unwrap();
+    assert_eq!(found, Some(open));
+}
