@@ -176,6 +176,8 @@ def existing(operation, turn):
     """Something that exists, for a parameter of the path."""
     if operation == "mark_message_read":
         return messages[turn % len(messages)]["_id"]
+    if operation == "configure_conversation":
+        return messages[turn % len(messages)]["conversation_id"]
     if operation == "revoke_invitation":
         return own_invitations[turn % len(own_invitations)]["invitation"]["_id"]
     if operation == "get_photo":

@@ -381,7 +381,9 @@ async fn plan(
                 continue;
             }
             Command::Configure(configure) => {
-                planned.push(Planned::Configure(configure));
+                let is_there = working.contains_key(&configure.conversation);
+                let refused = Planned::Refused(Refusal::ConversationNotFound);
+                planned.push(if is_there { Planned::Configure(configure) } else { refused });
                 continue;
             }
             Command::Refresh(_) => {
