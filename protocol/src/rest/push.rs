@@ -3,7 +3,7 @@
 use std::fmt;
 
 use garde::Validate;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::{DeviceId, Timestamp, model::Platform, rules};
 
@@ -23,14 +23,17 @@ pub enum PushAddress {
             feature = "openapi",
             schema(max_length = 1024, example = "ExponentPushToken[xxxxxxxxxxxxxxxxxxxxxx]")
         )]
+        #[serde(deserialize_with = "required::token")]
         token: String,
     },
     /// The push service of a browser (RFC 8030): what `PushSubscription.toJSON()` gives.
     Web {
         /// An https URL.
         #[cfg_attr(feature = "openapi", schema(max_length = 1024, example = "https://push.example.com/s/abc"))]
+        #[serde(deserialize_with = "required::endpoint")]
         endpoint: String,
         /// Its keys (RFC 8291).
+        #[serde(deserialize_with = "required::keys")]
         keys: PushKeys,
     },
 }
@@ -41,9 +44,26 @@ pub enum PushAddress {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PushKeys {
     /// The public key of the browser: an uncompressed point of P-256, in base64url.
+    #[serde(deserialize_with = "required::p256dh")]
     pub p256dh: String,
     /// The secret of the subscription: 16 bytes, in base64url.
+    #[serde(deserialize_with = "required::auth")]
     pub auth: String,
+}
+
+/// `null` is a field that is left out, inside an address too.
+mod required {
+    use super::{Deserialize, Deserializer, PushKeys, de};
+
+    macro_rules! fields {
+        ($($name:ident: $type:ty),+) => {
+            $(pub(super) fn $name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<$type, D::Error> {
+                Option::deserialize(deserializer)?.ok_or_else(|| de::Error::missing_field(stringify!($name)))
+            })+
+        };
+    }
+
+    fields!(token: String, endpoint: String, keys: PushKeys, p256dh: String, auth: String);
 }
 
 /// `PUT /api/members/me/devices/{id}/push`. The address belongs to the member and the device that registered it last.
