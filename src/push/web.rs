@@ -52,6 +52,10 @@ pub use self::vapid::Vapid;
 
 /// Requests at a time, to all push services together.
 const AT_ONCE: usize = 16;
+/// How long after [`WebPush::send`] was called a push may be begun: later it may say what is not so any more, and it is found out again.
+const FRESH: Duration = Duration::from_secs(2);
+/// When it is, at the earliest.
+const LATE_PAUSE: Duration = Duration::from_millis(200);
 /// Failures in a row after which a push service is left alone.
 const FAILURES_MAX: u32 = 5;
 /// How long it is left alone before one request is tried.
@@ -163,7 +167,11 @@ impl WebPush {
         Url::parse(endpoint).ok().filter(|url| (self.anywhere && url.has_host()) || may_go_to(url))
     }
 
-    async fn bring(&self, parcel: Parcel) -> Handed {
+    async fn bring(&self, parcel: Parcel, asked: Instant) -> Handed {
+        if asked.elapsed() > FRESH {
+            // Push services before it have hung.
+            return Handed::Later { why: "late", pause: Some(LATE_PAUSE) };
+        }
         let PushAddress::Web { endpoint, keys } = &parcel.address else { return Handed::Refused("other_service") };
         let (Some(url), Some(receiver)) = (self.place(endpoint), Receiver::read(keys)) else { return Handed::Gone };
         let text = text(&parcel);
@@ -232,7 +240,8 @@ impl Courier for WebPush {
     }
 
     async fn send(&self, parcels: Vec<Parcel>) -> Vec<Handed> {
-        stream::iter(parcels.into_iter().map(|parcel| self.bring(parcel))).buffered(AT_ONCE).collect().await
+        let asked = Instant::now();
+        stream::iter(parcels.into_iter().map(|parcel| self.bring(parcel, asked))).buffered(AT_ONCE).collect().await
     }
 }
 

@@ -133,7 +133,7 @@ impl Push {
         let begun = (parts.published)();
         Self {
             options,
-            devices: Devices::new(Arc::clone(&parts.store)),
+            devices: Devices::new(Arc::clone(&parts.store), options.is_shared),
             wanted: Notify::new(),
             begun,
             written: AtomicU64::new(begun.0),

@@ -96,6 +96,23 @@ async fn a_push_service_that_fails_is_left_alone_and_the_others_are_not() {
     assert_eq!(web.send(vec![parcel(&bad, "hello"), parcel(&good, "hello")]).await[1], Handed::Taken);
 }
 
+/// Nobody is told what was true before others' push services hung.
+#[tokio::test]
+async fn what_had_to_wait_for_others_is_found_out_again() {
+    // It takes connections, and never answers.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let hung = format!("http://{}/s/abc", listener.local_addr().unwrap());
+    let (seen, good) = service(StatusCode::CREATED).await;
+    let mut parcels = vec![parcel(&hung, "hello"); AT_ONCE];
+    parcels.push(parcel(&good, "hello"));
+    let web = web(true);
+    let handed = web.send(parcels.clone()).await;
+    assert!(handed.iter().all(|handed| matches!(handed, Handed::Later { .. })), "{handed:?}");
+    assert!(seen.lock().unwrap().0.is_empty());
+    assert_eq!(web.send(parcels.split_off(AT_ONCE)).await, [Handed::Taken]);
+    drop(listener);
+}
+
 #[tokio::test]
 async fn the_own_network_is_not_reached() {
     let (seen, url) = service(StatusCode::CREATED).await;

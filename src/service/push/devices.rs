@@ -24,6 +24,9 @@ const MEMBERS: usize = 50_000;
 /// How long what is remembered is believed: another node may have changed it, and the bus may have lost that.
 const LIFETIME: Duration = Duration::from_secs(60);
 
+/// The same of members who have none, on a node among others: what is stored meanwhile is for nobody, as far as is known.
+const NONE_LIFETIME: Duration = Duration::from_secs(4);
+
 /// A device that is registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Registered {
@@ -41,13 +44,17 @@ type Known = Option<Arc<[Registered]>>;
 pub(super) struct Devices {
     store: Arc<dyn PushStore>,
     known: Cache<MemberId, (Instant, Known)>,
+    /// How long it is believed that a member has none.
+    none_lifetime: Duration,
     /// Counts what was forgotten, so that what was read before that is not remembered after it.
     forgotten: AtomicU64,
 }
 
 impl Devices {
-    pub(super) fn new(store: Arc<dyn PushStore>) -> Self {
-        Self { store, known: Cache::new(MEMBERS), forgotten: AtomicU64::new(0) }
+    /// Those of a store, which other nodes change too if it is shared.
+    pub(super) fn new(store: Arc<dyn PushStore>, is_shared: bool) -> Self {
+        let none_lifetime = if is_shared { NONE_LIFETIME } else { LIFETIME };
+        Self { store, known: Cache::new(MEMBERS), none_lifetime, forgotten: AtomicU64::new(0) }
     }
 
     /// The devices of a member are not what they were.
@@ -68,7 +75,9 @@ impl Devices {
         let (mut found, mut asked) = (HashMap::new(), HashMap::new());
         for member in members {
             match self.known.get(&member) {
-                Some((at, known)) if now.duration_since(at) < LIFETIME => {
+                Some((at, known))
+                    if now.duration_since(at) < if known.is_some() { LIFETIME } else { self.none_lifetime } =>
+                {
                     found.extend(known.map(|known| (member, known)));
                 }
                 _ => drop(asked.insert(member, Vec::new())),

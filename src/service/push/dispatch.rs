@@ -7,6 +7,7 @@ use futures_util::{
     future::{Either, select},
     stream::FuturesUnordered,
 };
+use protocol::MemberId;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -43,6 +44,18 @@ const RECEIPTS: Duration = Duration::from_secs(1);
 /// The longest quiet hours.
 const DAY: Duration = Duration::from_secs(86_400);
 
+/// Waits for something of the store while what is under way goes on: it has to say so, or another node does it again.
+async fn beside<T>(under_way: &mut FuturesUnordered<impl Future<Output = ()>>, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            done = &mut work => return done,
+            Some(()) = under_way.next() => {}
+        }
+    }
+}
+
 impl Push {
     /// Hands over what is due until the stop, and then finishes what is under way.
     pub(super) async fn dispatch(&self, stop: &CancellationToken) {
@@ -53,14 +66,14 @@ impl Push {
             if under_way.len() < AT_ONCE && self.parts.intake.is_on() {
                 if expired.elapsed() >= EXPIRE {
                     expired = Instant::now();
-                    self.expire().await;
+                    beside(&mut under_way, self.expire()).await;
                 }
-                match self.take().await {
+                match beside(&mut under_way, self.take()).await {
                     Ok(taken) if !taken.is_empty() => {
                         under_way.push(self.deliver(taken));
                         rest = Duration::ZERO;
                     }
-                    Ok(_) => rest = self.rest().await,
+                    Ok(_) => rest = beside(&mut under_way, self.rest()).await,
                     Err(error) => {
                         tracing::debug!(%error, "no pushes were taken; it is tried again");
                         rest = PAUSE;
@@ -151,9 +164,14 @@ impl Push {
         for end in &ends {
             self.parts.metrics.push_task(end.outcome);
         }
+        let toggled: Vec<MemberId> = ends.iter().filter_map(End::toggled).collect();
         let settled: Vec<(TakenTask, Settled)> = ends.into_iter().map(|end| (end.taken, end.settled)).collect();
         if !settled.is_empty() {
             self.insist(|| self.parts.store.settle(settled.clone())).await;
+        }
+        // After it is stored that a device shows a number: whatever is read from now on is to be taken away from it, by whatever node.
+        for member in toggled {
+            self.changed(member);
         }
     }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use protocol::Timestamp;
+use protocol::{MemberId, Timestamp};
 use tokio::time::Instant;
 
 use super::{
@@ -26,6 +26,8 @@ pub(super) struct End {
     pub(super) outcome: &'static str,
     /// What its device need not be told of again.
     told: Option<DeviceMark>,
+    /// Whether the device shows a number at its icon that showed none before, or the other way round.
+    is_toggled: bool,
 }
 
 impl Push {
@@ -109,10 +111,6 @@ impl Push {
         match handed {
             Handed::Taken => {
                 let NewTask { member, device, subject, last, at, .. } = &taken.task;
-                if had_badge != (badge > 0) {
-                    // What was read from now on is to be taken away from it, by whatever node.
-                    self.changed(*member);
-                }
                 let (outcome, told) = match subject {
                     Subject::Badge => ("badge", None),
                     Subject::Messages(conversation) => {
@@ -121,7 +119,8 @@ impl Push {
                         ("told", Some(DeviceMark { member, device, conversation, seq: *last }))
                     }
                 };
-                End { taken, settled: Settled::Finished { badge: Some(badge) }, outcome, told }
+                let is_toggled = had_badge != (badge > 0);
+                End { taken, settled: Settled::Finished { badge: Some(badge) }, outcome, told, is_toggled }
             }
             Handed::Gone => {
                 if let Err(error) = self.parts.store.address_gone(hash, sent).await {
@@ -141,6 +140,11 @@ impl Push {
 
 impl End {
     pub(super) fn of(taken: TakenTask, settled: Settled, outcome: &'static str) -> Self {
-        Self { taken, settled, outcome, told: None }
+        Self { taken, settled, outcome, told: None, is_toggled: false }
+    }
+
+    /// Whose device it is that shows a number now, or none any more.
+    pub(super) fn toggled(&self) -> Option<MemberId> {
+        self.is_toggled.then_some(self.taken.task.member)
     }
 }
