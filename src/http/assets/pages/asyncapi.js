@@ -6,8 +6,11 @@ fetch("/api/asyncapi.json")
   .then((answer) => answer.json())
   .then((schema) => {
     // The document is the same everywhere; the page knows where it comes from.
-    const { local } = schema.servers;
-    Object.assign(local, { host: location.host, protocol: location.protocol === "https:" ? "wss" : "ws", description: "The server that this page comes from." });
+    schema.servers.club = {
+      host: location.host,
+      protocol: location.protocol === "https:" ? "wss" : "ws",
+      description: "The server that this page comes from.",
+    };
     window.AsyncApiStandalone.render({ schema, config: { show: { errors: true }, sidebar: { showOperations: "byDefault" } } }, page);
   })
   .catch((error) => {
