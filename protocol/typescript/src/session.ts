@@ -188,8 +188,9 @@ export class Session implements Tokens {
       this.adopt(kept);
       return kept.access;
     }
-    const { refresh } = behind ? mine : kept;
-    const attempt = await this.begun(behind ? mine : kept, text === UNREADABLE ? undefined : kept);
+    const tokens = behind ? mine : kept;
+    const { refresh } = tokens;
+    const attempt = await this.begun(tokens, text === UNREADABLE ? undefined : kept);
     if (generation !== this.generation) throw nobody();
     try {
       const next = keptOf(await this.refreshed(refresh, attempt));
@@ -202,7 +203,8 @@ export class Session implements Tokens {
     } catch (error) {
       if (error instanceof MembersBookError && generation === this.generation) {
         if (error.code === "member_deactivated" || error.code === "member_suspended") this.over("deactivated");
-        else if (error.verdict === "log_in") this.over("session_over");
+        // Where a vault lets two in at once, another tab may have been faster.
+        else if (error.verdict === "log_in" && (await this.refused(tokens.access, "session_over")) && this.kept) return this.kept.access;
       }
       throw error;
     }

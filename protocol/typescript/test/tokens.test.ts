@@ -113,6 +113,23 @@ test("two tabs that do not see each other's locks and refresh at once have the s
   expect(await vault.get()).toContain("R2");
 });
 
+test("a refresh that is refused because another tab was faster ends nothing: the newer tokens are in the vault", async () => {
+  const vault = new MemoryVault();
+  vault.exclusive = (work) => work();
+  const faster = tab(vault, server().api);
+  const refresh = async (): Promise<AuthResponse> => {
+    await faster.session.load(none);
+    await faster.session.renew("A1");
+    throw new MembersBookError("refresh_token_invalid", "replaced and used");
+  };
+  const slower = tab(vault, { refresh } as unknown as Api);
+  await slower.session.begin(answer(1), none, none);
+  expect(await slower.session.renew("A1")).toBe("A2");
+  // The next refusal has no such reason.
+  await expect(slower.session.renew("A2")).rejects.toMatchObject({ code: "refresh_token_invalid" });
+  expect([faster.over, slower.over]).toEqual([[], ["session_over"]]);
+});
+
 test("a session that cannot be kept does not begin", async () => {
   const vault = new MemoryVault();
   vault.set = () => Promise.reject(new Error("no room"));
