@@ -38,6 +38,8 @@ export interface Tokens {
   renew(refused: string): Promise<string>;
   /** Asks with a token for what ends all tokens of the session and answers others, which are taken up: nobody renews any meanwhile. */
   replace<T>(ask: (access: string) => Promise<T>, fresh: (answer: T) => Partial<AuthResponse> | undefined): Promise<T>;
+  /** How often the tokens in use here were ended and replaced, here or in another tab: what the server knew by them it may not know any more. */
+  readonly replaced: number;
 }
 
 /** A page of a list: which, and how long. */

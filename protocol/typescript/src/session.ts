@@ -34,6 +34,7 @@ const KEPT: Form<Kept> = { member: "string", access: "string", refresh: "string"
 
 /** The tokens of the session: kept in the vault, which tabs share, and renewed once, whoever asks. */
 export class Session implements Tokens {
+  replaced = 0;
   private kept: Kept | undefined;
   /** Until when the access token is good, by the clock that does not jump: known for those that were got in this run. */
   private goodUntil: number | undefined;
@@ -165,6 +166,7 @@ export class Session implements Tokens {
       const next = keptOf(tokens);
       // Those of before are gone, so these are good although they may not be kept yet.
       this.take(next);
+      this.replaced += 1;
       this.spent = refresh;
       await this.store(next).catch(() => this.later());
       return answer;
@@ -277,6 +279,7 @@ export class Session implements Tokens {
     const kept = parsed(text);
     if (kept?.member === mine.member && kept.access !== access && kept.refresh !== this.spent) {
       this.adopt(kept);
+      this.replaced += 1;
       return true;
     }
     this.over(kept?.member === mine.member || text === UNREADABLE ? reason : reasonOf(text));

@@ -166,6 +166,22 @@ describe("a phone", () => {
     await devicesOf(ana, 1);
   });
 
+  test("of what the member wants in quick turns the last holds", async () => {
+    const one = await phone();
+    await signIn(one, ana);
+    await one.push.enable();
+    void one.push.enable();
+    expect((await one.push.disable()).status).toBe("off");
+    void one.push.disable();
+    void one.push.enable();
+    await one.push.disable();
+    await becomes(one.push, "off");
+    expect((await settings(ana)).devices).toEqual([]);
+    void one.push.disable();
+    expect((await one.push.enable()).status).toBe("on");
+    await devicesOf(ana, 1);
+  });
+
   test("whose permission is taken in the settings of the system is registered no more", async () => {
     const one = await phone();
     await signIn(one, ana);

@@ -95,6 +95,8 @@ export class DevicePush {
   private leaving = false;
   private stopped = false;
   private waiting = false;
+  /** Counts what the member has asked for: the last holds. */
+  private wishes = 0;
   private retry: { timer: Timer; backoff: Backoff; tries: number } | undefined;
 
   protected constructor(private readonly options: PushOptions, private readonly surface: Surface) {
@@ -122,16 +124,21 @@ export class DevicePush {
 
   /** Asks whether notifications may be shown, and registers this device. Call it in the moment of a press: browsers ask then only. */
   async enable(): Promise<PushState> {
+    const wish = ++this.wishes;
     const asked = this.surface.ask();
     await asked.catch((error: unknown) => this.debug("permission", error));
-    this.memory.set(OFF, null);
-    this.told = undefined;
+    // They may have been turned off while the member was asked.
+    if (wish === this.wishes) {
+      this.memory.set(OFF, null);
+      this.told = undefined;
+    }
     await this.work();
     return this.value.getSnapshot();
   }
 
   /** Turns them off on this device, until `enable()`. */
   async disable(): Promise<PushState> {
+    this.wishes += 1;
     this.memory.set(OFF, "1");
     await this.work();
     return this.value.getSnapshot();
@@ -222,7 +229,7 @@ export class DevicePush {
     const holder = memory.get(REGISTERED);
     // Whichever tab is looked at has the address: it is the one that says what has arrived. The others leave it to that.
     const left = surface.shared && !surface.seen && holder !== undefined && holder !== device;
-    const telling = JSON.stringify([device, address]);
+    const telling = JSON.stringify([device, address, this.reach.replaced]);
     if (device === undefined || left || (telling === this.told && device === holder)) return "on";
     await this.push.register(device, { address, platform: surface.platform });
     if (this.client.session.getSnapshot().status !== "signed_in") return "unknown";

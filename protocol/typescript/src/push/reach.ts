@@ -28,6 +28,11 @@ export class Reach implements Extension {
     return this.core?.environment;
   }
 
+  /** Counts how often what the server knows by this sign-in may have ended. */
+  get replaced(): number {
+    return this.core?.api.tokens.replaced ?? 0;
+  }
+
   /** As the device calls itself in `hello`. Nothing as long as that is not kept: another start would be another device. */
   async device(): Promise<DeviceId | undefined> {
     const found = await this.core?.journal.range(DEVICE_KEY, `${DEVICE_KEY}/`);
