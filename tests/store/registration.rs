@@ -8,7 +8,7 @@ use members_book::store::{
     changes::{Actor, Change, Changed, Overtaken},
     conversations::Refusal,
     invitations::{CameBy, Created, InvitationRecord, NewInvitation, Withdrawn},
-    members::{Filter, MemberRecord, NotRegistered, Registration, Rejected, Standing, Suspension, Way},
+    members::{Filter, MemberRecord, NotRegistered, Registration, Rejected, Standing, Suspension, UNVERIFIED_MAX, Way},
     sessions::{NewSession, NewToken, SessionDevice},
     turns::Caller,
 };
@@ -82,7 +82,11 @@ async fn try_invite(f: &Fixture, maker: MemberId, uses: u32, most_open: usize) -
 
 async fn register(f: &Fixture, name: &str, way: Way) -> Result<MemberRecord, NotRegistered> {
     let member = f.new_member(name, &format!("{name}@example.com"));
-    f.store.members.register(Registration { member, way, from: FROM, link: None }).await.unwrap()
+    f.store
+        .members
+        .register(Registration { member, way, from: FROM, link: None, most_unverified: UNVERIFIED_MAX })
+        .await
+        .unwrap()
 }
 
 async fn found(f: &Fixture, id: InvitationId) -> InvitationRecord {
