@@ -146,7 +146,7 @@ impl Enrolment {
             at,
             actor: None,
             action: AuditAction::ResetLinkMade,
-            target: member,
+            target: Some(member),
             details: json!({}),
             address: None,
         };

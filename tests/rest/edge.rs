@@ -112,7 +112,8 @@ async fn a_token_that_was_replaced_spends_nothing_of_its_member() {
     let me = async |member: &crate::harness::Member| member.request(Method::GET, "/api/members/me", Value::Null).await;
     let body = serde_json::json!({ "current_password": copied.password, "new_password": "battery staple" });
     let changed = copied.request(Method::PUT, "/api/members/me/password", body).await;
-    let ana = crate::harness::Member { auth: changed.json().await.unwrap(), ..copied.clone() };
+    let mut ana = copied.clone();
+    ana.auth = changed.json().await.unwrap();
     let mut refused = 0;
     for _ in 0..40 {
         let answer = me(&copied).await;

@@ -124,7 +124,7 @@ async fn an_administrator_lets_them(f: &Fixture) {
     let entries = f.store.audit.entries(None, 10).await.unwrap();
     let allowed: Vec<_> = entries.iter().filter(|(_, entry)| entry.action == AuditAction::AddressAllowed).collect();
     let [(_, entry)] = &allowed[..] else { panic!("{allowed:?}") };
-    assert_eq!((entry.actor, entry.target, entry.address), (Some(root), root, Some(FROM)));
+    assert_eq!((entry.actor, entry.target, entry.address), (Some(root), Some(root), Some(FROM)));
     assert_eq!(entry.details, serde_json::json!({}), "the log outlives whoever has the address");
 }
 

@@ -144,7 +144,7 @@ async fn what_concerns_members_goes_before_what_strangers_have_written(f: &Fixtu
 async fn a_link_that_is_handed_out_is_good_once_and_in_the_audit_log(f: &Fixture) {
     let ana = f.member("Ana").await;
     let (action, details) = (AuditAction::ResetLinkMade, serde_json::json!({}));
-    let entry = AuditRecord { at: f.now(), actor: None, action, target: ana, details, address: None };
+    let entry = AuditRecord { at: f.now(), actor: None, action, target: Some(ana), details, address: None };
     f.store.mail.hand_out(handed_out(ana, [7; 32], f.now()), entry.clone()).await.unwrap();
     let entries = f.store.audit.entries(None, 10).await.unwrap();
     assert!(entries.iter().any(|(_, found)| *found == entry), "{entries:?}");

@@ -241,7 +241,7 @@ async fn who_has_not_verified_in_time_leaves_nothing_and_the_use_is_given_back(f
     assert_eq!(f.store.mail.link(Caller::System, [2; 32], Purpose::VerifyEmail, f.now()).await.unwrap(), None);
     assert_eq!((used(f, &invitation).await, purge(9).await), (1, 0));
     let newest = audit(f).await.remove(0);
-    assert_eq!((newest.action, newest.actor, newest.target), (AuditAction::InvitationReturned, None, eva));
+    assert_eq!((newest.action, newest.actor, newest.target), (AuditAction::InvitationReturned, None, Some(eva)));
     assert_eq!(newest.details["invitation"], serde_json::json!(invitation.id));
     assert!(register(f, "Eva", way, 4).await.is_ok(), "the address is free, and so is the use");
     assert_eq!(used(f, &invitation).await, 2);
@@ -291,7 +291,7 @@ async fn a_taken_address_takes_a_use_and_its_owner_is_told(f: &Fixture) {
     assert_eq!(used(f, &invitation).await, 1, "as with a free one");
     assert_eq!(mails(f).await, [Mail::AddressTaken { email: "Ana@example.com".to_owned(), asked: AskedFrom(1) }]);
     let newest = audit(f).await.remove(0);
-    assert_eq!((newest.action, newest.actor, newest.target), (AuditAction::InvitationUsed, None, nobody));
+    assert_eq!((newest.action, newest.actor, newest.target), (AuditAction::InvitationUsed, None, Some(nobody)));
     assert_eq!(f.store.mail.link(Caller::System, [1; 32], Purpose::VerifyEmail, f.now()).await.unwrap(), None);
     let again = register(f, "Ana", Way::Invitation(invitation.id), 2).await;
     assert_eq!(again.err(), Some(NotRegistered::InvitationInvalid));

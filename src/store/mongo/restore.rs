@@ -33,69 +33,70 @@ pub(super) async fn end(link: &Link, ending: Ending) -> Result<Ended, Fault> {
     let revoke = || Some(doc! { "$set": { "revoked_at": date(at) } });
     let good = doc! { "is_over": false, "expires_at": { "$gt": date(at) } };
     let ended = Ended {
-        sessions: each(link, "sessions", &doc! { "revoked_at": null }, &revoke()).await?,
-        links: each(link, "links", &good, &Some(doc! { "$set": { "is_over": true } })).await?,
-        mails: each(link, "mail", &doc! {}, &None).await?,
+        sessions: each(link, "sessions", doc! { "revoked_at": null }, revoke()).await?,
+        links: each(link, "links", good, Some(doc! { "$set": { "is_over": true } })).await?,
+        mails: each(link, "mail", doc! {}, None).await?,
         invitations: if ending.invitations {
             // Those that are used up, too: a use may come back.
             let good = doc! { "revoked_at": null, "expires_at": { "$gt": date(at) } };
-            Some(each(link, "invitations", &good, &revoke()).await?)
+            Some(each(link, "invitations", good, revoke()).await?)
         } else {
             None
         },
     };
     let entry = ended.audit(at);
-    patiently(link, async |db| append_once(&db, &entry).await).await?;
+    patiently(link, |db| append_once(db, entry.clone())).await?;
     Ok(ended)
 }
 
 /// Changes every document that is meant, or removes it if there is no change. Returns how many: each was found as it was before, and is
 /// known to be changed.
-async fn each(link: &Link, collection: &str, meant: &Document, change: &Option<Document>) -> Result<u64, Fault> {
-    let (mut after, mut ended) = (None, 0);
+async fn each(link: &Link, collection: &'static str, meant: Document, change: Option<Document>) -> Result<u64, Fault> {
+    let (mut next, mut ended) = (meant.clone(), 0);
     loop {
-        let ids = patiently(link, async |db| batch(&db, collection, meant, after.as_ref()).await).await?;
+        let ids = patiently(link, |db| batch(db, collection, next.clone())).await?;
         let Some(last) = ids.last().cloned() else { return Ok(ended) };
-        patiently(link, async |db| end_those(&db, collection, &ids, change).await).await?;
+        patiently(link, |db| end_those(db, collection, ids.clone(), change.clone())).await?;
         ended += u64::try_from(ids.len()).unwrap_or(u64::MAX);
-        after = Some(last);
+        next.clone_from(&meant);
+        next.insert("_id", doc! { "$gt": last });
     }
 }
 
-/// The ids of the next ones that are meant. Without a limit of time: there may be many between them that are not.
-async fn batch(db: &Db, collection: &str, meant: &Document, after: Option<&Bson>) -> Result<Vec<Bson>, Fault> {
-    let mut next = meant.clone();
-    if let Some(after) = after {
-        next.insert("_id", doc! { "$gt": after });
-    }
-    let found = db.collection::<Document>(collection).find(next).sort(doc! { "_id": 1 }).limit(BATCH);
-    let found: Vec<Document> = found.projection(doc! { "_id": 1 }).await?.try_collect().await?;
+/// The ids of the first ones. Without a limit of time: there may be many before them that are not meant.
+async fn batch(db: Db, collection: &'static str, meant: Document) -> Result<Vec<Bson>, Fault> {
+    let documents = db.collection::<Document>(collection);
+    let found = documents.find(meant).sort(doc! { "_id": 1 }).limit(BATCH).projection(doc! { "_id": 1 }).await?;
+    let found: Vec<Document> = found.try_collect().await?;
     Ok(found.into_iter().filter_map(|mut found| found.remove("_id")).collect())
 }
 
 /// Changes those, or removes them. May be made again.
-async fn end_those(db: &Db, collection: &str, ids: &[Bson], change: &Option<Document>) -> Result<(), Fault> {
+async fn end_those(db: Db, collection: &'static str, ids: Vec<Bson>, change: Option<Document>) -> Result<(), Fault> {
     let (documents, those) = (db.collection::<Document>(collection), doc! { "_id": { "$in": ids } });
     // Durable as ever, but the other servers of the replica set may take their time.
     let durable = WriteConcern::builder().w(Acknowledgment::Majority).journal(true).build();
     match change {
-        Some(change) => documents.update_many(those, change.clone()).write_concern(durable).await.map(drop)?,
+        Some(change) => documents.update_many(those, change).write_concern(durable).await.map(drop)?,
         None => documents.delete_many(those).write_concern(durable).await.map(drop)?,
     }
     Ok(())
 }
 
 /// Appends an entry, unless an attempt has done so whose answer was lost.
-async fn append_once(db: &Db, entry: &AuditRecord) -> Result<(), Fault> {
+async fn append_once(db: Db, entry: AuditRecord) -> Result<(), Fault> {
     let same = doc! { "action": entry.action.as_str(), "at": date(entry.at) };
     match db.collection::<Document>("audit").find_one(same).await? {
         Some(_) => Ok(()),
-        None => audit::append(db, entry, None).await,
+        None => audit::append(&db, &entry, None).await,
     }
 }
 
 /// Makes a call that may be made again, until it succeeds or fails for good.
-async fn patiently<T>(link: &Link, call: impl AsyncFn(Db) -> Result<T, Fault>) -> Result<T, Fault> {
+async fn patiently<T, F>(link: &Link, call: impl Fn(Db) -> F) -> Result<T, Fault>
+where
+    F: Future<Output = Result<T, Fault>>,
+{
     let mut attempt = 1;
     loop {
         let done = match link.db().await {
