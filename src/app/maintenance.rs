@@ -93,18 +93,16 @@ pub async fn after_restore(settings: Settings, keep_invitations: bool) -> Result
     has_store(&database).map_err(named)?;
     let base = Foundation::lay(settings, World::default(), Nodes::Exclusive)?;
     let ended = async {
-        base.store.backend.opened().await?;
+        base.store.backend.opened().await.map_err(named)?;
         let at = base.world.clock.now();
-        base.store.backend.end_after_restore(Ending { at, invitations: !keep_invitations }).await
+        let ended = base.store.backend.end_after_restore(Ending { at, invitations: !keep_invitations }).await;
+        let again = "not all is ended that the backup has brought back: run it again before a server starts";
+        ended.map_err(|error| start_error(format!("{}; {again}", named(error))))
     };
     let ended = ended.await;
     let store = base.store.backend.describe();
     base.store.backend.close().await;
-    let unfinished = |error| {
-        named(error).to_string()
-            + "; what the backup has brought back is not all ended: run it again before a server starts"
-    };
-    ended.map(|ended| (ended, store)).map_err(|error| StartError(unfinished(error)))
+    ended.map(|ended| (ended, store))
 }
 
 /// Does something about the member with an address, in a store that is there.
