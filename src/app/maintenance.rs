@@ -83,24 +83,26 @@ pub async fn reset_link(settings: Settings, email: &str) -> Result<((MemberRecor
 }
 
 /// Ends what a restored backup has brought back in the configured store, which nobody may use meanwhile. Returns how much, and in which
-/// store, in words.
+/// store, in words. Takes the time that it needs, whatever the settings say of the store's.
 ///
 /// # Errors
-/// When there is no store, it cannot be opened or is in use.
+/// When there is no store, it cannot be opened or is in use, or fails: some of it may be ended then.
 pub async fn after_restore(settings: Settings, keep_invitations: bool) -> Result<(Ended, String), StartError> {
     let database = settings.store.database().map_err(start_error)?;
     let named = |error: StoreError| start_error(format!("DATABASE_URL: {error}"));
     has_store(&database).map_err(named)?;
     let base = Foundation::lay(settings, World::default(), Nodes::Exclusive)?;
     let ended = async {
-        base.store.backend.opened().await?;
+        base.store.backend.opened().await.map_err(named)?;
         let at = base.world.clock.now();
-        base.store.backend.end_after_restore(Ending { at, invitations: !keep_invitations }).await
+        let ended = base.store.backend.end_after_restore(Ending { at, invitations: !keep_invitations }).await;
+        let again = "not all is ended that the backup has brought back: run it again before a server starts";
+        ended.map_err(|error| start_error(format!("{}; {again}", named(error))))
     };
     let ended = ended.await;
     let store = base.store.backend.describe();
     base.store.backend.close().await;
-    ended.map(|ended| (ended, store)).map_err(named)
+    ended.map(|ended| (ended, store))
 }
 
 /// Does something about the member with an address, in a store that is there.

@@ -1,5 +1,5 @@
 //! Who is there: passwords ([`password`], no [`common`] ones, in the order of [`turns`], where [`familiar`] members go first), access tokens
-//! ([`access`]), the keys that their secret gives ([`keys`]), devices that were there before ([`device`]), the sessions of which some are [`stale`], and refresh tokens ([`refresh`]);
+//! ([`access`]), the keys that their secret gives ([`keys`]), devices that were there before ([`device`]), those of them that are [`stale`], and refresh tokens ([`refresh`]);
 //! codes of authenticator apps ([`totp`]), and what seals their secrets ([`vault`]).
 //!
 //! Used by `service` only. Nothing here touches the store.
@@ -22,6 +22,6 @@ pub use device::DeviceProofs;
 pub use familiar::Familiar;
 pub use keys::KeyRing;
 pub use password::Passwords;
-pub use stale::Stale;
+pub use stale::{Known, Stale};
 pub use turns::Source;
 pub use vault::Vault;

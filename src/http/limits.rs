@@ -13,6 +13,7 @@ use protocol::{MemberId, SessionId};
 use super::{AppState, address::ClientAddress, extract::bearer};
 use crate::{
     admission::{Place, Stranger},
+    auth::{Known, access::Verified},
     failure::Failure,
     service::limiter::{Allowance, Limiter},
     sources::subscriber,
@@ -31,7 +32,8 @@ pub struct RequestLimits {
     pub by_member: Limiter<MemberId>,
     /// Requests from one address for what is not of the API: health, documentation, and what does not exist.
     pub outside: Limiter<IpAddr>,
-    /// Requests with the token of one session that is over: as many as of one member, but not the member's own.
+    /// Requests with tokens of one session that are good for nothing, or of which it is not known yet: as many as of one member, but not
+    /// the member's own.
     pub by_stale_session: Limiter<SessionId>,
 }
 
@@ -42,6 +44,12 @@ impl RequestLimits {
     /// `rate_limited` with the time to wait.
     pub fn further(&self, member: &MemberId, cost: u32) -> Result<(), Failure> {
         self.by_member.check_further(member, cost)
+    }
+
+    /// Charges a request to the member of its token. Returns the limit's name with what is left.
+    fn of_member(&self, token: &Verified) -> (Result<(), Failure>, Option<(&'static str, Allowance)>) {
+        let (taken, left) = self.by_member.take(&token.member);
+        (taken, left.map(|left| (self.by_member.name(), left)))
     }
 
     /// Forgets who has their whole allowance. To be called now and then.
@@ -117,22 +125,33 @@ async fn limit_api(state: &AppState, request: Request, next: Next) -> Response {
         told.extend(left.map(|left| (limits.by_address.name(), left)));
         refused = taken.err();
     }
-    // The signature says who asks; whether the session is still good is found out later, and costs more. One that was
-    // found out not to be spends nothing of its member's.
+    // The signature says who asks; whether the token is still good is found out later, and costs more. One that is not, or of which
+    // that is not known yet, spends nothing of its member's.
     let token = bearer(request.headers()).and_then(|token| state.accounts.tokens.verify(token).ok());
-    if let (Some(token), None) = (token, &refused) {
-        let (name, (taken, left)) = if state.accounts.stale.has(token.session) {
-            (limits.by_stale_session.name(), limits.by_stale_session.take(&token.session))
+    let token = token.filter(|_| refused.is_none());
+    let known = token.as_ref().map(|token| state.accounts.stale.known(token));
+    let mut of_token = None;
+    if let Some(token) = &token {
+        let (taken, left) = if known == Some(Known::Good) {
+            limits.of_member(token)
         } else {
-            (limits.by_member.name(), limits.by_member.take(&token.member))
+            let (taken, left) = limits.by_stale_session.take(&token.session);
+            (taken, left.map(|left| (limits.by_stale_session.name(), left)))
         };
-        told.extend(left.map(|left| (name, left)));
-        refused = taken.err();
+        (refused, of_token) = (taken.err(), left);
     }
+    let was_asked = refused.is_none();
     let mut response = match refused {
         Some(failure) => failure.into_response(),
         None => next.run(request).await,
     };
+    if let (Some(token), Some(Known::Nothing), true) = (&token, known, was_asked)
+        && state.accounts.stale.known(token) == Known::Good
+    {
+        // Now it is: its member has had the answer, and pays for it.
+        of_token = limits.of_member(token).1;
+    }
+    told.extend(of_token);
     tell(response.headers_mut(), &told);
     response
 }

@@ -244,10 +244,9 @@ impl Accounts {
         let verified = verified.map_err(|code| self.denied(code))?;
         let session = self.sessions.store.view(verified.session).await?;
         let session = session.filter(|session| session.member == verified.member);
-        if session.as_ref().is_none_or(|session| session.revoked) {
-            self.stale.remember(verified.session);
-        } else {
-            self.stale.forget(verified.session);
+        match session.as_ref().filter(|session| !session.revoked) {
+            Some(session) => self.stale.is_good(verified.session, session.good_from),
+            None => self.stale.is_over(verified.session),
         }
         let session = session.ok_or_else(|| self.denied(ErrorCode::SessionRevoked))?;
         self.stands(session.standing(self.clock.now()))?;

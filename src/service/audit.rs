@@ -80,7 +80,7 @@ impl AuditTrail {
         Self { store, clock, metrics, failed_logins, queue, queued: Mutex::new(queued) }
     }
 
-    /// Writes that somebody did something now. To whom: to themselves, if nobody else is named.
+    /// Writes that somebody did something now, to whom.
     ///
     /// # Errors
     /// The store: what is not in the audit log is not done.
@@ -92,13 +92,15 @@ impl AuditTrail {
         details: Value,
     ) -> Result<(), StoreError> {
         // Nobody reads or exports on the command line.
-        let Some(target) = target.or(by.member) else { return Ok(()) };
+        if by.member.is_none() {
+            return Ok(());
+        }
         let Actor { member: actor, address, .. } = by;
         self.append(&AuditRecord { at: self.clock.now(), actor, action, target, details, address }).await
     }
 
-    /// Writes that an administrator has read what other members cannot see, of one member or of several; `details` say what, and how
-    /// much of it.
+    /// Writes that an administrator has read what other members cannot see, of one member, or of several or none: then it is about nobody.
+    /// `details` say what, and how much of it.
     ///
     /// # Errors
     /// The store: what is not in the audit log is not given.
@@ -113,7 +115,7 @@ impl AuditTrail {
             at: self.clock.now(),
             actor: None,
             action: AuditAction::LoginFailed,
-            target: account.profile.id,
+            target: Some(account.profile.id),
             details: json!({ "wrong": wrong.name() }),
             address: Some(from),
         };
@@ -126,7 +128,7 @@ impl AuditTrail {
     pub async fn run(&self, stop: CancellationToken) {
         let mut queued = self.queued.lock().await;
         while let Some(Some(entry)) = stop.run_until_cancelled(queued.recv()).await {
-            if self.failed_logins.check(&entry.target).is_err() {
+            if self.is_too_often(&entry) {
                 continue;
             }
             if stop.run_until_cancelled(self.append_at_last(&entry)).await.is_none() {
@@ -134,6 +136,11 @@ impl AuditTrail {
                 self.metrics.audit_dropped.inc();
             }
         }
+    }
+
+    /// Whether there are enough entries like this one about an account; counts it.
+    fn is_too_often(&self, entry: &AuditRecord) -> bool {
+        entry.target.is_some_and(|account| self.failed_logins.check(&account).is_err())
     }
 
     /// Appends an entry, however long the store is away.
@@ -149,7 +156,7 @@ impl AuditTrail {
         let write = async {
             let mut queued = self.queued.lock().await;
             while let Ok(entry) = queued.try_recv() {
-                if self.failed_logins.check(&entry.target).is_ok() && self.append(&entry).await.is_err() {
+                if !self.is_too_often(&entry) && self.append(&entry).await.is_err() {
                     self.metrics.audit_dropped.inc();
                 }
             }
@@ -176,7 +183,7 @@ impl AuditTrail {
         details: Value,
     ) -> Result<(), Failure> {
         let Actor { member: actor, address, .. } = by;
-        let entry = AuditRecord { at: self.clock.now(), actor, action, target, details, address };
+        let entry = AuditRecord { at: self.clock.now(), actor, action, target: Some(target), details, address };
         match self.append_once(&entry, Some(by)).await? {
             Some(overtaken) => Err(overtaken.into()),
             None => Ok(()),

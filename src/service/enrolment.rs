@@ -23,7 +23,7 @@ use crate::{
         audit::AuditRecord,
         changes::{Actor, Change, Changed},
         mail::{NewLink, handed_out},
-        members::{EmailTaken, MemberRecord, NewMember, NotFirst, Registration, Way},
+        members::{EmailTaken, MemberRecord, NewMember, NotFirst, Registration, UNVERIFIED_MAX, Way},
         turns::Caller,
     },
 };
@@ -74,7 +74,7 @@ impl Enrolment {
         let member = self.prepare(request, UserType::Member, from).await?;
         let link = first_link.map(|first_link| first_link(member.id));
         let member = NewMember { language, must_verify: link.is_some(), ..member };
-        let new = Registration { member, way, from: from.address, link };
+        let new = Registration { member, way, from: from.address, link, most_unverified: UNVERIFIED_MAX };
         until_known(|_| self.members.register(new.clone())).await?.outcome.map_err(refusal)
     }
 
@@ -146,7 +146,7 @@ impl Enrolment {
             at,
             actor: None,
             action: AuditAction::ResetLinkMade,
-            target: member,
+            target: Some(member),
             details: json!({}),
             address: None,
         };

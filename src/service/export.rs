@@ -196,7 +196,7 @@ impl Exports {
         let slots = (self.slots.take(who.member)?, self.addresses.take(subscriber(to))?);
         self.limit.check(&who.member)?;
         let by = who.asks_from(to);
-        self.trail.write(by, AuditAction::Exported, None, json!({})).await?;
+        self.trail.write(by, AuditAction::Exported, by.member, json!({})).await?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         let exports = Arc::clone(self);
         drop(supervisor.once("export", async move {

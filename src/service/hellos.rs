@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use super::{catch_up::Start, limiter::Limiter};
 use crate::{
-    auth::{AccessTokens, Stale, access::Verified},
+    auth::{AccessTokens, Known, Stale, access::Verified},
     failure::Failure,
     sources::subscriber,
 };
@@ -68,7 +68,7 @@ impl Hellos {
         let verified = tokens.verify(token);
         let admitted = |start| Admitted { verified, start };
         let Ok(token) = verified else { return Ok(admitted(Start::Full)) };
-        if stale.has(token.session) {
+        if stale.known(&token) == Known::Stale {
             return self.by_session.check_many(&token.session, 1).map(|()| admitted(Start::Full));
         }
         if let Some(wait) = self.kept_out(token.member, Instant::now()) {

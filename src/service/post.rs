@@ -30,7 +30,7 @@ use crate::{
     mail::{TokenKeys, Transport, tokens},
     sources::network,
     store::{
-        MailStore, MemberStore,
+        FleetStore, MailStore, MemberStore,
         mail::{AskedFrom, Expired, GoodLink, LinkHash, Mail, NewLink, Purpose, TakenMail, TokenId},
         members::MemberRecord,
         turns::Caller,
@@ -66,8 +66,8 @@ pub struct Post {
     is_sent: bool,
     is_off: bool,
     lease: Duration,
-    /// Whether no other process sends mails of this store.
-    is_alone: bool,
+    /// The store, if others may send mails of it too.
+    shared: Option<Arc<dyn FleetStore>>,
     /// What is being handed over.
     in_hand: StdMutex<Option<TakenMail>>,
     description: String,
@@ -89,15 +89,15 @@ pub struct Parts {
     pub ids: Arc<Ids>,
     /// Counts.
     pub metrics: Arc<Metrics>,
-    /// Whether no other process sends mails of this store.
-    pub is_alone: bool,
+    /// The store, if others may send mails of it too.
+    pub shared: Option<Arc<dyn FleetStore>>,
 }
 
 impl Post {
     /// With these.
     #[must_use]
     pub fn new(parts: Parts, transport: Transport) -> Self {
-        let Parts { store, members, keys, language, clock, ids, metrics, is_alone } = parts;
+        let Parts { store, members, keys, language, clock, ids, metrics, shared } = parts;
         Self {
             store,
             members,
@@ -112,11 +112,16 @@ impl Post {
             is_sent: matches!(transport, Transport::Smtp(_)),
             is_off: matches!(transport, Transport::Nowhere),
             lease: transport.longest().saturating_add(LEASE),
-            is_alone,
+            shared,
             in_hand: StdMutex::default(),
             description: transport.describe(),
             transport: Mutex::new(transport),
         }
+    }
+
+    /// Whether no other process sends mails of this store.
+    const fn is_alone(&self) -> bool {
+        self.shared.is_none()
     }
 
     /// The server listens: links lead to where clients reach it if a setting says so, else to its own address.

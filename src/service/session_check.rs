@@ -178,9 +178,10 @@ impl SessionCheck {
             let entries = self.audit.after(after, PAGE).await?;
             for (place, entry) in &entries {
                 let is_order = log.is_new(*place) && CLOSES.contains(&entry.action);
-                if is_order && !self.effects.kicks.was_heard(entry.target, entry.at) {
+                let Some(target) = entry.target.filter(|_| is_order) else { continue };
+                if !self.effects.kicks.was_heard(target, entry.at) {
                     let before = |connection: &Connection| made_at(connection.id) <= entry.at.after(SKEW);
-                    self.close(entry.target, Reason::Disconnected, before);
+                    self.close(target, Reason::Disconnected, before);
                 }
             }
             match entries.last() {

@@ -191,7 +191,9 @@ impl Accounts {
                 Err(error) => return Err(error.into()),
             }
         };
-        let generation = view.ok_or(ErrorCode::SessionRevoked)?.generation;
+        let view = view.ok_or(ErrorCode::SessionRevoked)?;
+        let generation = view.generation;
+        self.stale.is_good(session, view.good_from);
         // One proof for each session, however often it does so.
         let proof = self.new_proof(&member, *session.as_bytes());
         let grant = Grant { member: member.profile.id, session, generation, until: ends_at };

@@ -53,7 +53,7 @@ pub(super) fn barred_by<'a>(change: &Change, before: &'a MemberRecord) -> Option
 #[must_use]
 pub(super) fn allowed(by: Actor, member: MemberId, at: Timestamp) -> AuditRecord {
     let (action, details) = (AuditAction::AddressAllowed, json!({}));
-    AuditRecord { at, actor: by.member, action, target: member, details, address: by.address }
+    AuditRecord { at, actor: by.member, action, target: Some(member), details, address: by.address }
 }
 
 #[cfg(test)]

@@ -31,12 +31,27 @@ pub struct AuditRecord {
     pub actor: Option<MemberId>,
     /// What.
     pub action: AuditAction,
-    /// To whom.
-    pub target: MemberId,
+    /// To whom; nobody if it is about no member in particular.
+    pub target: Option<MemberId>,
     /// What changed. No personal data, but for [`REASON`]: it outlives the member.
     pub details: Value,
     /// Where the request came from; nowhere for the command line, and of a member who has left.
     pub address: Option<IpAddr>,
+}
+
+/// What stores have in place of a target where there is none. No member has this id.
+const NOBODY: MemberId = MemberId::from_bytes([0; 12]);
+
+impl AuditRecord {
+    /// Its target, as stores have it.
+    pub(super) fn stored_target(&self) -> MemberId {
+        self.target.unwrap_or(NOBODY)
+    }
+
+    /// The target that is stored as this.
+    pub(super) fn target_of(stored: MemberId) -> Option<MemberId> {
+        Some(stored).filter(|target| *target != NOBODY)
+    }
 }
 
 /// The place of an entry in the audit log; larger is later.
@@ -123,7 +138,7 @@ impl AuditFilter {
 
     fn takes(&self, entry: &AuditRecord) -> bool {
         self.actor.is_none_or(|actor| entry.actor == Some(actor))
-            && self.target.is_none_or(|target| entry.target == target)
+            && self.target.is_none_or(|target| entry.target == Some(target))
             && self.action.is_none_or(|action| entry.action == action)
             && !self.not_action.contains(entry.action)
     }

@@ -422,7 +422,7 @@ impl Change {
         // Nor does the address of who leaves outlive them.
         let leaves = matches!(self, Self::Erase) && by.member == Some(old.id);
         let address = by.address.filter(|_| !leaves);
-        Some(AuditRecord { at, actor: by.member, action, target: old.id, details, address })
+        Some(AuditRecord { at, actor: by.member, action, target: Some(old.id), details, address })
     }
 }
 
@@ -455,14 +455,14 @@ impl Change {
 #[must_use]
 pub fn rejection(member: MemberId, by: Actor, at: Timestamp) -> AuditRecord {
     let action = AuditAction::ApplicationRejected;
-    AuditRecord { at, actor: by.member, action, target: member, details: json!({}), address: by.address }
+    AuditRecord { at, actor: by.member, action, target: Some(member), details: json!({}), address: by.address }
 }
 
 /// What the audit log keeps of a new member whom somebody created.
 #[must_use]
 pub fn creation(member: MemberId, by: Actor, at: Timestamp) -> AuditRecord {
     let action = AuditAction::AdminCreated;
-    AuditRecord { at, actor: by.member, action, target: member, details: json!({}), address: by.address }
+    AuditRecord { at, actor: by.member, action, target: Some(member), details: json!({}), address: by.address }
 }
 
 /// The address is the member's, from now on if not since before. Who had to show it is in, or waits for an administrator from now on.

@@ -2,11 +2,11 @@
 //!
 //! A store that one process has for itself has nothing of this.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use protocol::{ConversationId, MemberId, Timestamp, model::Watermarks};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{
     StoreError,
@@ -37,6 +37,32 @@ pub struct ListedNode {
     pub secret: Option<SecretId>,
     /// Whether it is dead: what it has left is not finished yet.
     pub dead: bool,
+}
+
+/// What a clock showed that is read over a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClockReading {
+    /// What it showed at some moment between the two others.
+    pub at: Timestamp,
+    /// When it was asked.
+    pub asked: Instant,
+    /// When the answer was there.
+    pub answered: Instant,
+}
+
+impl ClockReading {
+    /// How long the answer took.
+    #[must_use]
+    pub fn round_trip(&self) -> Duration {
+        self.answered.saturating_duration_since(self.asked)
+    }
+
+    /// What it shows at a later moment, as if it had been read halfway: right to within half of the round trip either way.
+    #[must_use]
+    pub fn shows_at(&self, moment: Instant) -> Timestamp {
+        let halfway = self.asked + self.round_trip() / 2;
+        self.at.after(moment.saturating_duration_since(halfway))
+    }
 }
 
 /// The nodes that use the store: made with each beat of this node.
@@ -87,8 +113,8 @@ pub trait FleetStore: Send + Sync {
     /// Tells the other nodes which secret this one signs with, from its next beat on.
     fn signs_with(&self, secret: SecretId);
 
-    /// About what the clock shows that all nodes share, in milliseconds.
-    fn now(&self) -> u64;
+    /// What the clock showed that all nodes share, as of the latest beat of this one; nothing before the first.
+    fn reading(&self) -> Option<ClockReading>;
 
     /// The conversations that changed after a position, those that changed first come first: [`CHANGES_MAX`] at most.
     ///

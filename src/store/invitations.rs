@@ -84,7 +84,7 @@ impl NewInvitation {
             at: *created_at,
             actor: self.by.member,
             action: AuditAction::InvitationCreated,
-            target: *created_by,
+            target: Some(*created_by),
             details: json!({ "invitation": id, "tier": tier, "uses": uses, "expires_at": expires_at }),
             address: self.by.address,
         }
@@ -98,7 +98,7 @@ pub fn revocation(record: &InvitationRecord, by: Actor, at: Timestamp) -> AuditR
         at,
         actor: by.member,
         action: AuditAction::InvitationRevoked,
-        target: record.created_by,
+        target: Some(record.created_by),
         details: json!({ "invitation": record.id }),
         address: by.address,
     }
@@ -111,7 +111,7 @@ pub fn use_of(record: &InvitationRecord, member: MemberId, by: Actor, at: Timest
         at,
         actor: by.member,
         action: AuditAction::InvitationUsed,
-        target: member,
+        target: Some(member),
         details: json!({ "invitation": record.id, "invited_by": record.created_by }),
         address: by.address,
     }
@@ -124,7 +124,7 @@ pub fn return_of(invited: &Invited, member: MemberId, at: Timestamp) -> AuditRec
         at,
         actor: None,
         action: AuditAction::InvitationReturned,
-        target: member,
+        target: Some(member),
         details: json!({ "invitation": invited.invitation, "invited_by": invited.by }),
         address: None,
     }
@@ -176,7 +176,7 @@ pub fn revoked_with(member: MemberId, count: u64, because: AuditAction, by: Acto
         at,
         actor: by.member,
         action: AuditAction::InvitationRevoked,
-        target: member,
+        target: Some(member),
         details: json!({ "count": count, "because": because }),
         address: by.address,
     }

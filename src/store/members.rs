@@ -333,9 +333,11 @@ pub struct Registration {
     /// The first link by which they verify the address, if they have to. Whose address is taken gets none: in its place the member who
     /// has it is told, and the use of the invitation is taken all the same, so that nobody sees by it whether the address was free.
     pub link: Option<NewLink>,
+    /// How many may have to show that the address is theirs, at a time: with so many, no stranger is added who would have to.
+    pub most_unverified: u64,
 }
 
-/// Who has to show that the address is theirs, at a time: with more, nobody is added who would have to.
+/// [`Registration::most_unverified`] of a server.
 pub const UNVERIFIED_MAX: u64 = 10_000;
 
 /// Records that one call of [`MemberStore::purge_unverified`] removes at most.

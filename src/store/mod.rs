@@ -154,10 +154,11 @@ pub trait Backend: Send + Sync {
     async fn size(&self) -> Result<u64, StoreError>;
 
     /// Ends what a restored backup has brought back: all sessions and links, mails that wait, and open invitations unless they are to be
-    /// kept; with what the audit log keeps of it. May be made again. No server may use the store meanwhile.
+    /// kept; with what the audit log keeps of it. Takes the time that it needs. May be made again: it ends what is left, and tells of that
+    /// only. No server may use the store meanwhile.
     ///
     /// # Errors
-    /// The store.
+    /// The store: some of it may be ended.
     async fn end_after_restore(&self, ending: restore::Ending) -> Result<restore::Ended, StoreError>;
 
     /// Finishes what is under way and closes. Later calls fail with [`StoreError::Unavailable`].

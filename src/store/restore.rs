@@ -3,7 +3,7 @@
 //! A backup knows nothing of what came after it. Sessions that were ended since are good again, links that were used can be used once
 //! more, invitations that were revoked are open, and mails that were sent wait.
 
-use protocol::{MemberId, Timestamp, rest::AuditAction};
+use protocol::{Timestamp, rest::AuditAction};
 use serde_json::json;
 
 use super::audit::AuditRecord;
@@ -39,7 +39,7 @@ impl Ended {
             at,
             actor: None,
             action: AuditAction::Restored,
-            target: MemberId::from_bytes([0; 12]),
+            target: None,
             details: json!({ "sessions": sessions, "links": links, "mails": mails, "invitations": invitations }),
             address: None,
         }

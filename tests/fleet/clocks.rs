@@ -18,11 +18,12 @@ use serde_json::{Value, json};
 
 use crate::harness::{
     Member, Server, eventually,
-    fleet::{Fleet, SECRET},
+    fleet::Fleet,
+    smtp::{How, MailServer, Trouble},
 };
 
 /// The clock of the machine, and by how many milliseconds it is wrong.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct WrongClock(Arc<AtomicI64>);
 
 impl Clock for WrongClock {
@@ -31,19 +32,22 @@ impl Clock for WrongClock {
     }
 }
 
+impl WrongClock {
+    fn by(milliseconds: i64) -> Self {
+        Self(Arc::new(AtomicI64::new(milliseconds)))
+    }
+
+    fn world(&self) -> World {
+        World { clock: Arc::new(self.clone()), ..World::default() }
+    }
+}
+
 /// Found by faults: a node that was ten minutes ahead ended links and tokens, and nothing said so.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_whose_clock_is_wrong_says_so() {
     let mut fleet = Fleet::without_bus(0).await;
-    let clock = WrongClock::default();
-    clock.0.store(-600_000, Ordering::SeqCst);
-    let uri = fleet.database.uri.clone();
-    let change = |settings: &mut members_book::config::Settings| {
-        settings.store.database_url = Some(uri.into());
-        settings.auth.jwt_secret = Some(SECRET.into());
-    };
-    let world = World { clock: Arc::new(clock.clone()), ..World::default() };
-    fleet.nodes.push(Server::launch(change, world).await);
+    let clock = WrongClock::by(-600_000);
+    fleet.join_with(clock.world(), |_| ()).await;
     let is = async |status: Value| {
         eventually("readiness", async || (fleet.readiness(0).await == status).then_some(())).await;
     };
@@ -58,4 +62,32 @@ async fn a_node_whose_clock_is_wrong_says_so() {
     is(json!({ "status": "ok" })).await;
     let skew = fleet.nodes[0].metric("clock_skew_seconds").await;
     assert!(skew.abs() < Duration::from_secs(5).as_secs_f64(), "{skew}");
+}
+
+async fn register(node: &Server, name: &str) {
+    let email = format!("{name}@example.com");
+    let body = json!({ "name": name, "email": email, "password": "correct horse battery" });
+    let asked = node.http().post(node.url("/api/auth/register")).json(&body).send().await.unwrap();
+    assert_eq!(asked.status(), 202);
+}
+
+/// Found by reading: a node that was behind took what another one had in hand for forgotten, and had it sent again and again; one that was
+/// ahead took it from the other, and what it wrote waited until the clocks of the others had come to that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_whose_clock_is_wrong_sends_its_own_mails_and_not_what_another_one_has_in_hand() {
+    for wrong in [-600_000, 600_000] {
+        let hanging = MailServer::start(How::StartTls).await;
+        hanging.expect([Trouble::Hangs]);
+        let mut fleet = Fleet::without_bus(0).await;
+        let node = fleet.join(|settings| hanging.set(settings)).await;
+        register(node, "ana").await;
+        hanging.had_all().await;
+        let other = MailServer::start(How::StartTls).await;
+        let node = fleet.join_with(WrongClock::by(wrong).world(), |settings| other.set(settings)).await;
+        eventually("a look", async || (node.metric("mail_waiting").await == 1.0).then_some(())).await;
+        register(node, "ben").await;
+        assert_eq!(other.mail(0).await.to, "ben@example.com", "{wrong}");
+        eventually("it was sent", async || (node.metric("mail_waiting").await == 1.0).then_some(())).await;
+        assert_eq!((other.count(), hanging.count()), (1, 0), "{wrong}");
+    }
 }

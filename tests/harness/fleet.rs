@@ -81,6 +81,11 @@ impl Fleet {
 
     /// Starts one more node.
     pub async fn join(&mut self, change: impl Fn(&mut Settings)) -> &Server {
+        self.join_with(World::default(), change).await
+    }
+
+    /// The same, with another clock than that of the machine.
+    pub async fn join_with(&mut self, world: World, change: impl Fn(&mut Settings)) -> &Server {
         let uri = self.database.uri.clone();
         let bus = self.bus.as_ref().map(|bus| bus.socket(self.nodes.len()));
         let change = |settings: &mut Settings| {
@@ -88,7 +93,7 @@ impl Fleet {
             settings.auth.jwt_secret = Some(SECRET.into());
             change(settings);
         };
-        let node = Server::launch(change, World { bus, ..World::default() });
+        let node = Server::launch(change, World { bus, ..world });
         self.nodes.push(node.await);
         self.nodes.last().unwrap()
     }

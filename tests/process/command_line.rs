@@ -237,7 +237,7 @@ async fn a_member_is_made_an_administrator_from_the_command_line_beside_a_runnin
     assert!(String::from_utf8_lossy(&output.stdout).contains("is an administrator"));
     let entries: AuditPage = audit(&ana).await.json().await.unwrap();
     let newest = &entries.entries[0];
-    assert_eq!((newest.action, newest.target_id, newest.actor_id), (AuditAction::RoleChanged, ana.id, None));
+    assert_eq!((newest.action, newest.target_id, newest.actor_id), (AuditAction::RoleChanged, Some(ana.id), None));
 
     let nobody = run(folder.path(), &["admin", "promote", "--email", "nobody@example.com"], "");
     assert!(!nobody.status.success() && stderr(&nobody).contains("nobody@example.com"), "{}", stderr(&nobody));
@@ -303,7 +303,7 @@ async fn a_link_from_the_command_line_sets_a_lost_password_once() {
     let entries = http.get(format!("http://{}/api/admin/audit", server.addr)).bearer_auth(token).send().await.unwrap();
     let AuditPage { entries, .. } = entries.json().await.unwrap();
     let entry = entries.iter().find(|entry| entry.action == AuditAction::ResetLinkMade).unwrap();
-    assert_eq!((entry.target_id, entry.actor_id), (ana.id, None));
+    assert_eq!((entry.target_id, entry.actor_id), (Some(ana.id), None));
 }
 
 /// Found by faults: sessions of before a restore were good again, whatever had been ended since.

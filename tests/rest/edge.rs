@@ -100,6 +100,37 @@ async fn the_token_of_a_session_that_is_over_spends_nothing_of_its_member() {
     }
 }
 
+/// Whoever has copied a token keeps it when the password is changed. It is refused, and so must not keep its member out.
+#[tokio::test]
+async fn a_token_that_was_replaced_spends_nothing_of_its_member() {
+    let server = Server::with(|settings| {
+        settings.rates.rate_requests = 1;
+        settings.rates.rate_requests_burst = 10;
+    })
+    .await;
+    let copied = server.member("Ana").await;
+    let me = async |member: &crate::harness::Member| member.request(Method::GET, "/api/members/me", Value::Null).await;
+    let body = serde_json::json!({ "current_password": copied.password, "new_password": "battery staple" });
+    let changed = copied.request(Method::PUT, "/api/members/me/password", body).await;
+    let mut ana = copied.clone();
+    ana.auth = changed.json().await.unwrap();
+    let mut refused = 0;
+    for _ in 0..40 {
+        let answer = me(&copied).await;
+        let told = answer.headers()["ratelimit"].to_str().unwrap().to_owned();
+        assert!(told.starts_with(r#""stale_session""#), "{told}");
+        match code(answer).await {
+            ErrorCode::TokenExpired => {}
+            ErrorCode::RateLimited => refused += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(refused > 0, "it has a limit of its own");
+    for _ in 0..5 {
+        assert_eq!(me(&ana).await.status(), 200);
+    }
+}
+
 #[tokio::test]
 async fn an_address_is_limited_and_a_trusted_proxy_speaks_for_many() {
     let server = Server::with(|settings| {

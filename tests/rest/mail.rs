@@ -152,7 +152,7 @@ async fn a_reset_is_in_the_audit_log_and_a_changed_password_ends_links() {
     assert_eq!(reset(&server, &second.token(), "battery staple").await.status(), 200);
     let audit: AuditPage = admin.request(Method::GET, "/api/admin/audit", Value::Null).await.json().await.unwrap();
     let newest = audit.entries.first().unwrap();
-    assert_eq!((newest.action.as_str(), newest.target_id), ("password_reset", ana.id));
+    assert_eq!((newest.action.as_str(), newest.target_id), ("password_reset", Some(ana.id)));
     let path = "/api/admin/members";
     let listed: Value = admin.request(Method::GET, path, Value::Null).await.json().await.unwrap();
     let verified =

@@ -57,7 +57,7 @@ async fn a_changed_password_ends_every_other_session() {
     assert_eq!(log_in(&server, &ana, "battery staple").await.status(), 200);
     let audit: AuditPage = admin.request(Method::GET, "/api/admin/audit", Value::Null).await.json().await.unwrap();
     let newest = audit.entries.first().unwrap();
-    assert_eq!((newest.action.as_str(), newest.target_id), ("password_changed", ana.id));
+    assert_eq!((newest.action.as_str(), newest.target_id), ("password_changed", Some(ana.id)));
 }
 
 /// Found by an attacker: whoever had copied the tokens of the session in which the password was changed stayed in with them.

@@ -8,7 +8,7 @@ use members_book::store::{
     changes::{Actor, Change},
     invitations::{Created, InvitationRecord, NewInvitation},
     mail::{AskedFrom, NewLink, Purpose, TokenId},
-    members::{MemberRecord, NotRegistered, Registration, Way},
+    members::{MemberRecord, NotRegistered, Registration, UNVERIFIED_MAX, Way},
     turns::Caller,
 };
 use protocol::{MemberId, model::Tier, rest::AuditAction};
@@ -26,7 +26,13 @@ for_every_store![
 const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 9));
 
 async fn register(f: &Fixture, name: &str, email: &str, way: Way) -> Result<MemberRecord, NotRegistered> {
-    let new = Registration { member: f.new_member(name, email), way, from: FROM, link: None };
+    let new = Registration {
+        member: f.new_member(name, email),
+        way,
+        from: FROM,
+        link: None,
+        most_unverified: UNVERIFIED_MAX,
+    };
     f.store.members.register(new).await.unwrap()
 }
 
@@ -118,7 +124,7 @@ async fn an_administrator_lets_them(f: &Fixture) {
     let entries = f.store.audit.entries(None, 10).await.unwrap();
     let allowed: Vec<_> = entries.iter().filter(|(_, entry)| entry.action == AuditAction::AddressAllowed).collect();
     let [(_, entry)] = &allowed[..] else { panic!("{allowed:?}") };
-    assert_eq!((entry.actor, entry.target, entry.address), (Some(root), root, Some(FROM)));
+    assert_eq!((entry.actor, entry.target, entry.address), (Some(root), Some(root), Some(FROM)));
     assert_eq!(entry.details, serde_json::json!({}), "the log outlives whoever has the address");
 }
 

@@ -10,7 +10,7 @@ use members_book::{
         invitations::{Created, InvitationRecord, NewInvitation},
         jobs::Job,
         mail::{AskedFrom, Mail, NewLink, Purpose, TokenId},
-        members::{NewMember, NotRegistered, Registration, Suspension, Way},
+        members::{NewMember, NotRegistered, Registration, Suspension, UNVERIFIED_MAX, Way},
         push::{DeviceMark, DeviceRecord, NewTask, PushChoice, Settled, Subject},
         recommendations::{Decision, Draft},
         second_factor::{Code, CodeUse, StoredFactor},
@@ -72,7 +72,7 @@ async fn fill_with_new_members(f: &Fixture, members: &mut Vec<MemberId>) {
     for (name, way) in ways {
         let member = f.new_member(name, &format!("{name}@example.com"));
         let member = NewMember { must_verify: name == "Una", ..member };
-        let new = Registration { member, way, from, link: None };
+        let new = Registration { member, way, from, link: None, most_unverified: UNVERIFIED_MAX };
         members.push(f.store.members.register(new).await.unwrap().unwrap().profile.id);
     }
     let until = f.now().after(std::time::Duration::from_secs(60));
@@ -327,7 +327,13 @@ async fn everything_arrives_and_goes_on_from_there() {
 
     // Who has left stays out everywhere.
     let from = [192, 0, 2, 1].into();
-    let uma = |f: &Fixture| Registration { member: f.new_member("Uma", LEFT), way: Way::Free, from, link: None };
+    let uma = |f: &Fixture| Registration {
+        member: f.new_member("Uma", LEFT),
+        way: Way::Free,
+        from,
+        link: None,
+        most_unverified: UNVERIFIED_MAX,
+    };
     let returns = database.store.members.register(uma(&database)).await.unwrap();
     assert_eq!(returns.err(), Some(NotRegistered::EmailTaken));
     transfer::copy(&database.store, &back.store, |_, _, _| ()).await.unwrap();

@@ -12,7 +12,7 @@ use members_book::store::{
         NEW_DEVICES_MAX, NewLink, Purpose, TakenMail, TokenId, UNVERIFIED_LINKS_FROM, UNVERIFIED_LINKS_MAX,
         UNVERIFIED_LINKS_WITHIN, WAITING_MAX, WaitingMail, handed_out,
     },
-    members::{NewMember, Registration, Way},
+    members::{NewMember, Registration, UNVERIFIED_MAX, Way},
     sessions::{NewSession, NewToken, SessionDevice},
     turns::Caller,
 };
@@ -29,6 +29,7 @@ for_every_store![
     a_mail_is_taken_when_it_is_due_and_again_if_it_is_not_finished,
     one_that_takes_the_place_of_another_is_not_finished_with_it,
     what_is_due_later_than_anybody_waits_can_be_made_due,
+    what_nobody_has_taken_is_due_whatever_clock_it_was_written_by,
     no_more_wait_than_there_is_room_for,
     what_concerns_members_goes_before_what_strangers_have_written,
     a_link_that_is_handed_out_is_good_once_and_in_the_audit_log,
@@ -143,7 +144,7 @@ async fn what_concerns_members_goes_before_what_strangers_have_written(f: &Fixtu
 async fn a_link_that_is_handed_out_is_good_once_and_in_the_audit_log(f: &Fixture) {
     let ana = f.member("Ana").await;
     let (action, details) = (AuditAction::ResetLinkMade, serde_json::json!({}));
-    let entry = AuditRecord { at: f.now(), actor: None, action, target: ana, details, address: None };
+    let entry = AuditRecord { at: f.now(), actor: None, action, target: Some(ana), details, address: None };
     f.store.mail.hand_out(handed_out(ana, [7; 32], f.now()), entry.clone()).await.unwrap();
     let entries = f.store.audit.entries(None, 10).await.unwrap();
     assert!(entries.iter().any(|(_, found)| *found == entry), "{entries:?}");
@@ -192,6 +193,22 @@ async fn what_is_due_later_than_anybody_waits_can_be_made_due(f: &Fixture) {
     assert_eq!(hasten(86_399).await, 1);
     assert_eq!(drain(f).await, [forgot("ana@example.com")]);
     assert_eq!(hasten(0).await, 0);
+}
+
+/// Found by reading: a mail that a node wrote whose clock was ahead waited until the clocks of the others had come to that.
+async fn what_nobody_has_taken_is_due_whatever_clock_it_was_written_by(f: &Fixture) {
+    let taken = forgot("ana@example.com");
+    add(f, taken.clone()).await;
+    let in_hand = take(f).await.unwrap();
+    f.store.mail.postpone(in_hand, f.now().after(Duration::from_secs(60))).await.unwrap();
+    let ahead = f.now().after(Duration::from_secs(60));
+    f.store.mail.add(Caller::System, forgot("ben@example.com"), ahead).await.unwrap();
+    assert_eq!(take(f).await, None);
+    let hasten = async || f.store.mail.hasten(f.now().after(LINK_LIFETIME), f.now()).await.unwrap();
+    assert_eq!((hasten().await, hasten().await), (1, 0));
+    assert_eq!(drain(f).await, [forgot("ben@example.com")], "what somebody has in hand stays with them");
+    f.wait(60);
+    assert_eq!(drain(f).await, [taken]);
 }
 
 async fn no_more_wait_than_there_is_room_for(f: &Fixture) {
@@ -468,7 +485,7 @@ async fn nothing_waits_for_who_is_rejected_or_waited_too_long(f: &Fixture) {
         let id = f
             .store
             .members
-            .register(Registration { member: new, way, from, link: None })
+            .register(Registration { member: new, way, from, link: None, most_unverified: UNVERIFIED_MAX })
             .await
             .unwrap()
             .unwrap()
@@ -574,7 +591,7 @@ async fn a_changed_password_and_an_approval_are_told(f: &Fixture) {
     assert_eq!(drain(f).await, []);
     let from = std::net::IpAddr::from([192, 0, 2, 1]);
     let (member, way) = (f.new_member("Eva", "eva@example.com"), Way::Application { most: 5 });
-    let new = Registration { member, way, from, link: None };
+    let new = Registration { member, way, from, link: None, most_unverified: UNVERIFIED_MAX };
     let eva = f.store.members.register(new).await.unwrap().unwrap().profile.id;
     change(f, eva, Change::Approve).await;
     change(f, eva, Change::Approve).await;

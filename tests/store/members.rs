@@ -261,6 +261,6 @@ async fn the_first_administrator_is_one(f: &Fixture) {
     assert_eq!(stored.profile, made);
     let entries = f.store.audit.entries(None, 10).await.unwrap();
     let [(_, entry)] = &entries[..] else { panic!("{entries:?}") };
-    assert_eq!((entry.action, entry.actor, entry.target), (AuditAction::AdminCreated, Some(made.id), made.id));
+    assert_eq!((entry.action, entry.actor, entry.target), (AuditAction::AdminCreated, Some(made.id), Some(made.id)));
     assert_eq!(f.store.members.count(f.now()).await.unwrap(), MemberCounts { all: 2, active: 2, waiting: 0 });
 }

@@ -8,7 +8,7 @@ use members_book::store::{
     changes::{Actor, Change, Changed, Overtaken},
     conversations::Refusal,
     invitations::{CameBy, Created, InvitationRecord, NewInvitation, Withdrawn},
-    members::{Filter, MemberRecord, NotRegistered, Registration, Rejected, Standing, Suspension, Way},
+    members::{Filter, MemberRecord, NotRegistered, Registration, Rejected, Standing, Suspension, UNVERIFIED_MAX, Way},
     sessions::{NewSession, NewToken, SessionDevice},
     turns::Caller,
 };
@@ -82,7 +82,11 @@ async fn try_invite(f: &Fixture, maker: MemberId, uses: u32, most_open: usize) -
 
 async fn register(f: &Fixture, name: &str, way: Way) -> Result<MemberRecord, NotRegistered> {
     let member = f.new_member(name, &format!("{name}@example.com"));
-    f.store.members.register(Registration { member, way, from: FROM, link: None }).await.unwrap()
+    f.store
+        .members
+        .register(Registration { member, way, from: FROM, link: None, most_unverified: UNVERIFIED_MAX })
+        .await
+        .unwrap()
 }
 
 async fn found(f: &Fixture, id: InvitationId) -> InvitationRecord {
@@ -193,7 +197,7 @@ async fn what_was_ordered_by_who_may_not_any_more_is_not_done(f: &Fixture) {
             at: f.now(),
             actor: by.member,
             action: AuditAction::Disconnected,
-            target: root,
+            target: Some(root),
             details: serde_json::json!({ "connections": 0 }),
             address: by.address,
         };
@@ -359,7 +363,7 @@ async fn who_is_rejected_leaves_nothing_but_an_audit_entry(f: &Fixture) {
     assert!(register(f, "Eva", Way::Free).await.is_ok(), "the address is free");
     let entries = f.store.audit.entries(None, 10).await.unwrap();
     let [(_, entry)] = &entries[..] else { panic!("{entries:?}") };
-    assert_eq!((entry.action, entry.actor, entry.target), (AuditAction::ApplicationRejected, by.member, eva));
+    assert_eq!((entry.action, entry.actor, entry.target), (AuditAction::ApplicationRejected, by.member, Some(eva)));
 }
 
 async fn so_many_wait_and_no_more_and_not_for_ever(f: &Fixture) {

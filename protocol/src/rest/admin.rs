@@ -519,8 +519,9 @@ pub struct AuditEntry {
     pub actor_id: Option<MemberId>,
     /// What.
     pub action: AuditAction,
-    /// To whom.
-    pub target_id: MemberId,
+    /// To whom; null if it is about no member in particular, as when a list was read.
+    #[cfg_attr(feature = "openapi", schema(required = true))]
+    pub target_id: Option<MemberId>,
     /// What changed: `from` and `to`, or the names of the changed fields.
     #[cfg_attr(feature = "codegen", ts(type = "Record<string, unknown>"))]
     #[cfg_attr(feature = "openapi", schema(value_type = Object))]

@@ -376,9 +376,9 @@ actor_id: MemberId | null,
  */
 action: AuditAction, 
 /**
- * To whom.
+ * To whom; null if it is about no member in particular, as when a list was read.
  */
-target_id: MemberId, 
+target_id: MemberId | null, 
 /**
  * What changed: `from` and `to`, or the names of the changed fields.
  */

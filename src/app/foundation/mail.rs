@@ -31,7 +31,7 @@ impl Foundation {
             clock: Arc::clone(&self.world.clock),
             ids: Arc::clone(&self.ids),
             metrics: Arc::clone(&self.metrics),
-            is_alone: self.store.fleet.is_none(),
+            shared: self.store.fleet.clone(),
         };
         Ok(Arc::new(Post::new(parts, transport)))
     }

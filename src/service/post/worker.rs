@@ -5,7 +5,8 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{sleep, timeout};
+use protocol::Timestamp;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Post, compose::Composed};
@@ -28,13 +29,14 @@ const PAUSE_MAX: Duration = Duration::from_secs(300);
 const REST: Duration = Duration::from_secs(1);
 /// The longest time of that.
 const REST_MAX: Duration = Duration::from_secs(60);
-/// How far clocks of nodes may be apart before one takes the mails that another has in hand.
+/// How far what nodes take the clock that they share to show may be apart, and more: answers of the database are slow, or it has moved to
+/// a server with another clock.
 const SKEW: Duration = Duration::from_secs(60);
 
 impl Post {
     /// Sends mails until `stop`. For one task only.
     pub async fn run(&self, stop: CancellationToken) {
-        if self.is_alone {
+        if self.is_alone() {
             // Taken before a kill: nobody has them in hand.
             self.hasten(Duration::ZERO).await;
         }
@@ -48,25 +50,39 @@ impl Post {
     async fn let_go(&self) {
         let taken = self.in_hand().take();
         if let Some(taken) = taken
-            && let Err(error) = self.store.postpone(taken, self.clock.now()).await
+            && let Err(error) = self.store.postpone(taken, self.now()).await
         {
             tracing::debug!(%error, "a mail that was in hand is sent when its lease ends");
         }
     }
 
-    /// What lies further ahead than this is due now.
-    async fn hasten(&self, longest: Duration) {
-        let now = self.clock.now();
+    /// What lies further ahead than this is due now, and what nobody has taken yet. Returns when to look again, if it is
+    /// not as before.
+    async fn hasten(&self, longest: Duration) -> Option<Duration> {
+        let now = self.now();
         match self.store.hasten(now.after(longest), now).await {
-            Ok(0) => {}
-            Ok(mails) => tracing::info!(mails, "mails that nobody has in hand any more are due now"),
-            Err(error) => tracing::debug!(%error, "mails are due later than they could be"),
+            Ok(0) => None,
+            Ok(mails) => {
+                tracing::info!(mails, "mails that nobody has in hand are due now");
+                Some(Duration::ZERO)
+            }
+            Err(error) => {
+                tracing::debug!(%error, "mails are due later than they could be");
+                Some(PAUSE)
+            }
         }
+    }
+
+    /// When it is, for what is due: by the clock that all nodes share, where there is one. By its own a node that is behind would take what
+    /// others have in hand for late, and one that is ahead would take it from them.
+    fn now(&self) -> Timestamp {
+        let shared = self.shared.as_ref().and_then(|shared| shared.reading());
+        shared.map_or_else(|| self.clock.now(), |reading| reading.shows_at(Instant::now()))
     }
 
     /// The longest time until a mail is due that is in hand or waits for its next attempt.
     fn longest(&self) -> Duration {
-        self.lease.max(PAUSE_MAX).saturating_add(if self.is_alone { Duration::ZERO } else { SKEW })
+        self.lease.max(PAUSE_MAX).saturating_add(if self.is_alone() { Duration::ZERO } else { SKEW })
     }
 
     /// Held for some instructions, and never across a call that could panic.
@@ -99,22 +115,17 @@ impl Post {
 
     /// For how long nothing becomes due, or when to look again; zero if something is due.
     async fn look(&self) -> Duration {
-        let now = self.clock.now();
         // Whatever fails was logged and counted where it arose, and is found again.
         if self.is_off {
-            let _ = self.store.expire(now, Expired::All).await;
+            let _ = self.store.expire(self.now(), Expired::All).await;
         }
         let Ok(waiting) = self.store.waiting().await else { return PAUSE };
         self.count(waiting);
-        if waiting.next.is_some_and(|due| due.since(now) > self.longest()) && !self.is_off {
-            // The clock was ahead when it was taken or put off, and has been put right.
-            self.hasten(self.longest()).await;
-            return PAUSE;
-        }
-        match waiting.next {
-            Some(due) if !self.is_off => due.since(now).min(LOOK),
-            _ => LOOK,
-        }
+        // After the store was asked: before that the clock that nodes share may not be known yet.
+        let Some(ahead) = waiting.next.filter(|_| !self.is_off).map(|due| due.since(self.now())) else { return LOOK };
+        // A clock was ahead when it was written, taken or put off.
+        let hastened = if ahead.is_zero() { None } else { self.hasten(self.longest()).await };
+        ahead.min(hastened.unwrap_or(LOOK))
     }
 
     /// Counts what waits.
@@ -128,7 +139,7 @@ impl Post {
     /// Why none can be sent at the moment.
     async fn send_due(&self) -> Result<(), String> {
         loop {
-            let now = self.clock.now();
+            let now = self.now();
             match self.store.take(now, now.after(self.lease)).await {
                 Ok(Some(taken)) => {
                     *self.in_hand() = Some(taken.clone());
@@ -154,7 +165,7 @@ impl Post {
             self.finish(taken, "unreadable").await;
             return Ok(());
         };
-        if until <= self.clock.now() {
+        if until <= self.now() {
             tracing::warn!(mail = kind, attempts, "a mail is given up: it could not be sent in time");
             self.finish(taken, "expired").await;
             return Ok(());
@@ -207,7 +218,7 @@ impl Post {
         let doubled = taken.attempts.min(16).saturating_sub(1);
         let longest = if outcome.is_ok() { PAUSE_MAX } else { REST_MAX };
         let pause = PAUSE.saturating_mul(1 << doubled).min(longest);
-        if let Err(error) = self.store.postpone(taken, self.clock.now().after(pause)).await {
+        if let Err(error) = self.store.postpone(taken, self.now().after(pause)).await {
             tracing::debug!(%error, "when a mail is tried again was not stored");
         }
         outcome

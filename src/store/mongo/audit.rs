@@ -80,7 +80,7 @@ pub(super) fn document(place: i64, entry: &AuditRecord) -> Document {
         "at": date(entry.at),
         "actor_id": entry.actor.map(member_oid),
         "action": entry.action.as_str(),
-        "target_id": member_oid(entry.target),
+        "target_id": member_oid(entry.stored_target()),
         // As text: names of fields in it have dots.
         "details": entry.details.to_string(),
         "address": entry.address.map(|address| address.to_string()),
@@ -98,7 +98,7 @@ pub(super) fn record(document: &Document) -> Option<(AuditPlace, AuditRecord)> {
         at: document.get_datetime("at").ok().map(|at| time(*at)).unwrap_or(Timestamp::from_millis(0)),
         actor: document.get_object_id("actor_id").ok().map(member),
         action: *AuditAction::ALL.iter().find(|known| known.as_str() == action)?,
-        target: member(document.get_object_id("target_id").ok()?),
+        target: AuditRecord::target_of(member(document.get_object_id("target_id").ok()?)),
         details: serde_json::from_str(document.get_str("details").ok()?).ok()?,
         address,
     };

@@ -26,7 +26,7 @@ use crate::{
     store::{
         FleetStore, StoreError,
         conversations::ConversationState,
-        fleet::{CHANGES_MAX, ChangedConversation, Listing, PROFILES_MAX, SecretId},
+        fleet::{CHANGES_MAX, ChangedConversation, ClockReading, Listing, PROFILES_MAX, SecretId},
         members::MemberRecord,
         turns::Turn,
     },
@@ -108,8 +108,8 @@ impl FleetStore for Mongo {
         let _ = self.core.link.identity.secret.set(secret);
     }
 
-    fn now(&self) -> u64 {
-        millis(self.core.link.horizon.estimate())
+    fn reading(&self) -> Option<ClockReading> {
+        self.core.link.horizon.reading()
     }
 
     async fn changes(&self, since: Position) -> Result<Vec<ChangedConversation>, StoreError> {

@@ -33,12 +33,13 @@ use std::{
 };
 
 use mongodb::bson::DateTime;
+use protocol::Timestamp;
 use tokio::time::Instant;
 
-use super::document::signed;
+use super::document::date;
 use crate::{
     position::{Epoch, Position, StreamPosition},
-    store::epochs::Epochs,
+    store::{epochs::Epochs, fleet::ClockReading},
 };
 
 /// How far the past is complete, and in which epoch.
@@ -47,8 +48,8 @@ pub(super) struct Horizon {
     window: AtomicU64,
     /// Read with every pong, written with every beat.
     known: RwLock<Known>,
-    /// The latest beat and when we asked for it: what the database's clock shows about now.
-    clock: Mutex<Option<(u64, Instant)>>,
+    /// The latest beat: what the database's clock shows about now.
+    clock: Mutex<Option<ClockReading>>,
 }
 
 struct Known {
@@ -105,17 +106,19 @@ impl Horizon {
         place.position.0 <= beyond && known.epochs.accepts(place)
     }
 
-    /// The database's clock showed this when we asked, or a little later.
-    pub(super) fn saw(&self, at: u64, asked: Instant) {
-        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, asked));
+    /// The database's clock was read.
+    pub(super) fn saw(&self, reading: ClockReading) {
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Some(reading);
+    }
+
+    /// What the database's clock showed at the latest beat; nothing before the first.
+    pub(super) fn reading(&self) -> Option<ClockReading> {
+        *self.clock.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// About what the database's clock shows. For what need not be exact.
     pub(super) fn estimate(&self) -> DateTime {
-        let clock = *self.clock.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, asked) = clock.unwrap_or((0, Instant::now()));
-        let passed = u64::try_from(asked.elapsed().as_millis()).unwrap_or(0);
-        DateTime::from_millis(signed(at.saturating_add(passed)))
+        date(self.reading().map_or(Timestamp::from_millis(0), |reading| reading.shows_at(Instant::now())))
     }
 
     /// How much earlier than its stamp in the conversation an entry's own stamp may be, in milliseconds.

@@ -425,7 +425,9 @@ impl MailStore for Mongo {
 
     async fn hasten(&self, after: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
         self.write(Caller::System, async move |_, db| {
-            let (late, due) = (doc! { "due": { "$gt": date(after) } }, doc! { "$set": { "due": date(now) } });
+            let untaken = doc! { "due": { "$gt": date(now) }, "attempts": 0 };
+            let late = doc! { "$or": [{ "due": { "$gt": date(after) } }, untaken] };
+            let due = doc! { "$set": { "due": date(now) } };
             Ok(db.collection::<Document>("mail").update_many(late, due).await?.modified_count)
         })
         .await

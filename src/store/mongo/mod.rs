@@ -340,7 +340,8 @@ impl Backend for Mongo {
     }
 
     async fn end_after_restore(&self, ending: Ending) -> Result<Ended, StoreError> {
-        self.write(Caller::System, async move |_, db| restore::end(&db, ending).await).await
+        let link = Arc::clone(&self.core.link);
+        self.unhurried(async move |_| restore::end(&link, ending).await).await
     }
 
     async fn close(&self) {

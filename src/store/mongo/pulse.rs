@@ -25,7 +25,7 @@ use tokio::{
 use super::{
     beats::{Beat, Beats, Finding},
     db::Db,
-    document::millis,
+    document::{millis, time},
     fault::Fault,
     horizon::Horizon,
     link::Link,
@@ -36,7 +36,7 @@ use super::{
 use crate::{
     ids::Ids,
     position::{Epoch, Position},
-    store::{StoreError, epochs::Epochs},
+    store::{StoreError, epochs::Epochs, fleet::ClockReading},
     telemetry::Metrics,
 };
 
@@ -124,9 +124,9 @@ impl Pulse {
             None => self.enrol(db, identity, horizon).await?,
         };
         let at: DateTime = *node.get_datetime("at").map_err(|error| Fault::Data(error.to_string()))?;
-        let (asked_at, answered) = (self.since_origin(asked), self.since_origin(Instant::now()));
-        let beat = Beat { at: millis(at), asked: asked_at, answered };
-        horizon.saw(beat.at, asked);
+        let answered = Instant::now();
+        let beat = Beat { at: millis(at), asked: self.since_origin(asked), answered: self.since_origin(answered) };
+        horizon.saw(ClockReading { at: time(at), asked, answered });
         match (state.due.clone(), state.epoch) {
             (Some(due), _) => self.begin(db, horizon, &mut state, due, beat).await?,
             (None, None) => self.enter(db, link, &mut state, beat).await?,

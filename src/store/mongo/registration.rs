@@ -21,7 +21,7 @@ use crate::store::{
     changes::Actor,
     invitations::{return_of, use_of},
     mail::Mail,
-    members::{MemberRecord, NotRegistered, PURGED_AT_ONCE, Registration, UNVERIFIED_MAX, Way, email_key},
+    members::{MemberRecord, NotRegistered, PURGED_AT_ONCE, Registration, Way, email_key},
 };
 
 /// What became of somebody who registers.
@@ -44,7 +44,7 @@ pub(super) async fn register(db: &Db, new: Registration) -> Result<Option<Regist
             }
             // Strangers take nobody's place who was invited: invitations have bounds of their own.
             let is_invited = matches!(new.way, Way::Invitation(_));
-            let is_full = !is_invited && count_unverified(db).await? >= UNVERIFIED_MAX;
+            let is_full = !is_invited && count_unverified(db, new.most_unverified).await? >= new.most_unverified;
             if is_full || !mail::has_room(db, &link.mail().key()).await? {
                 return Ok(None);
             }
@@ -66,15 +66,15 @@ pub(super) async fn register(db: &Db, new: Registration) -> Result<Option<Regist
     Ok(Some(Err(NotRegistered::EmailTaken)))
 }
 
-/// Up to [`UNVERIFIED_MAX`]. Several that ask at the same moment may go a little beyond it.
-async fn count_unverified(db: &Db) -> Result<u64, Fault> {
+/// Up to so many. Several that ask at the same moment may go a little beyond it.
+async fn count_unverified(db: &Db, most: u64) -> Result<u64, Fault> {
     let members = db.collection::<Document>("members");
-    let count = members.count_documents(doc! { "must_verify": true }).limit(UNVERIFIED_MAX).max_time(db.max_time);
+    let count = members.count_documents(doc! { "must_verify": true }).limit(most).max_time(db.max_time);
     Ok(count.await?)
 }
 
 async fn register_in(db: &Db, session: &mut ClientSession, new: Registration) -> Result<Registered, Fault> {
-    let Registration { member, way, from, link } = new;
+    let Registration { member, way, from, link, .. } = new;
     let (id, at, email) = (member.id, member.created_at, member.email.clone());
     let members = db.collection::<MemberDoc>("members");
     let same = doc! { "email_key": email_key(&email) };

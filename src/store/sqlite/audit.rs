@@ -29,7 +29,7 @@ pub(super) fn append(connection: &Connection, entry: &AuditRecord) -> rusqlite::
             entry.at.as_millis(),
             entry.actor.map(|actor| *actor.as_bytes()),
             entry.action.as_str(),
-            entry.target.as_bytes(),
+            entry.stored_target().as_bytes(),
             entry.details.to_string(),
             entry.address.map(|address| address.to_string()),
         ])
@@ -46,7 +46,7 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<(AuditPlace, AuditRecord
         at: time(row, "at")?,
         actor: row.get::<_, Option<[u8; 12]>>("actor")?.map(MemberId::from_bytes),
         action: *action.ok_or_else(|| inconsistent("an unknown action in the audit log"))?,
-        target: MemberId::from_bytes(row.get("target")?),
+        target: AuditRecord::target_of(MemberId::from_bytes(row.get("target")?)),
         details: serde_json::from_str(&details).map_err(|_| inconsistent("details in the audit log"))?,
         address: address.map_err(|_| inconsistent("an address in the audit log"))?,
     };
@@ -65,7 +65,7 @@ pub(super) fn restore(connection: &Connection, place: AuditPlace, entry: &AuditR
             entry.at.as_millis(),
             entry.actor.map(|actor| *actor.as_bytes()),
             entry.action.as_str(),
-            entry.target.as_bytes(),
+            entry.stored_target().as_bytes(),
             entry.details.to_string(),
             entry.address.map(|address| address.to_string()),
         ])

@@ -325,8 +325,8 @@ impl MailStore for Sqlite {
 
     async fn hasten(&self, after: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
         self.write(move |tx| {
-            let mut update = tx.connection.prepare_cached("UPDATE mail SET due = ? WHERE due > ?")?;
-            let rows = update.execute([now.as_millis(), after.as_millis()])?;
+            let sql = "UPDATE mail SET due = ?1 WHERE due > ?2 OR (due > ?1 AND attempts = 0)";
+            let rows = tx.connection.prepare_cached(sql)?.execute([now.as_millis(), after.as_millis()])?;
             Ok(u64::try_from(rows).unwrap_or(0))
         })
         .await

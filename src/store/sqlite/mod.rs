@@ -332,7 +332,8 @@ impl Backend for Sqlite {
     }
 
     async fn end_after_restore(&self, ending: Ending) -> Result<Ended, StoreError> {
-        self.write(move |tx| restore::end(tx.connection, ending)).await
+        // All of it or nothing, however long it takes: whoever is told of a time that is over does not know which.
+        self.count_error(wait(self.writer.submit(move |tx| restore::end(tx.connection, ending))).await)
     }
 
     async fn close(&self) {

@@ -12,7 +12,7 @@ use crate::store::{
     changes::Actor,
     invitations::{return_of, use_of},
     mail::Mail,
-    members::{EmailTaken, MemberRecord, NotRegistered, PURGED_AT_ONCE, Registration, UNVERIFIED_MAX, Way, email_key},
+    members::{EmailTaken, MemberRecord, NotRegistered, PURGED_AT_ONCE, Registration, Way, email_key},
 };
 
 /// Nothing, and nothing is written, if a link is to be sent and there is no room for its mail, or for who has to follow it.
@@ -20,7 +20,7 @@ pub(super) fn register(
     tx: &Tx<'_>,
     new: Registration,
 ) -> rusqlite::Result<Option<Result<MemberRecord, NotRegistered>>> {
-    let Registration { member, way, from, link } = new;
+    let Registration { member, way, from, link, most_unverified } = new;
     let (id, at, email) = (member.id, member.created_at, member.email.clone());
     // Both by an attempt whose answer was late.
     if let Some(done) = super::members::by_id(tx.connection, id)? {
@@ -32,7 +32,7 @@ pub(super) fn register(
         }
         // Strangers take nobody's place who was invited: invitations have bounds of their own.
         let is_invited = matches!(way, Way::Invitation(_));
-        if !mail::has_room(tx.connection)? || (!is_invited && count_unverified(tx.connection)? >= UNVERIFIED_MAX) {
+        if !mail::has_room(tx.connection)? || (!is_invited && count_unverified(tx.connection)? >= most_unverified) {
             return Ok(None);
         }
     }

@@ -184,3 +184,15 @@ async fn a_transaction_that_hangs_is_no_good_health_whatever_it_writes() {
     }
     store.backend.close().await;
 }
+
+/// Found by reading: with many sessions it ended with an error, and was done all the same.
+#[tokio::test]
+async fn what_ends_after_a_restore_takes_the_time_that_it_needs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("test.db");
+    let store = open_with(&path, true, Duration::ZERO).unwrap();
+    let at = protocol::Timestamp::from_millis(1_795_370_633_000);
+    let ended = store.backend.end_after_restore(Ending { at, invitations: true }).await.unwrap();
+    assert_eq!(ended, Ended { invitations: Some(0), ..Ended::default() });
+    store.backend.close().await;
+}

@@ -98,7 +98,7 @@ function reading(details: Details, who: Part, own: boolean): Part[] {
   }
 }
 
-/** What follows the name of who did it. `own`: to themselves. */
+/** What follows the name of who did it. `own`: to themselves, or to nobody. */
 function deed(action: AuditAction, details: Details, who: Part, own: boolean): Part[] {
   const whose = (what: string): Part[] => (own ? [`their ${what}`] : [`the ${what} of `, who]);
   const from = details.text("from");
@@ -156,10 +156,10 @@ function because(action: string | undefined, own: boolean): string {
 /** An entry as a sentence, without a full stop. */
 export function sentence({ action, actor_id, target_id, details: of }: AuditEntry): Part[] {
   const details = new Details(of);
-  const who = { member: target_id };
+  const who: Part = target_id === null ? "nobody" : { member: target_id };
   if (action === "login_failed") return [`Somebody gave a wrong ${details.text("wrong") === "second_factor" ? "code of the second factor" : "password"} for the account of `, who];
   if (action === "invitation_used") return [who, " came by an invitation of ", details.member("invited_by")];
   if (action === "invitation_returned") return [who, " did not confirm the address: a use of an invitation of ", details.member("invited_by"), " is free again"];
   const actor: Part = actor_id === null ? "The command line" : { member: actor_id };
-  return [actor, " ", ...deed(action, details, who, actor_id === target_id)];
+  return [actor, " ", ...deed(action, details, who, target_id === null || actor_id === target_id)];
 }

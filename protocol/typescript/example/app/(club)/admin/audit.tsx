@@ -104,13 +104,12 @@ export default function Audit() {
 /** Asks what the entries that are shown are to have in common with this one. */
 function Like({ entry, onClose, onChoose }: { entry: AuditEntry; onClose: () => void; onChoose: (same: Same) => void }) {
   const { action, actor_id, target_id } = entry;
-  const target = useName(target_id);
   return (
     <Sheet open title="Show only" onClose={onClose}>
       <View style={{ gap: space.s }}>
         <Button label={KINDS[action] ?? action} kind="secondary" onPress={() => onChoose({ action })} />
         {actor_id ? <ByActor of={actor_id} onChoose={onChoose} /> : null}
-        {target_id === actor_id ? null : <Button label={`What was done to ${target}`} kind="secondary" onPress={() => onChoose({ target_id })} />}
+        {target_id === null || target_id === actor_id ? null : <ToTarget of={target_id} onChoose={onChoose} />}
       </View>
     </Sheet>
   );
@@ -118,6 +117,10 @@ function Like({ entry, onClose, onChoose }: { entry: AuditEntry; onClose: () => 
 
 function ByActor({ of, onChoose }: { of: MemberId; onChoose: (same: Same) => void }) {
   return <Button label={`What ${useName(of)} did`} kind="secondary" onPress={() => onChoose({ actor_id: of })} />;
+}
+
+function ToTarget({ of, onChoose }: { of: MemberId; onChoose: (same: Same) => void }) {
+  return <Button label={`What was done to ${useName(of)}`} kind="secondary" onPress={() => onChoose({ target_id: of })} />;
 }
 
 function Row({ entry, onPress }: { entry: AuditEntry; onPress: () => void }) {
