@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How often it is looked for nodes that are gone.
-const OFTEN: Duration = Duration::from_secs(3);
+const OFTEN: Duration = Duration::from_secs(1);
 /// The same while no device is registered, and by whom no other node uses the store.
 const SELDOM: Duration = Duration::from_secs(30);
 /// How long a look may take before another node looks too.
