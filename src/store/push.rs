@@ -320,7 +320,7 @@ pub trait PushStore: Send + Sync {
     async fn add(&self, tasks: Vec<NewTask>, place: Option<Position>) -> Result<(), StoreError>;
 
     /// What somebody has to look through for what was stored and is neither acknowledged nor a task: of this node, as it was started before, or
-    /// of one that is gone; nothing if there is nothing. Whoever gets it looks, adds tasks, and says [`Self::looked`]; until `until` nobody
+    /// of one that is gone, or so silent that it begins nothing any more (then it is told again until that is gone); nothing if there is nothing. Whoever gets it looks, adds tasks, and says [`Self::looked`]; until `until` nobody
     /// else gets it. To be asked once before this node stores anything: from then on what it stores is not forgotten.
     ///
     /// # Errors

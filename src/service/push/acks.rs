@@ -228,7 +228,7 @@ mod tests {
         }
         let heard = acks.of(ANA, HERE).unwrap();
         assert_eq!(heard.devices.len(), DEVICES_MAX);
-        assert!(heard.has(&device("9999"), 9_999) && !heard.has(&device("0"), 0));
+        assert!(heard.has(&device("9999"), 9_999) && !heard.has(&device("1"), 1));
         assert_eq!(acks.take().marks.len(), DEVICES_MAX);
     }
 }

@@ -85,7 +85,7 @@ impl Push {
     /// Looks through what a server that is gone has stored.
     async fn look_back(&self, unlooked: Unlooked) -> Result<(), StoreError> {
         if self.parts.intake.is_on() {
-            tracing::info!("what was stored by a server that is gone is looked through for pushes");
+            tracing::info!("what was stored by a server that is silent or gone is looked through for pushes");
             if self.options.is_shared {
                 self.look_on(unlooked.after).await?;
             } else {

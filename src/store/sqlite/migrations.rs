@@ -445,7 +445,8 @@ mod tests {
     fn pushes_are_found_by_their_keys() {
         let mut connection = Connection::open_in_memory().unwrap();
         run(&mut connection).unwrap();
-        for sql in [push::devices::DEVICES_OF, push::MARKS_OF, push::tasks::TASK, push::tasks::DUE] {
+        for sql in [push::devices::DEVICES_OF, push::MARKS_OF, push::tasks::TASK, push::tasks::DUE, push::tasks::HURRY]
+        {
             let mut query = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let values = rusqlite::params_from_iter(1..=query.parameter_count());
             let steps = query.query_map(values, |row| row.get::<_, String>("detail")).unwrap();

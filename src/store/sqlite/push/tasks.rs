@@ -133,12 +133,14 @@ pub(super) fn settle(connection: &Connection, settled: &[(TakenTask, Settled)]) 
     Ok(())
 }
 
+/// What is put off until a moment is due at another one, of the devices of a member: of all members together there may be many.
+pub(in crate::store::sqlite) const HURRY: &str =
+    "UPDATE push_tasks SET due = ?1, at = max(at, ?1) WHERE +due = ?2 AND device IN (
+         SELECT d.key FROM members m CROSS JOIN push_devices d ON d.member = m.key WHERE m.id = ?3)";
+
 /// What quiet hours have put off is due now.
 pub(super) fn hurry(connection: &Connection, member: MemberId, Ended { until, now }: Ended) -> rusqlite::Result<()> {
-    let mut update = connection.prepare_cached(
-        "UPDATE push_tasks SET due = ?1, at = max(at, ?1) WHERE +due = ?2 AND device IN (
-             SELECT d.key FROM push_devices d JOIN members m ON m.key = d.member WHERE m.id = ?3)",
-    )?;
+    let mut update = connection.prepare_cached(HURRY)?;
     update.execute(params![now.as_millis(), until.as_millis(), member.as_bytes()]).map(drop)
 }
 
