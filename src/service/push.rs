@@ -13,6 +13,7 @@
 //! | [`watch`] | who has to be told, of what was stored here |
 //! | [`look`] | the same, of what nodes that are gone have stored, and of what there was no room for |
 //! | [`dispatch`] | taking tasks that are due, trying them again |
+//! | [`lease`] | for how long what was taken is in hand |
 //! | [`hand`] | handing them over to couriers |
 //! | [`compose`] | whether a task is wanted still, and what it says |
 //! | [`quiet`], [`words`] | quiet hours; texts |
@@ -23,9 +24,9 @@ mod devices;
 mod dispatch;
 mod hand;
 mod intake;
+mod lease;
 mod look;
 mod quiet;
-
 mod watch;
 mod words;
 
@@ -56,7 +57,7 @@ use crate::{
     push::Courier,
     store::{
         ConversationStore, MemberStore, PushStore, SessionStore, StoreError,
-        push::{DeviceRecord, PushChoice},
+        push::{DeviceRecord, Ended, PushChoice},
         turns::Caller,
     },
     telemetry::Metrics,
@@ -80,6 +81,8 @@ pub struct Options {
     pub is_shared: bool,
     /// How long after something was stored it is certain to be seen by who looks through the log.
     pub lag: Duration,
+    /// How long a call of the store may take: how long what is under way is in hand follows from it.
+    pub store_timeout: Duration,
 }
 
 /// What push needs of the rest.
@@ -188,9 +191,13 @@ impl Push {
             return Ok(());
         }
         self.limit.check(&member)?;
+        self.leave_behind().await;
         // Whatever is stored from now on may be for it.
         self.turn_on();
-        let record = DeviceRecord { member, device, session, address, platform, registered_at: now, badge: None };
+        // After that: what was stored before is not for it, so nobody has to look for it.
+        let at = self.parts.clock.now();
+        let record =
+            DeviceRecord { member, device, session, address, platform, registered_at: at, since: at, badge: None };
         let registered = self.parts.store.register(record).await;
         // Again: it may have been asked whether any device is registered while this one was not yet.
         self.turn_on();
@@ -199,11 +206,12 @@ impl Push {
         Ok(registered?)
     }
 
-    /// Ends the registration of a device, if there is one.
+    /// Ends the registration of a device, if there is one. Whether there is one costs the store as much as ending it.
     ///
     /// # Errors
-    /// The store.
+    /// A rate limit, or the store.
     pub async fn unregister(&self, member: MemberId, device: &DeviceId) -> Result<(), Failure> {
+        self.limit.check(&member)?;
         let unregistered = self.parts.store.unregister(member, device).await;
         if !matches!(unregistered, Ok(false)) {
             self.changed(member);
@@ -235,8 +243,14 @@ impl Push {
         self.limit.check(&member)?;
         let mut choice = self.parts.store.choice(Caller::Member(member), member).await?;
         choice.content = content.unwrap_or(choice.content);
-        choice.quiet_hours = quiet_hours.unwrap_or(choice.quiet_hours);
-        self.parts.store.choose(member, choice).await?;
+        let quiet_hours = quiet_hours.unwrap_or_else(|| choice.quiet_hours.clone());
+        let was = std::mem::replace(&mut choice.quiet_hours, quiet_hours);
+        let now = self.parts.clock.now();
+        let until = was.filter(|was| Some(was) != choice.quiet_hours.as_ref()).and_then(|was| quiet::until(&was, now));
+        self.parts.store.choose(member, choice, until.map(|until| Ended { until, now })).await?;
+        if until.is_some() {
+            self.wanted.notify_one();
+        }
         self.settings(member).await
     }
 

@@ -427,8 +427,9 @@ impl Row {
             Self::Secret(name, value) => json!([name, value]),
             Self::BarredAddress(hash) => json!([hash]),
             Self::PushDevice(record) => {
-                let DeviceRecord { member, device, session, address, platform, registered_at, badge } = &**record;
-                json!([member, device, session, address, platform, registered_at, badge])
+                let DeviceRecord { member, device, session, address, platform, registered_at, since, badge } =
+                    &**record;
+                json!([member, device, session, address, platform, registered_at, since, badge])
             }
             Self::PushMark(DeviceMark { member, device, conversation, seq }) => {
                 json!([member, device, conversation, seq])

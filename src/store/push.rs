@@ -97,8 +97,11 @@ pub struct DeviceRecord {
     pub address: PushAddress,
     /// What it is.
     pub platform: Platform,
-    /// When it was registered last. What was stored before is not pushed to it.
+    /// When it was registered last.
     pub registered_at: Timestamp,
+    /// Since when it has been registered, whatever its address was: what was stored before is not pushed to it. Of one that is registered again
+    /// the store keeps its own.
+    pub since: Timestamp,
     /// The number that it was told last to show at its icon; nothing if it was told none that is larger than zero since it was last told zero.
     pub badge: Option<u32>,
 }
@@ -212,6 +215,16 @@ impl Default for PushChoice {
     }
 }
 
+/// Quiet hours that are over before their end, because their member has chosen others: what they have put off is due now, and as young as what
+/// waits for their end would be then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ended {
+    /// When they would have ended.
+    pub until: Timestamp,
+    /// Now.
+    pub now: Timestamp,
+}
+
 /// Entries of a conversation that were stored one after the other, for somebody who looks whether devices have them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stretch {
@@ -244,8 +257,8 @@ pub struct Unlooked {
 /// Devices that are registered for pushes, and what they are to be told.
 #[async_trait]
 pub trait PushStore: Send + Sync {
-    /// Registers a device. It takes the place of one of the same member and id, and of all with the same address, whoever's they are: their
-    /// tasks go with them. Beyond [`DEVICES_MAX`] of the member, the one that was registered first goes.
+    /// Registers a device. It takes the place of one of the same member and id, whose tasks go on to the new address; and of all others with
+    /// the same address, whoever's they are: their tasks go with them. Beyond [`DEVICES_MAX`] of the member, the one that was registered first goes.
     ///
     /// # Errors
     /// The store.
@@ -275,11 +288,11 @@ pub trait PushStore: Send + Sync {
     /// The store.
     async fn choice(&self, by: Caller, member: MemberId) -> Result<PushChoice, StoreError>;
 
-    /// Stores what a member has chosen.
+    /// Stores what a member has chosen, and with it that tasks are due that quiet hours have put off which are over by that.
     ///
     /// # Errors
     /// The store.
-    async fn choose(&self, member: MemberId, choice: PushChoice) -> Result<(), StoreError>;
+    async fn choose(&self, member: MemberId, choice: PushChoice, ended: Option<Ended>) -> Result<(), StoreError>;
 
     /// Stores what devices have acknowledged, [`BULK_MAX`] at most. Of devices that are not registered nothing is kept.
     ///
@@ -307,7 +320,7 @@ pub trait PushStore: Send + Sync {
     async fn add(&self, tasks: Vec<NewTask>, place: Option<Position>) -> Result<(), StoreError>;
 
     /// What somebody has to look through for what was stored and is neither acknowledged nor a task: of this node, as it was started before, or
-    /// of one that is gone; nothing if there is nothing. Whoever gets it looks, adds tasks, and says [`Self::looked`]; until `until` nobody
+    /// of one that is gone, or so silent that it begins nothing any more (then it is told again until that is gone); nothing if there is nothing. Whoever gets it looks, adds tasks, and says [`Self::looked`]; until `until` nobody
     /// else gets it. To be asked once before this node stores anything: from then on what it stores is not forgotten.
     ///
     /// # Errors

@@ -5,8 +5,10 @@ use members_book::{
     config::values::{PushShown, Switch},
 };
 use protocol::{
-    ErrorCode, Timestamp,
+    ClientFrame, ErrorCode, Timestamp,
+    client::PushUnregister,
     rest::{ClubInfo, Export, PushContent},
+    server::Error,
 };
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -14,7 +16,7 @@ use serde_json::{Value, json};
 use super::{choose, devices_of, register, settings_of, shown, text, try_register};
 use crate::harness::{
     Server, eventually,
-    expo::{Expo, token},
+    expo::{Expo, Trouble, token},
 };
 
 fn at(text: &str) -> Timestamp {
@@ -71,6 +73,104 @@ async fn in_quiet_hours_nothing_is_pushed_and_what_is_unread_at_their_end_is() {
     assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "Good night (+1)", 2)]);
     let ben = ben.log_in().await;
     assert_eq!(choose(&ben, json!({ "quiet_hours": null })).await.quiet_hours, None);
+    server.stop().await;
+}
+
+/// Waits until so many pushes were put off until the end of quiet hours.
+async fn quiet(server: &Server, count: f64) {
+    eventually("the push to be put off", async || {
+        (server.metric(r#"push_tasks_total{outcome="quiet"}"#).await >= count).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_waits_for_the_end_of_quiet_hours_is_pushed_at_once_when_there_are_none_any_more() {
+    let mut expo = Expo::start().await;
+    let clock = ManualClock::at(at("2026-12-01T22:00:00Z"));
+    let server = Server::at(&clock, |settings| expo.set(settings)).await;
+    let (ana, ben) = server.two_members().await;
+    register(&ben, "phone", "ben").await;
+    let night =
+        |until: &str| json!({ "quiet_hours": { "from": "22:00", "until": until, "time_zone": "Europe/Lisbon" } });
+    choose(&ben, night("07:30")).await;
+    ana.connect().await.say(ben.id, "Good night").await;
+    quiet(&server, 1.0).await;
+    // Longer ago than PUSH_TTL. A shorter night: it is over already.
+    clock.set(at("2026-12-02T04:30:00Z"));
+    let (ana, ben) = (ana.log_in().await, ben.log_in().await);
+    choose(&ben, night("04:00")).await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "Good night", 1)]);
+    // A longer one is no end.
+    choose(&ben, night("07:30")).await;
+    ana.connect_as("laptop", None).await.say(ben.id, "Are you up?").await;
+    quiet(&server, 2.0).await;
+    choose(&ben, night("09:00")).await;
+    quiet(&server, 3.0).await;
+    assert_eq!(expo.taken().len(), 1);
+    choose(&ben, json!({ "quiet_hours": null })).await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "Are you up? (+1)", 2)]);
+    server.stop().await;
+}
+
+/// A phone gets another token whenever its system likes.
+#[tokio::test]
+async fn what_waits_for_a_device_goes_to_the_token_that_it_has_by_then() {
+    let mut expo = Expo::start().await;
+    let server = Server::with(|settings| {
+        expo.set(settings);
+        settings.push.push_after = std::time::Duration::from_secs(2);
+    })
+    .await;
+    let (ana, ben) = server.two_members().await;
+    register(&ben, "phone", "one").await;
+    expo.refuse(&token("one"), ["MessageRateExceeded"]);
+    let mut anas = ana.connect().await;
+    anas.say(ben.id, "Hello").await;
+    eventually("the push to be put off", async || {
+        (server.metric(r#"push_tasks_total{outcome="postponed"}"#).await > 0.0).then_some(())
+    })
+    .await;
+    register(&ben, "phone", "two").await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("two"), "Hello", 1)]);
+    // While the device has its time to say that it has the message.
+    anas.say(ben.id, "Again").await;
+    register(&ben, "phone", "three").await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("three"), "Again (+1)", 2)]);
+    // And while the service is asked, which does not know the former one any more.
+    expo.refuse(&token("three"), ["DeviceNotRegistered"]);
+    let requests = expo.requests().len();
+    expo.next([Trouble::Held]);
+    anas.say(ben.id, "Still there?").await;
+    eventually("the service to hold it", async || (expo.requests().len() > requests).then_some(())).await;
+    register(&ben, "phone", "four").await;
+    expo.let_go();
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("four"), "Still there? (+2)", 3)]);
+    server.stop().await;
+}
+
+/// It is work of the store, whether there is a registration or not.
+#[tokio::test]
+async fn registering_and_ending_that_have_one_allowance() {
+    let expo = Expo::start().await;
+    let server = Server::with(|settings| expo.set(settings)).await;
+    let ben = server.member("Ben").await;
+    register(&ben, "phone", "ben").await;
+    let path = "/api/members/me/devices/phone/push";
+    let mut ended = 0;
+    let refused = loop {
+        let response = ben.request(Method::DELETE, path, Value::Null).await;
+        if response.status() != StatusCode::NO_CONTENT {
+            break response;
+        }
+        ended += 1;
+        assert!(ended < 40, "nobody counts them");
+    };
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(try_register(&ben, "phone", "ben").await.status(), StatusCode::TOO_MANY_REQUESTS);
+    let mut phone = ben.connect_as("phone", None).await;
+    let error: Error = phone.ask(ClientFrame::PushUnregister(PushUnregister {})).await;
+    assert_eq!(error.code, ErrorCode::RateLimited);
     server.stop().await;
 }
 

@@ -119,8 +119,15 @@ async fn fill_with_pushes(f: &Fixture, members: &[MemberId]) {
     let registered_at = f.now();
     for (number, name, address) in ones {
         let (member, device, platform) = (members[number], name.parse().unwrap(), Platform::Android);
-        let record = DeviceRecord { member, device, session, address, platform, registered_at, badge: None };
-        f.store.push.register(record).await.unwrap();
+        let since = registered_at;
+        let record = DeviceRecord { member, device, session, address, platform, registered_at, since, badge: None };
+        f.store.push.register(record.clone()).await.unwrap();
+        // With another moment: both are copied.
+        f.store
+            .push
+            .register(DeviceRecord { registered_at: registered_at.after(std::time::Duration::from_secs(1)), ..record })
+            .await
+            .unwrap();
     }
     let mut tasks = Vec::new();
     for (number, name, with, seq) in [(0, "phone", 1, 4), (1, "é/😀", 0, 5), (1, "phone", 2, 6)] {
@@ -143,9 +150,9 @@ async fn fill_with_pushes(f: &Fixture, members: &[MemberId]) {
     let quiet_hours =
         QuietHours { from: "22:00".to_owned(), until: "07:30".to_owned(), time_zone: "Europe/Lisbon".to_owned() };
     let choice = PushChoice { content: PushContent::Sender, quiet_hours: Some(quiet_hours) };
-    f.store.push.choose(members[0], choice).await.unwrap();
+    f.store.push.choose(members[0], choice, None).await.unwrap();
     let choice = PushChoice { content: PushContent::Nothing, quiet_hours: None };
-    f.store.push.choose(members[2], choice).await.unwrap();
+    f.store.push.choose(members[2], choice, None).await.unwrap();
 }
 
 #[expect(clippy::cognitive_complexity, reason = "something of everything, one after the other")]

@@ -9,13 +9,14 @@ use members_book::{
         changes::Change,
         conversations::{Command, MarkKind},
         push::{
-            AddressHash, DEVICES_MAX, DeviceMark, DeviceRecord, NewTask, Progress, PushChoice, Settled, Stretch,
+            AddressHash, DEVICES_MAX, DeviceMark, DeviceRecord, Ended, NewTask, Progress, PushChoice, Settled, Stretch,
             Subject, TASKS_MAX, TakenTask, UNREAD_MAX, WaitingTasks,
         },
         sessions::{KeptSession, NewSession, NewToken, SessionDevice},
         turns::Caller,
     },
 };
+use mongodb::bson::{Document, doc, oid::ObjectId};
 use protocol::{
     ConversationId, DeviceId, MemberId, SessionId, Timestamp,
     model::Platform,
@@ -26,7 +27,7 @@ use super::{
     fixture::{Fixture, append},
     for_every_store,
 };
-use crate::harness::{client_id, database::Database};
+use crate::harness::{client_id, database::Database, eventually};
 
 for_every_store![
     a_device_is_registered_again_in_its_own_place,
@@ -38,6 +39,7 @@ for_every_store![
     what_is_not_acknowledged_becomes_one_task_for_a_device_and_conversation,
     what_is_added_while_a_task_is_in_hand_is_told_after_it,
     a_task_that_was_put_off_stays_so_whatever_is_added,
+    what_quiet_hours_have_put_off_is_due_when_they_are_over_early,
     a_number_that_was_told_is_kept,
     of_too_many_tasks_the_one_with_the_oldest_message_goes,
     two_workers_do_not_take_the_same_task,
@@ -64,7 +66,8 @@ fn web(path: &str) -> PushAddress {
 
 pub(super) fn record(f: &Fixture, member: MemberId, name: &str, address: PushAddress) -> DeviceRecord {
     let (session, registered_at) = (f.ids.session(), f.now());
-    DeviceRecord { member, device: device(name), session, address, platform: Platform::Ios, registered_at, badge: None }
+    let (device, platform, since) = (device(name), Platform::Ios, registered_at);
+    DeviceRecord { member, device, session, address, platform, registered_at, since, badge: None }
 }
 
 async fn register(f: &Fixture, member: MemberId, name: &str) -> DeviceRecord {
@@ -157,10 +160,13 @@ async fn a_device_is_registered_again_in_its_own_place(f: &Fixture) {
     f.wait(1);
     let again = DeviceRecord { platform: Platform::Other, ..record(f, ana, "phone", expo("new")) };
     f.store.push.register(again.clone()).await.unwrap();
-    // It shows the number still.
-    let again = DeviceRecord { badge: Some(7), ..again };
+    // It shows the number still, and what came before goes on to the new address.
+    let again = DeviceRecord { badge: Some(7), since: phone.since, ..again };
     assert_eq!(devices(f, &[ana, ben]).await, [again, other, tablet]);
-    assert_eq!(take(f, 100).await.len(), 1, "of its tasks none is left");
+    let mut tasks: Vec<_> =
+        take(f, 100).await.into_iter().map(|taken| (taken.task.member, taken.task.subject)).collect();
+    tasks.sort_unstable_by_key(|(member, _)| *member != ana);
+    assert_eq!(tasks, [(ana, Subject::Messages(conversation(2))), (ben, Subject::Messages(conversation(1)))]);
     assert_eq!(marks(f, ana, conversation(1)).await, [("phone".to_owned(), 4)]);
     assert!(f.store.push.unregister(ana, &device("phone")).await.unwrap());
     assert!(!f.store.push.unregister(ana, &device("phone")).await.unwrap());
@@ -335,6 +341,30 @@ async fn a_task_that_was_put_off_stays_so_whatever_is_added(f: &Fixture) {
     assert_eq!(take(f, 100).await, []);
     finish(f, again, None).await;
     assert_eq!(waiting(f).await, (0, None));
+}
+
+async fn what_quiet_hours_have_put_off_is_due_when_they_are_over_early(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    for (member, name) in [(ana, "phone"), (ana, "tablet"), (ben, "phone")] {
+        register(f, member, name).await;
+    }
+    let tasks = [(ana, "phone", 1), (ana, "phone", 2), (ana, "tablet", 1), (ben, "phone", 1)];
+    add(f, tasks.map(|(member, name, byte)| messages(member, name, byte, (1, 1), 0)).into()).await;
+    // All but the second, which is tried again then.
+    let put_off = |taken: TakenTask| {
+        let due = at(if taken.task.subject == Subject::Messages(conversation(2)) { 51 } else { 50 });
+        (taken, Settled::Postponed { due })
+    };
+    f.store.push.settle(take(f, 3).await.into_iter().map(put_off).collect()).await.unwrap();
+    f.store.push.choose(ana, PushChoice::default(), None).await.unwrap();
+    assert_eq!(take(f, 20).await, []);
+    f.store.push.choose(ana, PushChoice::default(), Some(Ended { until: at(50), now: at(20) })).await.unwrap();
+    let mut due: Vec<_> = take(f, 20).await.into_iter().map(|taken| taken.task).collect();
+    due.sort_unstable_by_key(|task| task.device.to_string());
+    let expected = |name| NewTask { at: at(20), due: at(80), ..messages(ana, name, 1, (1, 1), 0) };
+    assert_eq!(due, [expected("phone"), expected("tablet")]);
+    assert_eq!(take_one(f, 50).await.task.member, ben);
+    assert_eq!(take_one(f, 51).await.task.at, at(0));
 }
 
 async fn a_number_that_was_told_is_kept(f: &Fixture) {
@@ -552,7 +582,7 @@ async fn who_leaves_leaves_nothing(f: &Fixture) {
         register(f, member, "phone").await;
         acknowledge(f, member, "phone", conversation(1), 4).await;
         let choice = PushChoice { content: PushContent::Nothing, quiet_hours: None };
-        f.store.push.choose(member, choice).await.unwrap();
+        f.store.push.choose(member, choice, None).await.unwrap();
     }
     add(f, [ana, ben].map(|member| messages(member, "phone", 1, (5, 5), 0)).into()).await;
     f.change(ana, Change::Erase).await;
@@ -563,7 +593,7 @@ async fn who_leaves_leaves_nothing(f: &Fixture) {
     assert_eq!(take_one(f, 100).await.task.member, ben);
     // What comes too late.
     register(f, ana, "phone").await;
-    f.store.push.choose(ana, PushChoice { content: PushContent::Nothing, quiet_hours: None }).await.unwrap();
+    f.store.push.choose(ana, PushChoice { content: PushContent::Nothing, quiet_hours: None }, None).await.unwrap();
     assert_eq!(devices(f, &[ana]).await, []);
     assert_eq!(f.store.push.choice(Caller::System, ana).await.unwrap(), PushChoice::default());
 }
@@ -609,7 +639,7 @@ async fn a_choice_is_kept(f: &Fixture) {
     for quiet_hours in [Some(quiet_hours), None] {
         for content in [PushContent::Nothing, PushContent::Sender, PushContent::Full] {
             let chosen = PushChoice { content, quiet_hours: quiet_hours.clone() };
-            f.store.push.choose(ana, chosen.clone()).await.unwrap();
+            f.store.push.choose(ana, chosen.clone(), None).await.unwrap();
             assert_eq!(choice().await, chosen);
         }
     }
@@ -632,4 +662,30 @@ async fn what_a_node_that_lives_has_stored_is_its_own() {
     two.wait(61);
     assert_eq!(unlooked(&two).await, None);
     two.store.backend.close().await;
+}
+
+/// What it has left is not late for that, and if it was only slow it goes on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_silent_node_has_left_is_looked_through_before_it_is_dead() {
+    let database = Arc::new(Database::new().await);
+    let f = Fixture::mongodb_in(Arc::clone(&database));
+    f.store.backend.opened().await.unwrap();
+    let listings = f.store.fleet.as_ref().unwrap().listing();
+    // On another machine: nobody knows whether its process exists.
+    let database = database.open().await;
+    let (nodes, places) = (database.collection::<Document>("nodes"), database.collection::<Document>("push_places"));
+    let mut silent = nodes.find_one(doc! {}).await.unwrap().unwrap();
+    let id = ObjectId::new();
+    silent.extend(doc! { "_id": id, "machine": "another", "timeout": 30_000_i64 });
+    nodes.insert_one(silent).await.unwrap();
+    places.insert_one(doc! { "_id": id, "position": 1_000_i64 }).await.unwrap();
+    let unlooked = async || f.store.push.unlooked(f.now(), f.now().after(Duration::from_secs(60))).await.unwrap();
+    let left = eventually("what the silent node has left", unlooked).await;
+    assert_eq!(left.after, Position(1_000));
+    let is_dead = listings.borrow().as_ref().is_some_and(|listing| listing.others.iter().any(|other| other.dead));
+    assert!(!is_dead, "it may be only slow, for as long as its commands may take");
+    assert_eq!(unlooked().await, None, "somebody has it in hand");
+    f.store.push.looked(left).await.unwrap();
+    assert_eq!(unlooked().await, Some(left), "until it is dead it may leave more");
+    f.store.backend.close().await;
 }

@@ -89,12 +89,14 @@ impl Foundation {
             ids: Arc::clone(&self.ids),
             metrics: Arc::clone(&self.metrics),
         };
+        let store_timeout = settings.store.store_timeout;
         let options = Options {
+            store_timeout,
             ttl: settings.push.push_ttl,
             content: settings.push.content(),
             language: settings.mail.mail_language.into(),
             is_shared: store.fleet.is_some(),
-            lag: if store.fleet.is_some() { settings.store.store_timeout + SKEW } else { Duration::from_secs(1) },
+            lag: if store.fleet.is_some() { store_timeout + SKEW } else { Duration::from_secs(1) },
         };
         Arc::new(Push::new(parts, options))
     }

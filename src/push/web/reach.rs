@@ -36,14 +36,13 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    // 64:ff9b::/96 and 2002::/16 lead to an address of IPv4, as do mapped ones.
-    let [a, b, c, ..] = address.segments();
-    let embedded = match (a, b) {
-        (0x64, 0xff9b) => {
-            let [.., w, x, y, z] = address.octets();
-            Some(Ipv4Addr::new(w, x, y, z))
-        }
-        (0x2002, _) => Some(Ipv4Addr::from((u32::from(b) << 16) | u32::from(c))),
+    // 64:ff9b::/96 (RFC 6052) and 2002::/16 lead to an address of IPv4, as do mapped ones. 64:ff9b:1::/48 (RFC 8215) is for translators of an
+    // operator's own network, which may put the address of IPv4 anywhere: none of it is public, as nothing else outside 2000::/3.
+    let [a, b, c, d, e, f, g, h] = address.segments();
+    let v4 = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
+    let embedded = match (a, b, (c, d, e, f)) {
+        (0x64, 0xff9b, (0, 0, 0, 0)) => Some(v4(g, h)),
+        (0x2002, ..) => Some(v4(b, c)),
         _ => address.to_ipv4_mapped(),
     };
     if let Some(embedded) = embedded {
@@ -111,6 +110,18 @@ mod tests {
             "ff02::1",
             "::ffff:127.0.0.1",
             "64:ff9b::7f00:1",
+            "64:ff9b::10.1.2.3",
+            "64:ff9b::172.16.0.1",
+            "64:ff9b::192.168.1.1",
+            "64:ff9b::169.254.169.254",
+            "64:ff9b::100.64.0.1",
+            // For translators of a network of one's own: whatever is embedded, and wherever.
+            "64:ff9b:1::8.8.8.8",
+            "64:ff9b:1::10.1.2.3",
+            "64:ff9b:1:a01:2:300::",
+            "64:ff9b:1:ffff:ffff:ffff:808:808",
+            "64:ff9b:2::8.8.8.8",
+            "64:ff9b::1:808:808",
             "2002:7f00:1::",
             "2001:db8::1",
             "2001::1",

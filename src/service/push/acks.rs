@@ -9,13 +9,29 @@ use std::{
 use protocol::{ConversationId, DeviceId, MemberId};
 use smallvec::SmallVec;
 
-use crate::store::push::DeviceMark;
+use crate::store::push::{DEVICES_MAX, DeviceMark};
 
 /// Parts that are locked for themselves.
 const SHARDS: usize = 16;
 /// Members of conversations that a part remembers of one generation, and that wait in it to be written. What is beyond is forgotten, and looked
 /// for in the store.
 const REMEMBERED: usize = 8_192;
+
+/// Up to which entry each device of a member has everything. A connection may call itself what it likes, so there are no more than may be
+/// registered: of more, the one that has said something for the first time longest ago is forgotten.
+type UpTo = SmallVec<[(DeviceId, u64); 1]>;
+
+/// A device has everything up to an entry.
+fn note(devices: &mut UpTo, device: &DeviceId, seq: u64) {
+    if let Some((_, known)) = devices.iter_mut().find(|(known, _)| known == device) {
+        *known = seq.max(*known);
+        return;
+    }
+    if devices.len() >= DEVICES_MAX {
+        devices.remove(0);
+    }
+    devices.push((device.clone(), seq));
+}
 
 /// A member of a conversation.
 type Place = (ConversationId, MemberId);
@@ -26,17 +42,10 @@ pub(super) struct Heard {
     /// What the member has read.
     read: u64,
     /// What each device has.
-    devices: SmallVec<[(DeviceId, u64); 1]>,
+    devices: UpTo,
 }
 
 impl Heard {
-    fn device(&mut self, device: &DeviceId, seq: u64) {
-        match self.devices.iter_mut().find(|(known, _)| known == device) {
-            Some((_, known)) => *known = seq.max(*known),
-            None => self.devices.push((device.clone(), seq)),
-        }
-    }
-
     /// Whether a device need not be told of a message any more.
     pub(super) fn has(&self, device: &DeviceId, seq: u64) -> bool {
         self.read >= seq || self.devices.iter().any(|(known, up_to)| known == device && *up_to >= seq)
@@ -52,7 +61,7 @@ struct Shard {
     young: HashMap<Place, Heard>,
     old: HashMap<Place, Heard>,
     /// What is not written yet.
-    unwritten: HashMap<Place, SmallVec<[(DeviceId, u64); 1]>>,
+    unwritten: HashMap<Place, UpTo>,
     readers: HashMap<MemberId, Reader>,
 }
 
@@ -91,13 +100,9 @@ impl Acks {
             }
         }
         let Some(device) = device else { return };
-        heard.device(device, seq);
+        note(&mut heard.devices, device, seq);
         if unwritten.len() < REMEMBERED || unwritten.contains_key(&place) {
-            let devices = unwritten.entry(place).or_default();
-            match devices.iter_mut().find(|(known, _)| known == device) {
-                Some((_, known)) => *known = seq.max(*known),
-                None => devices.push((device.clone(), seq)),
-            }
+            note(unwritten.entry(place).or_default(), device, seq);
         }
     }
 
@@ -212,5 +217,18 @@ mod tests {
         let shard = acks.shard(HERE).unwrap();
         assert!(shard.young.len() + shard.old.len() <= 2 * REMEMBERED);
         assert!(shard.unwritten.len() <= REMEMBERED && shard.readers.len() <= REMEMBERED);
+    }
+
+    /// A client may connect under one name after the other.
+    #[test]
+    fn of_one_member_no_more_devices_are_remembered_than_may_be_registered() {
+        let acks = Acks::default();
+        for number in 0..10_000 {
+            acks.hear((HERE, ANA), Some(&device(&number.to_string())), number, false);
+        }
+        let heard = acks.of(ANA, HERE).unwrap();
+        assert_eq!(heard.devices.len(), DEVICES_MAX);
+        assert!(heard.has(&device("9999"), 9_999) && !heard.has(&device("1"), 1));
+        assert_eq!(acks.take().marks.len(), DEVICES_MAX);
     }
 }

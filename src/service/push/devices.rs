@@ -31,7 +31,7 @@ const NONE_LIFETIME: Duration = Duration::from_secs(4);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Registered {
     pub(super) device: DeviceId,
-    /// When: what was stored before is not for it.
+    /// Since when: what was stored before is not for it.
     pub(super) since: Timestamp,
     /// Whether it shows a number at its icon.
     pub(super) has_badge: bool,
@@ -87,8 +87,8 @@ impl Devices {
         let members: Vec<MemberId> = asked.keys().copied().collect();
         for some in members.chunks(BULK_MAX) {
             for device in self.store.devices(Caller::System, some.to_vec()).await? {
-                let DeviceRecord { member, device, registered_at, badge, .. } = device;
-                let registered = Registered { device, since: registered_at, has_badge: badge.is_some() };
+                let DeviceRecord { member, device, since, badge, .. } = device;
+                let registered = Registered { device, since, has_badge: badge.is_some() };
                 asked.entry(member).or_default().push(registered);
             }
         }

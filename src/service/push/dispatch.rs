@@ -1,30 +1,37 @@
 //! The worker: takes tasks that are due, hands them to couriers, and stores what became of them.
 
-use std::{convert::Infallible, pin::pin, time::Duration};
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    convert::Infallible,
+    pin::pin,
+    time::Duration,
+};
 
 use futures_util::{
     StreamExt as _,
     future::{Either, select},
     stream::FuturesUnordered,
 };
-use protocol::MemberId;
-use tokio::time::{Instant, sleep, timeout};
+use protocol::{MemberId, Timestamp};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Push, hand::End};
+use super::{
+    Push,
+    hand::End,
+    lease::{self, Lease},
+    quiet,
+};
 use crate::store::{
     StoreError,
     push::{Settled, TakenTask, WaitingTasks},
+    turns::Caller,
 };
 
 /// Tasks that are taken together: as many as one request of a courier takes.
 const TOGETHER: usize = 100;
 /// How many of these are under way at a time: as many requests as a courier makes.
 const AT_ONCE: usize = 6;
-/// When a task that was taken is due again, if whoever took it does not say that it is under way still: what a server that died had in hand waits no longer.
-const LEASE: Duration = Duration::from_secs(10);
-/// How often that is said.
-const RENEW: Duration = Duration::from_secs(3);
 /// How often it is looked for tasks that nobody told of: those of other nodes.
 const LOOK: Duration = Duration::from_secs(5);
 /// When a task is tried again after it failed once; twice as long each time.
@@ -69,8 +76,8 @@ impl Push {
                     beside(&mut under_way, self.expire()).await;
                 }
                 match beside(&mut under_way, self.take()).await {
-                    Ok(taken) if !taken.is_empty() => {
-                        under_way.push(self.deliver(taken));
+                    Ok((taken, lease)) if !taken.is_empty() => {
+                        under_way.push(self.deliver(taken, lease));
                         rest = Duration::ZERO;
                     }
                     Ok(_) => rest = beside(&mut under_way, self.rest()).await,
@@ -93,12 +100,13 @@ impl Push {
     }
 
     /// Takes what is due, as far as anybody brings it.
-    async fn take(&self) -> Result<Vec<TakenTask>, StoreError> {
+    async fn take(&self) -> Result<(Vec<TakenTask>, Lease), StoreError> {
+        let length = lease::length(self.options.store_timeout);
+        let (lease, now) = (Lease::new(length, Instant::now()), self.parts.clock.now());
         if !self.resting().is_zero() {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), lease));
         }
-        let now = self.parts.clock.now();
-        self.parts.store.take(now, now.after(LEASE), TOGETHER).await
+        Ok((self.parts.store.take(now, now.after(length), TOGETHER).await?, lease))
     }
 
     /// How long no courier takes anything.
@@ -125,11 +133,11 @@ impl Push {
     }
 
     /// Hands tasks over, and stores what became of them.
-    async fn deliver(&self, taken: Vec<TakenTask>) {
+    async fn deliver(&self, taken: Vec<TakenTask>, lease: Lease) {
         let in_hand = taken.clone();
         let ends = {
-            let work = pin!(self.hand_over(taken));
-            match select(work, pin!(self.keep(&in_hand))).await {
+            let work = pin!(self.hand_over(taken, &lease));
+            match select(work, pin!(self.keep(&in_hand, &lease))).await {
                 Either::Left((ends, _)) => ends,
                 Either::Right((never, _)) => match never {},
             }
@@ -138,13 +146,19 @@ impl Push {
     }
 
     /// Says again and again that tasks are under way still. Calls of the store run in tasks of their own: whoever stops this interrupts none.
-    async fn keep(&self, taken: &[TakenTask]) -> Infallible {
+    async fn keep(&self, taken: &[TakenTask], lease: &Lease) -> Infallible {
+        let mut begun = Instant::now();
         loop {
-            sleep(RENEW).await;
-            let due = self.parts.clock.now().after(LEASE);
+            // However long that took: what counts is when it was said.
+            sleep_until(begun + lease::RENEW).await;
+            begun = Instant::now();
+            let due = self.parts.clock.now().after(lease::length(self.options.store_timeout));
             let kept = taken.iter().map(|taken| (taken.clone(), Settled::Postponed { due })).collect();
-            if let Err(error) = self.parts.store.settle(kept).await {
-                tracing::debug!(%error, "that pushes are under way still was not stored");
+            match self.parts.store.settle(kept).await {
+                // If another node has them since, nothing was stored, and it is late: this one has nothing to hand over any more.
+                Ok(()) if lease.is_held() => lease.renew(begun),
+                Ok(()) => {}
+                Err(error) => tracing::debug!(%error, "that pushes are under way still was not stored"),
             }
         }
     }
@@ -165,6 +179,7 @@ impl Push {
             self.parts.metrics.push_task(end.outcome);
         }
         let toggled: Vec<MemberId> = ends.iter().filter_map(End::toggled).collect();
+        let quiet: Vec<(TakenTask, Timestamp)> = ends.iter().filter_map(End::quiet).collect();
         let settled: Vec<(TakenTask, Settled)> = ends.into_iter().map(|end| (end.taken, end.settled)).collect();
         if !settled.is_empty() {
             self.insist(|| self.parts.store.settle(settled.clone())).await;
@@ -172,6 +187,28 @@ impl Push {
         // After it is stored that a device shows a number: whatever is read from now on is to be taken away from it, by whatever node.
         for member in toggled {
             self.changed(member);
+        }
+        if !quiet.is_empty() {
+            self.look_at_quiet_hours_again(quiet).await;
+        }
+    }
+
+    /// Who has chosen other quiet hours while tasks were in hand has not hurried those, which were put off since: they are due now.
+    async fn look_at_quiet_hours_again(&self, quiet: Vec<(TakenTask, Timestamp)>) {
+        let (now, mut ends, mut awake) = (self.parts.clock.now(), HashMap::new(), Vec::new());
+        for (taken, until) in quiet {
+            let member = taken.task.member;
+            if let Entry::Vacant(place) = ends.entry(member) {
+                let Ok(choice) = self.parts.store.choice(Caller::System, member).await else { continue };
+                place.insert(choice.quiet_hours.and_then(|quiet| quiet::until(&quiet, now)));
+            }
+            if ends.get(&member).is_some_and(|end| *end != Some(until)) {
+                awake.push((taken, Settled::Postponed { due: now }));
+            }
+        }
+        if !awake.is_empty() {
+            self.insist(|| self.parts.store.settle(awake.clone())).await;
+            self.wanted.notify_one();
         }
     }
 

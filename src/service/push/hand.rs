@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::{
     Push,
     compose::{Composed, Ready},
+    lease::Lease,
 };
 use crate::{
     push::{Courier, Handed},
@@ -32,8 +33,12 @@ pub(super) struct End {
 
 impl Push {
     /// Finds out which tasks are wanted still, and has couriers bring them.
-    pub(super) async fn hand_over(&self, taken: Vec<TakenTask>) -> Vec<End> {
-        let composed = self.composed(&taken).await;
+    pub(super) async fn hand_over(&self, taken: Vec<TakenTask>, lease: &Lease) -> Vec<End> {
+        let mut composed = self.composed(&taken).await;
+        if !lease.is_held() {
+            // Another node may have them by now.
+            composed.fill(Composed::Later("lease"));
+        }
         let mut ends = Vec::with_capacity(taken.len());
         let mut ready = Vec::new();
         for (taken, composed) in taken.into_iter().zip(composed) {
@@ -127,7 +132,8 @@ impl Push {
                     tracing::debug!(%error, "an address at which nobody is was not removed");
                 }
                 self.devices.forget(taken.task.member);
-                End::of(taken, Settled::Finished { badge: None }, "gone")
+                // With its device, unless that has another address by now.
+                End { outcome: "gone", ..self.postponed(taken, "gone", None) }
             }
             Handed::Refused(why) => {
                 tracing::info!(why, "a push is given up: the service will never take it");
@@ -141,6 +147,14 @@ impl Push {
 impl End {
     pub(super) fn of(taken: TakenTask, settled: Settled, outcome: &'static str) -> Self {
         Self { taken, settled, outcome, told: None, is_toggled: false }
+    }
+
+    /// What was put off until the end of quiet hours, and when that is.
+    pub(super) fn quiet(&self) -> Option<(TakenTask, Timestamp)> {
+        match self.settled {
+            Settled::Postponed { due } if self.outcome == "quiet" => Some((self.taken.clone(), due)),
+            _ => None,
+        }
     }
 
     /// Whose device it is that shows a number now, or none any more.

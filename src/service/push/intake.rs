@@ -67,7 +67,7 @@ pub struct Stored<'a> {
 struct Looking {
     /// Somebody looks in the store, or is going to, for what was stored beyond.
     from: Option<Position>,
-    /// While no device is registered: nothing that was stored up to here is for any.
+    /// While no device is registered, as far as is known, and other nodes register some: nothing that was stored up to here is for any.
     idle_since: Option<Position>,
     /// Counts registrations, so that one that comes meanwhile is not missed.
     registrations: u64,
@@ -240,13 +240,15 @@ impl Intake {
         self.looking().registrations
     }
 
-    /// None was, nor was one since: what is stored is for nobody. `since`: up to where what was stored had been handed over before it was asked.
-    pub(super) fn turn_off(&self, registrations: u64, since: Position) {
+    /// None was, nor was one since: what is stored is for nobody. `since`: up to where what was stored had been handed over before it was asked,
+    /// if another node may register one before this one knows: what is stored from there on is looked for then. Without it a device is for what
+    /// comes after [`Self::turn_on`], and nobody looks for anything.
+    pub(super) fn turn_off(&self, registrations: u64, since: Option<Position>) {
         let mut looking = self.looking();
         if looking.registrations != registrations {
             return;
         }
-        looking.idle_since = Some(since);
+        looking.idle_since = since;
         looking.from = None;
         self.is_on.store(false, Ordering::Release);
         drop(looking);
@@ -339,9 +341,9 @@ mod tests {
         let before = intake.registrations();
         intake.stored(&message(0, 10, 1));
         intake.turn_on();
-        intake.turn_off(before, Position(11));
+        intake.turn_off(before, Some(Position(11)));
         assert!(intake.is_on(), "one was registered while it was asked");
-        intake.turn_off(intake.registrations(), Position(11));
+        intake.turn_off(intake.registrations(), Some(Position(11)));
         intake.stored(&message(0, 12, 2));
         intake.acknowledged(BEN, None, HERE, 2, true);
         assert_eq!((intake.is_on(), intake.next()), (false, None));
@@ -350,5 +352,17 @@ mod tests {
         assert_eq!(intake.begin_look(), Some(Position(11)), "since when it was not known that there is one");
         intake.stored(&message(0, 14, 3));
         assert!(intake.next().is_some());
+    }
+
+    /// Found by a reviewer: whoever registered the first device of a club had its whole log read, from the start of the server on.
+    #[tokio::test(start_paused = true)]
+    async fn where_no_other_node_registers_devices_nobody_looks_for_what_was_before_the_first() {
+        let intake = Intake::new(1, AFTER, true);
+        intake.turn_off(intake.registrations(), None);
+        intake.stored(&message(0, 10, 1));
+        intake.turn_on();
+        assert_eq!(intake.begin_look(), None);
+        intake.stored(&message(0, 12, 2));
+        assert_eq!((intake.place(Position(14)), intake.begin_look()), (Position(12), None));
     }
 }

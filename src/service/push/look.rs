@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How often it is looked for nodes that are gone.
-const OFTEN: Duration = Duration::from_secs(3);
+const OFTEN: Duration = Duration::from_secs(1);
 /// The same while no device is registered, and by whom no other node uses the store.
 const SELDOM: Duration = Duration::from_secs(30);
 /// How long a look may take before another node looks too.
@@ -85,7 +85,7 @@ impl Push {
     /// Looks through what a server that is gone has stored.
     async fn look_back(&self, unlooked: Unlooked) -> Result<(), StoreError> {
         if self.parts.intake.is_on() {
-            tracing::info!("what was stored by a server that is gone is looked through for pushes");
+            tracing::info!("what was stored by a server that is silent or gone is looked through for pushes");
             if self.options.is_shared {
                 self.look_on(unlooked.after).await?;
             } else {

@@ -121,7 +121,8 @@ impl Push {
                 intake.turn_on();
             }
         } else {
-            intake.turn_off(registrations, before);
+            // Another node may have registered one that this one has not heard of.
+            intake.turn_off(registrations, self.options.is_shared.then_some(before));
             self.write_place_at(before).await;
         }
         Ok(())
@@ -248,6 +249,14 @@ impl Push {
         let published = (self.parts.published)();
         let place = self.parts.intake.place(published);
         self.write_place_at(place).await;
+    }
+
+    /// Before a device is registered that may be the only one: what was stored until now is for nobody, and nobody looks for it after a crash.
+    pub(super) async fn leave_behind(&self) {
+        // Where another node can register devices it is asked every few seconds, and written up to where there was none.
+        if !self.options.is_shared && !self.parts.intake.is_on() {
+            self.write_place_at((self.parts.published)()).await;
+        }
     }
 
     async fn write_place_at(&self, place: Position) {

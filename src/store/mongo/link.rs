@@ -15,7 +15,7 @@ use std::{
 
 use mongodb::{
     Client,
-    bson::Document,
+    bson::{Document, oid::ObjectId},
     options::{
         Acknowledgment, ClientOptions, ConnectionString, DatabaseOptions, HostInfo, ReadConcern, ReadPreference,
         SelectionCriteria, WriteConcern,
@@ -315,6 +315,11 @@ impl Link {
     /// The other nodes that are dead, as far as is known.
     pub(super) fn dead(&self) -> Vec<Dead> {
         self.dead.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The other nodes that begin nothing any more, as far as is known.
+    pub(super) fn silent(&self) -> Vec<ObjectId> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner).1.silent(Instant::now())
     }
 
     /// Whether this node has joined the others.

@@ -40,6 +40,7 @@ use super::{
     db::Db,
     document::{binary, bytes_of, date, signed, unsigned},
     fault::Fault,
+    link::LEASE,
 };
 use crate::{
     ids::{NodeId, host_name},
@@ -255,6 +256,16 @@ impl Watch {
             }
         }
         dead
+    }
+
+    /// Those that have been silent for a lease, as of the latest look: they begin nothing more before they are heard again. Not all of them are
+    /// dead: what they began may be under way.
+    pub(super) fn silent(&self, now: Instant) -> Vec<ObjectId> {
+        if self.looked.is_none_or(|last| now.saturating_duration_since(last) > BLIND) {
+            return Vec::new();
+        }
+        let is_silent = |first: &Instant| now.saturating_duration_since(*first) >= LEASE;
+        self.seen.iter().filter(|(_, (_, first))| is_silent(first)).map(|(id, _)| *id).collect()
     }
 }
 
@@ -474,6 +485,22 @@ mod tests {
             look(2_000);
         }
         assert_eq!(look(2_000).len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_silent_for_a_lease_is_known_long_before_it_is_dead_unless_we_were_blind() {
+        let (identity, mut watch) = (identity(), Watch::default());
+        let id = ObjectId::from_bytes([9; 12]);
+        for second in 0..12 {
+            assert!(watch.look(&identity, &[other(9, 1_000, true)], Instant::now()).is_empty());
+            let silent = watch.silent(Instant::now());
+            assert_eq!(silent.contains(&id), second >= 5, "{second}");
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        watch.look(&identity, &[other(9, 2_000, true)], Instant::now());
+        assert!(watch.silent(Instant::now()).is_empty(), "it beats again");
+        tokio::time::advance(Duration::from_secs(9)).await;
+        assert!(watch.silent(Instant::now()).is_empty(), "nobody has looked");
     }
 
     /// Found by a reviewer: each judged the others by its own `STORE_TIMEOUT`, and finished what another one still wrote.

@@ -42,8 +42,8 @@ use crate::{
         PushStore, StoreError,
         archive::{Key, Part, Row},
         push::{
-            AddressHash, DeviceKey, DeviceMark, DeviceRecord, NewTask, Progress, PushChoice, Settled, Stretch, Subject,
-            TakenTask, UNREAD_MAX, Unlooked, WaitingTasks,
+            AddressHash, DeviceKey, DeviceMark, DeviceRecord, Ended, NewTask, Progress, PushChoice, Settled, Stretch,
+            Subject, TakenTask, UNREAD_MAX, Unlooked, WaitingTasks,
         },
         turns::{Caller, Turn},
     },
@@ -200,8 +200,8 @@ impl PushStore for Mongo {
         self.read(Turn::of(by), async move |_, db| devices::choice(&db, member).await).await
     }
 
-    async fn choose(&self, member: MemberId, choice: PushChoice) -> Result<(), StoreError> {
-        self.write(Caller::Member(member), async move |_, db| devices::choose(&db, member, choice).await).await
+    async fn choose(&self, member: MemberId, choice: PushChoice, ended: Option<Ended>) -> Result<(), StoreError> {
+        self.write(Caller::Member(member), async move |_, db| devices::choose(&db, member, choice, ended).await).await
     }
 
     async fn acknowledge(&self, marks: Vec<DeviceMark>) -> Result<(), StoreError> {
@@ -234,7 +234,7 @@ impl PushStore for Mongo {
     }
 
     async fn looked(&self, unlooked: Unlooked) -> Result<(), StoreError> {
-        self.write(Caller::System, async move |_, db| left::looked(&db, unlooked).await).await
+        self.write(Caller::System, async move |core, db| left::looked(&core, &db, unlooked).await).await
     }
 
     async fn stored(

@@ -38,6 +38,7 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0026_push.sql")),
         M::up(include_str!("migrations/0027_settings.sql")),
         M::up(include_str!("migrations/0028_late_exchanges.sql")),
+        M::up(include_str!("migrations/0029_push_since.sql")),
     ]
 }
 
@@ -444,7 +445,8 @@ mod tests {
     fn pushes_are_found_by_their_keys() {
         let mut connection = Connection::open_in_memory().unwrap();
         run(&mut connection).unwrap();
-        for sql in [push::devices::DEVICES_OF, push::MARKS_OF, push::tasks::TASK, push::tasks::DUE] {
+        for sql in [push::devices::DEVICES_OF, push::MARKS_OF, push::tasks::TASK, push::tasks::DUE, push::tasks::HURRY]
+        {
             let mut query = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let values = rusqlite::params_from_iter(1..=query.parameter_count());
             let steps = query.query_map(values, |row| row.get::<_, String>("detail")).unwrap();

@@ -33,7 +33,7 @@ use crate::{
     store::{
         PushStore, StoreError,
         push::{
-            AddressHash, BULK_MAX, DeviceKey, DeviceMark, DeviceRecord, NewTask, Progress, PushChoice, Settled,
+            AddressHash, BULK_MAX, DeviceKey, DeviceMark, DeviceRecord, Ended, NewTask, Progress, PushChoice, Settled,
             Stretch, TakenTask, UNREAD_MAX, Unlooked, WaitingTasks,
         },
         turns::{Caller, Turn},
@@ -128,8 +128,12 @@ impl PushStore for Sqlite {
         self.read(Turn::of(by), move |connection| devices::choice(connection, member)).await
     }
 
-    async fn choose(&self, member: MemberId, choice: PushChoice) -> Result<(), StoreError> {
-        self.write(move |tx| choose(tx.connection, member, &choice)).await
+    async fn choose(&self, member: MemberId, choice: PushChoice, ended: Option<Ended>) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            choose(tx.connection, member, &choice)?;
+            ended.map_or(Ok(()), |ended| tasks::hurry(tx.connection, member, ended))
+        })
+        .await
     }
 
     async fn acknowledge(&self, marks: Vec<DeviceMark>) -> Result<(), StoreError> {

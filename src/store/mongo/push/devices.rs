@@ -19,7 +19,7 @@ use super::{
     ids_of, owner,
 };
 use crate::store::{
-    push::{AddressHash, CONTENTS, DEVICES_MAX, DeviceKey, DeviceRecord, PushChoice, surplus},
+    push::{AddressHash, CONTENTS, DEVICES_MAX, DeviceKey, DeviceRecord, Ended, PushChoice, surplus},
     sessions::{PLATFORMS, platform_word},
 };
 
@@ -27,11 +27,13 @@ use crate::store::{
 pub(in crate::store::mongo) fn document(record: &DeviceRecord) -> Result<Document, Fault> {
     let mut document = doc! { "_id": binary(&DeviceKey::of(record.member, &record.device).0) };
     document.extend(fields(record)?);
+    document.insert("since", date(record.since));
     Ok(document)
 }
 
+/// What a registration says anew.
 fn fields(record: &DeviceRecord) -> Result<Document, Fault> {
-    let DeviceRecord { member, device, session, address, platform, registered_at, badge } = record;
+    let DeviceRecord { member, device, session, address, platform, registered_at, badge, .. } = record;
     let mut fields = doc! {
         "member_id": member_oid(*member),
         "device": device.as_str(),
@@ -49,13 +51,16 @@ fn fields(record: &DeviceRecord) -> Result<Document, Fault> {
 pub(in crate::store::mongo) fn record(document: &Document) -> Option<DeviceRecord> {
     let (member, device) = owner(document)?;
     let platform = document.get_str("platform").ok()?;
+    let registered_at = time(*document.get_datetime("registered_at").ok()?);
     Some(DeviceRecord {
         member,
         device,
         session: SessionId::from_bytes(document.get_object_id("session_id").ok()?.bytes()),
         address: serde_json::from_str(document.get_str("address").ok()?).ok()?,
         platform: PLATFORMS.iter().find(|(known, _)| *known == platform)?.1,
-        registered_at: time(*document.get_datetime("registered_at").ok()?),
+        registered_at,
+        // One of a former version does not say it.
+        since: document.get_datetime("since").map_or(registered_at, |since| time(*since)),
         badge: document.get_i64("badge").ok().and_then(|badge| u32::try_from(badge).ok()),
     })
 }
@@ -112,11 +117,9 @@ async fn register_in(db: &Db, session: &mut ClientSession, record: &DeviceRecord
     let own = binary(&DeviceKey::of(record.member, &record.device).0);
     let hash = binary(&AddressHash::of(&record.address).0);
     remove_in(db, session, doc! { "hash": hash, "_id": { "$ne": &own } }).await?;
-    let tasks = db.collection::<Document>("push_tasks");
-    tasks.delete_many(doc! { "device": &own }).session(&mut *session).await?;
-    // What is not named stays: the number that it shows, and its marks. It is the same installation.
+    // What is not named stays: the number that it shows, its marks, its tasks. It is the same installation.
     let devices = db.collection::<Document>("push_devices");
-    let write = doc! { "$set": fields(record)? };
+    let write = doc! { "$set": fields(record)?, "$setOnInsert": { "since": date(record.since) } };
     devices.update_one(doc! { "_id": &own }, write).upsert(true).session(&mut *session).await?;
     let others = doc! { "member_id": member_oid(record.member), "_id": { "$ne": own } };
     let fields = doc! { "registered_at": 1 };
@@ -208,8 +211,28 @@ pub(super) async fn choice(db: &Db, member: MemberId) -> Result<PushChoice, Faul
     Ok(found.as_ref().and_then(choice_of).map(|(_, choice)| choice).unwrap_or_default())
 }
 
-/// Stores what a member has chosen; of one who has left nothing is kept.
-pub(super) async fn choose(db: &Db, member: MemberId, choice: PushChoice) -> Result<(), Fault> {
+/// What quiet hours have put off is due now.
+async fn hurry(
+    db: &Db,
+    session: &mut ClientSession,
+    member: MemberId,
+    Ended { until, now }: Ended,
+) -> Result<(), Fault> {
+    let theirs = doc! { "member_id": member_oid(member) };
+    let devices = db.collection::<Document>("push_devices");
+    let mut found = devices.find(theirs).projection(doc! { "_id": 1 }).session(&mut *session).await?;
+    let mut keys = Vec::new();
+    while let Some(device) = found.next(&mut *session).await.transpose()? {
+        keys.extend(bytes_of(&device, "_id").map(|key: [u8; 16]| binary(&key)));
+    }
+    let put_off = doc! { "device": { "$in": keys }, "due": date(until) };
+    let hurry = doc! { "$set": { "due": date(now) }, "$max": { "at": date(now) } };
+    db.collection::<Document>("push_tasks").update_many(put_off, hurry).session(session).await?;
+    Ok(())
+}
+
+/// Stores what a member has chosen, and has what was put off due; of one who has left nothing is kept.
+pub(super) async fn choose(db: &Db, member: MemberId, choice: PushChoice, ended: Option<Ended>) -> Result<(), Fault> {
     let (own, never) = (db.clone(), CancellationToken::new());
     let chosen = transaction(db, &never, move |session| {
         let (db, choice) = (own.clone(), choice_document(member, &choice));
@@ -217,7 +240,10 @@ pub(super) async fn choose(db: &Db, member: MemberId, choice: PushChoice) -> Res
             if meet(&db, session, member).await? {
                 let choices = db.collection::<Document>("push_choices");
                 let theirs = doc! { "_id": member_oid(member) };
-                choices.replace_one(theirs, choice).upsert(true).session(session).await?;
+                choices.replace_one(theirs, choice).upsert(true).session(&mut *session).await?;
+                if let Some(ended) = ended {
+                    hurry(&db, session, member, ended).await?;
+                }
             }
             Ok(())
         }

@@ -2,6 +2,10 @@
 //!
 //! A node has a document in `push_places`: everything that it stored up to there is acknowledged, or a task. One that is gone leaves it
 //! behind, and another node claims it for a while, looks, and removes it.
+//!
+//! Who waits until a node is certain to be dead, with all that it has sent, waits for longer than a push may be late. So what a node has left
+//! is looked through as soon as it is silent for a lease: from then on it begins nothing. If it is only slow that is done twice, and makes the
+//! same tasks; its place stays until it is dead, because it may go on.
 
 use std::collections::HashMap;
 
@@ -35,7 +39,14 @@ pub(super) async fn reach(db: &Db, own: ObjectId, Position(place): Position) -> 
     Ok(())
 }
 
-/// Claims what a node has left that is dead or gone.
+/// Whether a node is there and not dead.
+async fn lives(core: &Core, db: &Db, node: ObjectId) -> Result<bool, Fault> {
+    let there = nodes::others(db, core.link.identity.node).await?;
+    let is_there = there.iter().any(|other| other.get_object_id("_id").is_ok_and(|other| other == node));
+    Ok(is_there && core.link.dead().iter().all(|dead| dead.id != node))
+}
+
+/// Claims what a node has left that is silent, dead or gone.
 pub(super) async fn unlooked(
     core: &Core,
     db: &Db,
@@ -56,12 +67,13 @@ pub(super) async fn unlooked(
         return Ok(None);
     }
     // After the places: whoever has one joined before, and is there unless it has gone since.
-    let (there, dead) = (nodes::others(db, own).await?, core.link.dead());
-    let lives = |node: ObjectId| {
+    let (there, dead, silent) = (nodes::others(db, own).await?, core.link.dead(), core.link.silent());
+    let works = |node: ObjectId| {
         there.iter().any(|other| other.get_object_id("_id").is_ok_and(|other| other == node))
             && !dead.iter().any(|dead| dead.id == node)
+            && !silent.contains(&node)
     };
-    for node in places.iter().filter_map(|place| place.get_object_id("_id").ok()).filter(|node| !lives(*node)) {
+    for node in places.iter().filter_map(|place| place.get_object_id("_id").ok()).filter(|node| !works(*node)) {
         let mut place = doc! { "_id": node };
         place.extend(free.clone());
         let claim = doc! { "$set": { "until": date(until) } };
@@ -73,10 +85,14 @@ pub(super) async fn unlooked(
     Ok(None)
 }
 
-/// What was claimed was looked through. A node that has come further meanwhile was not gone, and keeps its place.
-pub(super) async fn looked(db: &Db, Unlooked { node, after }: Unlooked) -> Result<(), Fault> {
-    let place = doc! { "_id": ObjectId::from_bytes(node), "position": signed(after.0) };
-    db.collection::<Document>("push_places").delete_one(place).await?;
+/// What was claimed was looked through. A node that was only silent, or has come further meanwhile, was not gone, and keeps its place.
+pub(super) async fn looked(core: &Core, db: &Db, Unlooked { node, after }: Unlooked) -> Result<(), Fault> {
+    let (places, node) = (db.collection::<Document>("push_places"), ObjectId::from_bytes(node));
+    if lives(core, db, node).await? {
+        places.update_one(doc! { "_id": node }, doc! { "$unset": { "until": "" } }).await?;
+    } else {
+        places.delete_one(doc! { "_id": node, "position": signed(after.0) }).await?;
+    }
     Ok(())
 }
 

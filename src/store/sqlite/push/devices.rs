@@ -22,6 +22,7 @@ pub(in crate::store::sqlite) fn record(row: &Row<'_>) -> rusqlite::Result<Device
         address: serde_json::from_str(address).map_err(|_| inconsistent("the address of a device"))?,
         platform: word(row, "platform", PLATFORMS)?,
         registered_at: time(row, "registered_at")?,
+        since: time(row, "since")?,
         badge: row.get("badge")?,
     })
 }
@@ -60,9 +61,6 @@ pub(super) fn register(connection: &Connection, record: &DeviceRecord) -> rusqli
     let DeviceKey(id) = DeviceKey::of(record.member, &record.device);
     let AddressHash(hash) = AddressHash::of(&record.address);
     connection.prepare_cached("DELETE FROM push_devices WHERE hash = ? AND id <> ?")?.execute(params![hash, id])?;
-    if let Some(key) = key_of(connection, DeviceKey(id))? {
-        connection.prepare_cached("DELETE FROM push_tasks WHERE device = ?")?.execute([key])?;
-    }
     insert(connection, record, member)?;
     let mut others =
         connection.prepare_cached("SELECT registered_at, key FROM push_devices WHERE member = ? AND id <> ?")?;
@@ -70,13 +68,13 @@ pub(super) fn register(connection: &Connection, record: &DeviceRecord) -> rusqli
     remove(connection, &surplus(others.collect::<rusqlite::Result<Vec<_>>>()?, DEVICES_MAX - 1))
 }
 
-/// Writes a device in the place of the one of the same member and id. What that has acknowledged stays good, and so does the number that it
-/// shows: it is the same installation.
+/// Writes a device in the place of the one of the same member and id. What that has acknowledged stays good, and so do what it is to be told,
+/// since when it is, and the number that it shows: it is the same installation.
 fn insert(connection: &Connection, record: &DeviceRecord, member: i64) -> rusqlite::Result<()> {
-    let DeviceRecord { device, session, address, platform, registered_at, badge, .. } = record;
+    let DeviceRecord { device, session, address, platform, registered_at, since, badge, .. } = record;
     let mut insert = connection.prepare_cached(
-        "INSERT INTO push_devices (id, member, device, session, address, hash, platform, registered_at, badge)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+        "INSERT INTO push_devices (id, member, device, session, address, hash, platform, registered_at, since, badge)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (id) DO UPDATE SET session = excluded.session, address = excluded.address, hash = excluded.hash,
              platform = excluded.platform, registered_at = excluded.registered_at, badge = ifnull(excluded.badge, badge)",
     )?;
@@ -89,6 +87,7 @@ fn insert(connection: &Connection, record: &DeviceRecord, member: i64) -> rusqli
         AddressHash::of(address).0,
         platform_word(*platform),
         registered_at.as_millis(),
+        since.as_millis(),
         badge,
     ];
     insert.execute(values).map(drop)

@@ -1,6 +1,6 @@
 //! What devices are to be told.
 
-use protocol::Timestamp;
+use protocol::{MemberId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{
@@ -8,7 +8,7 @@ use super::{
     device_id, key_of, member_id,
 };
 use crate::store::push::{
-    BULK_MAX, NewTask, Settled, StoredTask, Subject, TASKS_MAX, TakenTask, merged, shown, surplus,
+    BULK_MAX, Ended, NewTask, Settled, StoredTask, Subject, TASKS_MAX, TakenTask, merged, shown, surplus,
 };
 
 /// The revision of a task that is written anew.
@@ -131,6 +131,17 @@ pub(super) fn settle(connection: &Connection, settled: &[(TakenTask, Settled)]) 
         }
     }
     Ok(())
+}
+
+/// What is put off until a moment is due at another one, of the devices of a member: of all members together there may be many.
+pub(in crate::store::sqlite) const HURRY: &str =
+    "UPDATE push_tasks SET due = ?1, at = max(at, ?1) WHERE +due = ?2 AND device IN (
+         SELECT d.key FROM members m CROSS JOIN push_devices d ON d.member = m.key WHERE m.id = ?3)";
+
+/// What quiet hours have put off is due now.
+pub(super) fn hurry(connection: &Connection, member: MemberId, Ended { until, now }: Ended) -> rusqlite::Result<()> {
+    let mut update = connection.prepare_cached(HURRY)?;
+    update.execute(params![now.as_millis(), until.as_millis(), member.as_bytes()]).map(drop)
 }
 
 pub(super) fn expire(connection: &Connection, before: Timestamp) -> rusqlite::Result<usize> {
