@@ -14,7 +14,9 @@
 //! | [`look`] | the same, of what nodes that are gone have stored, and of what there was no room for |
 //! | [`dispatch`] | taking tasks that are due, trying them again |
 //! | [`lease`] | for how long what was taken is in hand |
+//! | [`held`] | what this process has in hand |
 //! | [`hand`] | handing them over to couriers |
+//! | [`refusals`] | addresses for which everything is refused |
 //! | [`compose`] | whether a task is wanted still, and what it says |
 //! | [`quiet`], [`words`] | quiet hours; texts |
 
@@ -23,10 +25,12 @@ mod compose;
 mod devices;
 mod dispatch;
 mod hand;
+mod held;
 mod intake;
 mod lease;
 mod look;
 mod quiet;
+mod refusals;
 mod watch;
 mod words;
 
@@ -42,11 +46,16 @@ use protocol::{
     DeviceId, ErrorCode, MemberId, SessionId,
     rest::{ClubPush, Language, PushContent, PushDevice, PushPatch, PushRegistration, PushService, PushSettings},
 };
-use tokio::sync::Notify;
+use quick_cache::sync::Cache;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use self::devices::Devices;
 pub use self::intake::{Intake, Stored};
+use self::{
+    devices::Devices,
+    held::{Held, Key},
+    refusals::Refusals,
+};
 use super::limiter::{Limiter, Rate};
 use crate::{
     clock::Clock,
@@ -54,7 +63,7 @@ use crate::{
     failure::Failure,
     ids::Ids,
     position::Position,
-    push::Courier,
+    push::{Courier, remind::Reminder},
     store::{
         ConversationStore, MemberStore, PushStore, SessionStore, StoreError,
         push::{DeviceRecord, Ended, PushChoice},
@@ -65,6 +74,10 @@ use crate::{
 
 /// How often a member may register devices and change what they have chosen.
 const CHANGES: Rate = Rate { per_period: 60, period: Duration::from_secs(3_600), burst: 30 };
+/// How many pushes a member is sent: nobody's devices take what is there for all.
+const PACE: Rate = Rate { per_period: 20, period: Duration::from_secs(1), burst: 100 };
+/// Tasks of which it is remembered how often they were put off without having been tried.
+const UNTRIED: usize = 10_000;
 /// A registration that is repeated unchanged is not stored again before it is that old: an app repeats it at each start.
 const UNCHANGED: Duration = Duration::from_secs(86_400);
 
@@ -83,6 +96,8 @@ pub struct Options {
     pub lag: Duration,
     /// How long a call of the store may take: how long what is under way is in hand follows from it.
     pub store_timeout: Duration,
+    /// How long what is under way may take when the server stops.
+    pub finishing: Duration,
 }
 
 /// What push needs of the rest.
@@ -127,6 +142,16 @@ pub struct Push {
     /// What the process before this one has left was looked through.
     has_looked_back: AtomicBool,
     limit: Limiter<MemberId>,
+    pace: Limiter<MemberId>,
+    held: Held,
+    refusals: Refusals,
+    untried: Cache<Key, u32>,
+    /// How often a courier may be handed something at a time, in the order of the couriers; nothing: as often as there is something.
+    rooms: Vec<Option<Semaphore>>,
+    /// How often it is found out at a time what tasks say.
+    composing: Semaphore,
+    /// That pushes are given up.
+    given_up: Reminder,
 }
 
 impl Push {
@@ -142,6 +167,13 @@ impl Push {
             written: AtomicU64::new(begun.0),
             has_looked_back: AtomicBool::new(false),
             limit: Limiter::new("push", CHANGES, Arc::clone(&parts.metrics)),
+            pace: Limiter::new("push_pace", PACE, Arc::clone(&parts.metrics)),
+            held: Held::default(),
+            refusals: Refusals::new(),
+            untried: Cache::new(UNTRIED),
+            rooms: parts.couriers.iter().map(|courier| courier.batches().map(Semaphore::new)).collect(),
+            composing: Semaphore::new(dispatch::AT_ONCE),
+            given_up: Reminder::default(),
             parts,
         }
     }
@@ -265,6 +297,7 @@ impl Push {
     /// Forgets who has their whole allowance. To be called now and then.
     pub fn tidy(&self) {
         self.limit.tidy();
+        self.pace.tidy();
     }
 
     fn turn_on(&self) {

@@ -363,6 +363,12 @@ pub trait PushStore: Send + Sync {
     /// The store.
     async fn waiting(&self) -> Result<WaitingTasks, StoreError>;
 
+    /// When the first task is due; nothing if none waits. Costs little, however many wait.
+    ///
+    /// # Errors
+    /// The store.
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError>;
+
     /// Removes tasks whose last message was stored before a time. Returns how many.
     ///
     /// # Errors

@@ -138,6 +138,7 @@ async fn marks(f: &Fixture, member: MemberId, conversation: ConversationId) -> V
 
 async fn waiting(f: &Fixture) -> (u64, Option<Timestamp>) {
     let WaitingTasks { count, next } = f.store.push.waiting().await.unwrap();
+    assert_eq!(f.store.push.next_due().await.unwrap(), next);
     (count, next)
 }
 

@@ -20,8 +20,13 @@ use crate::{
 
 /// How much longer than a call of the store may take a shared one is behind, at most.
 const SKEW: Duration = Duration::from_secs(5);
-/// How long a request to a push service may take.
+/// How long a request to the push service of a browser may take. It is of a member's choice, and answers within a moment if it is one.
+const WEB_DEADLINE: Duration = Duration::from_secs(3);
+/// How long a request to Expo's push service may take.
 const DEADLINE: Duration = Duration::from_secs(10);
+
+/// How much of the time for stopping is left to closing the store.
+const CLOSING: Duration = Duration::from_secs(1);
 
 /// Who brings pushes.
 #[derive(Default)]
@@ -50,8 +55,9 @@ impl Foundation {
             let vapid = Vapid::new(ring, contact).map_err(start_error)?;
             couriers.web_key = Some(vapid.public().to_owned());
             let entropy = Arc::clone(&self.world.entropy);
-            let web = WebPush::new(vapid, clock(), entropy, DEADLINE, push.push_allow_private == Switch::On)
-                .map_err(start_error)?;
+            let anywhere = push.push_allow_private == Switch::On;
+            let metrics = Arc::clone(&self.metrics);
+            let web = WebPush::new(vapid, clock(), entropy, WEB_DEADLINE, anywhere, metrics).map_err(start_error)?;
             couriers.all.push(Arc::new(web));
         }
         Ok(couriers)
@@ -92,6 +98,7 @@ impl Foundation {
         let store_timeout = settings.store.store_timeout;
         let options = Options {
             store_timeout,
+            finishing: settings.listen.shutdown_timeout.saturating_sub(CLOSING),
             ttl: settings.push.push_ttl,
             content: settings.push.content(),
             language: settings.mail.mail_language.into(),

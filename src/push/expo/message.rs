@@ -2,6 +2,7 @@
 
 use protocol::{ConversationId, MemberId, MessageId, rest::PushAddress};
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::{
     push::{Notice, Parcel, What},
@@ -41,6 +42,8 @@ pub(super) struct Message {
     #[serde(skip)]
     pub(super) hash: AddressHash,
     #[serde(skip)]
+    pub(super) composed: Instant,
+    #[serde(skip)]
     without_text: Option<String>,
 }
 
@@ -63,7 +66,7 @@ enum Data {
 
 impl Message {
     pub(super) fn new(parcel: Parcel) -> Self {
-        let Parcel { address, what, badge, ttl } = parcel;
+        let Parcel { address, what, badge, ttl, composed, .. } = parcel;
         let hash = AddressHash::of(&address);
         let to = match address {
             PushAddress::Expo { token } => token,
@@ -85,13 +88,19 @@ impl Message {
                 tag: "badge".to_owned(),
                 content_available: Some(true),
                 hash,
+                composed,
                 without_text: None,
             },
-            What::Messages(notice) => Self::of_notice(to, hash, *notice, (badge, ttl.as_secs())),
+            What::Messages(notice) => Self::of_notice(to, (hash, composed), *notice, (badge, ttl.as_secs())),
         }
     }
 
-    fn of_notice(to: String, hash: AddressHash, notice: Notice, (badge, ttl): (u32, u64)) -> Self {
+    fn of_notice(
+        to: String,
+        (hash, composed): (AddressHash, Instant),
+        notice: Notice,
+        (badge, ttl): (u32, u64),
+    ) -> Self {
         let Notice { conversation, seq, message, title, body, without_text } = notice;
         let (message_id, sender) = message.unzip();
         let mut message = Self {
@@ -109,6 +118,7 @@ impl Message {
             tag: conversation.to_string(),
             content_available: None,
             hash,
+            composed,
         };
         message.fit();
         message
@@ -179,7 +189,15 @@ mod tests {
         let (title, body) = (Some("Ana".to_owned()), body.to_owned());
         let notice = Notice { conversation, seq: 7, message, title, body, without_text: "New message".to_owned() };
         let address = PushAddress::Expo { token: "ExponentPushToken[x]".to_owned() };
-        Parcel { address, what: What::Messages(Box::new(notice)), badge: 4, ttl: Duration::from_secs(60) }
+        let (member, composed) = (MemberId::from_bytes([9; 12]), Instant::now());
+        Parcel {
+            member,
+            composed,
+            address,
+            what: What::Messages(Box::new(notice)),
+            badge: 4,
+            ttl: Duration::from_secs(60),
+        }
     }
 
     fn written(message: &Message) -> Value {

@@ -12,6 +12,8 @@ use protocol::{
     rest::{Language, PushContent},
 };
 
+use tokio::time::Instant;
+
 use super::{Push, quiet, words};
 use crate::{
     push::{Notice, Parcel, What},
@@ -136,7 +138,8 @@ impl Push {
         if what == What::Badge && (record.badge.unwrap_or(0) == badge || !self.is_silent(record)) {
             return Ok(Composed::Nothing("nothing"));
         }
-        let parcel = Parcel { address: record.address.clone(), what, badge, ttl };
+        let (member, address) = (task.member, record.address.clone());
+        let parcel = Parcel { member, composed: Instant::now(), address, what, badge, ttl };
         Ok(Composed::Ready(Box::new(Ready { parcel, hash, had_badge: record.badge.is_some() })))
     }
 

@@ -261,6 +261,10 @@ impl PushStore for Mongo {
         self.read(Turn::SYSTEM, async move |_, db| tasks::waiting(&db).await).await
     }
 
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read(Turn::SYSTEM, async move |_, db| tasks::next_due(&db).await).await
+    }
+
     async fn count(&self) -> Result<u64, StoreError> {
         self.read(Turn::SYSTEM, async move |_, db| {
             let devices = db.collection::<Document>("push_devices");

@@ -212,6 +212,14 @@ impl PushStore for Sqlite {
         .await
     }
 
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read(Turn::SYSTEM, |connection| {
+            let mut query = connection.prepare_cached("SELECT min(due) AS due FROM push_tasks")?;
+            query.query_row([], |row| optional_time(row, "due"))
+        })
+        .await
+    }
+
     async fn count(&self) -> Result<u64, StoreError> {
         self.read(Turn::SYSTEM, |connection| {
             connection.prepare_cached("SELECT count(*) FROM push_devices")?.query_row([], |row| row.get(0))
