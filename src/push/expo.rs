@@ -377,7 +377,7 @@ impl Courier for Expo {
         // At the same time: none is late because of another one.
         let attempts: FuturesUnordered<_> =
             self.known.lots(messages).into_iter().map(|lot| self.attempt(lot)).collect();
-        stream::unfold((attempts, ended), |(mut attempts, mut ended)| async move {
+        stream::unfold((attempts, ended), move |(mut attempts, mut ended)| async move {
             while ended.is_empty() {
                 let (more, further) = attempts.next().await?;
                 ended = more;
