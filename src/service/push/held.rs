@@ -75,3 +75,40 @@ impl Batch<'_> {
         self.renewed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use protocol::Timestamp;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::store::push::NewTask;
+
+    fn taken(device: &str, attempts: u32) -> TakenTask {
+        let at = Timestamp::from_millis(0);
+        let (member, device) = (MemberId::from_bytes([1; 12]), device.parse().unwrap());
+        let task = NewTask { member, device, subject: Subject::Badge, first: 0, last: 0, at, due: at };
+        TakenTask { task, attempts, revision: 1 }
+    }
+
+    fn lease() -> Lease {
+        Lease::new(Duration::from_secs(9), Instant::now())
+    }
+
+    #[test]
+    fn what_is_in_hand_is_not_taken_again_until_it_is_settled() {
+        let (held, one, other) = (Held::default(), taken("one", 1), taken("other", 1));
+        let (batch, mine, again) = held.hold(vec![one.clone(), other.clone()], lease());
+        assert_eq!((mine.len(), again), (2, 0));
+        // The store was away, and the lease ran out.
+        let (second, mine, again) = held.hold(vec![taken("one", 2), taken("third", 1)], lease());
+        assert_eq!((mine, again, second.renewed()), (vec![taken("third", 1)], 1, vec![taken("third", 1)]));
+        batch.let_go([&other].into_iter());
+        assert_eq!(batch.renewed(), [one.clone()], "it is not said that what was put off is under way");
+        assert_eq!(held.hold(vec![other.clone()], lease()).2, 1, "but that is not stored yet");
+        batch.settled([&one, &other].into_iter());
+        assert_eq!(held.hold(vec![one, other], lease()).2, 0);
+    }
+}
