@@ -32,8 +32,8 @@ impl Held {
             taken.retain(|taken| held.insert(key(taken)));
         }
         let again = count - taken.len();
-        let renewed = Mutex::new(taken.clone());
-        (Batch { held: self, renewed, lease, writing: tokio::sync::Mutex::default() }, taken, again)
+        let (own, renewed) = (Mutex::new(taken.iter().map(key).collect()), Mutex::new(taken.clone()));
+        (Batch { held: self, own, renewed, lease, writing: tokio::sync::Mutex::default() }, taken, again)
     }
 
     fn keys(&self) -> MutexGuard<'_, HashSet<Key>> {
@@ -44,6 +44,8 @@ impl Held {
 /// Tasks that were taken together, as far as they are in hand.
 pub(super) struct Batch<'a> {
     held: &'a Held,
+    /// Those of which it is not stored yet what became of them.
+    own: Mutex<HashSet<Key>>,
     renewed: Mutex<Vec<TakenTask>>,
     pub(super) lease: Lease,
     /// Who writes that they are in hand, or what became of them: never both.
@@ -66,13 +68,26 @@ impl Batch<'_> {
     pub(super) fn settled<'a>(&self, tasks: impl Iterator<Item = &'a TakenTask> + Clone) {
         self.let_go(tasks.clone());
         let mut held = self.held.keys();
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
         for taken in tasks {
+            own.remove(&key(taken));
             held.remove(&key(taken));
         }
     }
 
     fn tasks(&self) -> MutexGuard<'_, Vec<TakenTask>> {
         self.renewed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whoever had them in hand has stopped.
+impl Drop for Batch<'_> {
+    fn drop(&mut self) {
+        let own = std::mem::take(self.own.get_mut().unwrap_or_else(PoisonError::into_inner));
+        let mut held = self.held.keys();
+        for key in own {
+            held.remove(&key);
+        }
     }
 }
 
@@ -109,6 +124,8 @@ mod tests {
         assert_eq!(batch.renewed(), [one.clone()], "it is not said that what was put off is under way");
         assert_eq!(held.hold(vec![other.clone()], lease()).2, 1, "but that is not stored yet");
         batch.settled([&one, &other].into_iter());
-        assert_eq!(held.hold(vec![one, other], lease()).2, 0);
+        assert_eq!(held.hold(vec![one, other], lease()).2, 0, "nor when whoever had them has stopped");
+        drop((batch, second));
+        assert!(held.keys().is_empty());
     }
 }
