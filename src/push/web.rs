@@ -179,6 +179,9 @@ impl WebPush {
             // Requests before it have hung.
             return Handed::late();
         };
+        if !parcel.is_fresh() {
+            return Handed::late();
+        }
         let to = (&url, &*origin, &*service);
         match self.post(to, parcel, &receiver, text(parcel, false)).await {
             Handed::Refused(TOO_LONG) if matches!(parcel.what, What::Messages(_)) && parcel.is_fresh() => {
