@@ -119,7 +119,7 @@ async fn fill_with_pushes(f: &Fixture, members: &[MemberId]) {
     let registered_at = f.now();
     for (number, name, address) in ones {
         let (member, device, platform) = (members[number], name.parse().unwrap(), Platform::Android);
-        let since = registered_at;
+        let since = members_book::position::Position::default();
         let record = DeviceRecord { member, device, session, address, platform, registered_at, since, badge: None };
         f.store.push.register(record.clone()).await.unwrap();
         // With another moment: both are copied.

@@ -51,6 +51,8 @@ pub(super) enum Composed {
 pub(super) struct Ready {
     pub(super) parcel: Parcel,
     pub(super) hash: AddressHash,
+    /// When the address was registered last: what it is told apart by from one that is registered again meanwhile.
+    pub(super) registered_at: Timestamp,
     /// Whether the device shows a number at its icon.
     pub(super) had_badge: bool,
 }
@@ -137,7 +139,12 @@ impl Push {
             return Ok(Composed::Nothing("nothing"));
         }
         let parcel = Parcel { address: record.address.clone(), what, badge, ttl };
-        Ok(Composed::Ready(Box::new(Ready { parcel, hash, had_badge: record.badge.is_some() })))
+        Ok(Composed::Ready(Box::new(Ready {
+            parcel,
+            hash,
+            registered_at: record.registered_at,
+            had_badge: record.badge.is_some(),
+        })))
     }
 
     fn is_silent(&self, record: &DeviceRecord) -> bool {

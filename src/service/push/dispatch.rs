@@ -22,6 +22,7 @@ use super::{
     lease::{self, Lease},
     quiet,
 };
+use crate::service::clock_watch::Steps;
 use crate::store::{
     StoreError,
     push::{Settled, TakenTask, WaitingTasks},
@@ -48,6 +49,8 @@ const FINISHING: Duration = Duration::from_secs(3);
 const EXPIRE: Duration = Duration::from_secs(60);
 /// How often it is looked for addresses at which nobody is any more.
 const RECEIPTS: Duration = Duration::from_secs(1);
+/// By how much the clocks of two nodes may differ.
+const AHEAD: Duration = Duration::from_secs(5);
 /// The longest quiet hours.
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -68,6 +71,7 @@ impl Push {
     pub(super) async fn dispatch(&self, stop: &CancellationToken) {
         let mut under_way = FuturesUnordered::new();
         let mut expired = Instant::now();
+        let mut late = Late::new(self.parts.clock.now());
         while !stop.is_cancelled() {
             let mut rest = LOOK;
             if under_way.len() < AT_ONCE && self.parts.intake.is_on() {
@@ -75,6 +79,7 @@ impl Push {
                     expired = Instant::now();
                     beside(&mut under_way, self.expire()).await;
                 }
+                beside(&mut under_way, self.rouse(&mut late)).await;
                 match beside(&mut under_way, self.take()).await {
                     Ok((taken, lease)) if !taken.is_empty() => {
                         under_way.push(self.deliver(taken, lease));
@@ -121,6 +126,21 @@ impl Push {
         let due = next.map_or(LOOK, |next| next.since(self.parts.clock.now()));
         // One that was due a moment ago was taken by another node.
         due.max(self.resting()).clamp(Duration::from_millis(20), LOOK)
+    }
+
+    /// Has tasks due that would be only when the clock shows again what it has shown before it was set back, if it was.
+    async fn rouse(&self, late: &mut Late) {
+        let length = lease::length(self.options.store_timeout);
+        let now = self.parts.clock.now();
+        let Some(stored_after) = late.look((now, Instant::now()), length) else { return };
+        match self.parts.store.rouse(now, now.after(length), stored_after).await {
+            Ok(0) => late.when = None,
+            Ok(tasks) => {
+                tracing::info!(tasks, "pushes are due now that were put off by a clock that was ahead");
+                late.when = None;
+            }
+            Err(error) => tracing::debug!(%error, "it is tried again to find pushes that a clock has put off"),
+        }
     }
 
     async fn expire(&self) {
@@ -235,6 +255,30 @@ impl Push {
             }
             sleep(RECEIPTS).await;
         }
+    }
+}
+
+/// When tasks are looked for that a clock has put off that is not ahead any more.
+struct Late {
+    steps: Steps,
+    when: Option<Instant>,
+    /// Of those only whose last message was stored after that.
+    stored_after: Timestamp,
+}
+
+impl Late {
+    /// At the start. It may have been set back since tasks were written: those tell by when their messages were stored.
+    fn new(now: Timestamp) -> Self {
+        let started = Instant::now();
+        Self { steps: Steps::new(now, started), when: Some(started), stored_after: now.after(AHEAD) }
+    }
+
+    /// Whether they are to be looked for now, and which. After a step back when what is in hand was said to be by the new time.
+    fn look(&mut self, (wall, at): (Timestamp, Instant), lease: Duration) -> Option<Timestamp> {
+        if self.steps.look(wall, at).is_some_and(|milliseconds| milliseconds < 0) {
+            (self.when, self.stored_after) = (Some(at + lease), Timestamp::from_millis(0));
+        }
+        self.when.filter(|when| *when <= at).map(|_| self.stored_after)
     }
 }
 

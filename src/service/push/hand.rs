@@ -89,14 +89,15 @@ impl Push {
 
     /// Has a courier bring pushes, and stores which devices were told: then nobody tells them again, whatever becomes of the rest.
     async fn bring(&self, courier: &dyn Courier, ready: Vec<(TakenTask, Ready)>) -> Vec<End> {
-        let sent = self.parts.clock.now();
         let (tasks, parcels): (Vec<_>, Vec<_>) = ready
             .into_iter()
-            .map(|(taken, Ready { parcel, hash, had_badge })| ((taken, hash, had_badge, parcel.badge), parcel))
+            .map(|(taken, Ready { parcel, hash, registered_at, had_badge })| {
+                ((taken, (hash, registered_at), (had_badge, parcel.badge)), parcel)
+            })
             .unzip();
         let mut ends = Vec::with_capacity(tasks.len());
-        for ((taken, hash, had_badge, badge), handed) in tasks.into_iter().zip(courier.send(parcels).await) {
-            ends.push(self.end(taken, (hash, sent), (had_badge, badge), handed).await);
+        for ((taken, address, badges), handed) in tasks.into_iter().zip(courier.send(parcels).await) {
+            ends.push(self.end(taken, address, badges, handed).await);
         }
         let told: Vec<DeviceMark> = ends.iter().filter_map(|end| end.told.clone()).collect();
         if !told.is_empty() {
@@ -109,7 +110,7 @@ impl Push {
     async fn end(
         &self,
         taken: TakenTask,
-        (hash, sent): (AddressHash, Timestamp),
+        (hash, registered_at): (AddressHash, Timestamp),
         (had_badge, badge): (bool, u32),
         handed: Handed,
     ) -> End {
@@ -128,7 +129,8 @@ impl Push {
                 End { taken, settled: Settled::Finished { badge: Some(badge) }, outcome, told, is_toggled }
             }
             Handed::Gone => {
-                if let Err(error) = self.parts.store.address_gone(hash, sent).await {
+                // The one that it was sent to, whatever clocks show by now.
+                if let Err(error) = self.parts.store.address_gone(hash, registered_at).await {
                     tracing::debug!(%error, "an address at which nobody is was not removed");
                 }
                 self.devices.forget(taken.task.member);
