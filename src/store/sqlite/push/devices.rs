@@ -101,7 +101,9 @@ pub(in crate::store::sqlite) fn restore(connection: &Connection, record: &Device
     let mut member = connection.prepare_cached("SELECT key FROM members WHERE id = ?")?;
     let member = member.query_row([record.member.as_bytes()], |row| row.get(0)).optional()?;
     let is_there = key_of(connection, DeviceKey::of(record.member, &record.device))?.is_some();
-    member.filter(|_| !is_there).map_or(Ok(()), |member| insert(connection, record, member))
+    // Positions of the other store say nothing here.
+    let record = DeviceRecord { since: Position::default(), ..record.clone() };
+    member.filter(|_| !is_there).map_or(Ok(()), |member| insert(connection, &record, member))
 }
 
 /// The devices of a member; from the index on, whatever the planner thinks.
