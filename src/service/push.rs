@@ -36,14 +36,14 @@ mod words;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64},
     },
     time::Duration,
 };
 
 use protocol::{
-    DeviceId, ErrorCode, MemberId, SessionId,
+    DeviceId, ErrorCode, MemberId, SessionId, Timestamp,
     rest::{ClubPush, Language, PushContent, PushDevice, PushPatch, PushRegistration, PushService, PushSettings},
 };
 use quick_cache::sync::Cache;
@@ -66,7 +66,7 @@ use crate::{
     push::{Courier, remind::Reminder},
     store::{
         ConversationStore, MemberStore, PushStore, SessionStore, StoreError,
-        push::{DeviceRecord, Ended, PushChoice},
+        push::{DeviceRecord, Ended, PushChoice, Unlooked},
         turns::Caller,
     },
     telemetry::Metrics,
@@ -141,6 +141,8 @@ pub struct Push {
     written: AtomicU64,
     /// What the process before this one has left was looked through.
     has_looked_back: AtomicBool,
+    /// Whose log was taken over last, and the numbers at icons compared.
+    compared: Mutex<Option<Unlooked>>,
     limit: Limiter<MemberId>,
     pace: Limiter<MemberId>,
     held: Held,
@@ -166,6 +168,7 @@ impl Push {
             begun,
             written: AtomicU64::new(begun.0),
             has_looked_back: AtomicBool::new(false),
+            compared: Mutex::default(),
             limit: Limiter::new("push", CHANGES, Arc::clone(&parts.metrics)),
             pace: Limiter::new("push_pace", PACE, Arc::clone(&parts.metrics)),
             held: Held::default(),
@@ -197,7 +200,7 @@ impl Push {
             self.dispatch(&stop),
         );
         // What devices have said would otherwise be asked of them again.
-        self.write_marks().await;
+        self.finish().await;
     }
 
     /// Registers a device of a member for pushes, whoever had it or its address before.
@@ -216,10 +219,12 @@ impl Push {
         }
         let now = self.parts.clock.now();
         let known = self.parts.store.devices(Caller::Member(member), vec![member]).await?;
+        // One of the future was written while a clock was ahead.
+        let is_recent = |at: Timestamp| at <= now && now.since(at) < UNCHANGED;
         let is_same = |known: &DeviceRecord| {
             (&known.device, known.session, &known.address, known.platform) == (&device, session, &address, platform)
         };
-        if known.iter().any(|known| is_same(known) && now.since(known.registered_at) < UNCHANGED) {
+        if known.iter().any(|known| is_same(known) && is_recent(known.registered_at)) {
             return Ok(());
         }
         self.limit.check(&member)?;
@@ -227,9 +232,8 @@ impl Push {
         // Whatever is stored from now on may be for it.
         self.turn_on();
         // After that: what was stored before is not for it, so nobody has to look for it.
-        let at = self.parts.clock.now();
-        let record =
-            DeviceRecord { member, device, session, address, platform, registered_at: at, since: at, badge: None };
+        let (registered_at, since) = (self.parts.clock.now(), Position::default());
+        let record = DeviceRecord { member, device, session, address, platform, registered_at, since, badge: None };
         let registered = self.parts.store.register(record).await;
         // Again: it may have been asked whether any device is registered while this one was not yet.
         self.turn_on();

@@ -99,9 +99,10 @@ pub struct DeviceRecord {
     pub platform: Platform,
     /// When it was registered last.
     pub registered_at: Timestamp,
-    /// Since when it has been registered, whatever its address was: what was stored before is not pushed to it. Of one that is registered again
-    /// the store keeps its own.
-    pub since: Timestamp,
+    /// From which position of the log on it has been registered, whatever its address was: what was stored before is not pushed to it. The
+    /// store's own: whoever registers a device or copies it leaves it at 0, and of one that is registered again the store keeps it. No clock of
+    /// a node is in it, so it holds whatever those show.
+    pub since: Position,
     /// The number that it was told last to show at its icon; nothing if it was told none that is larger than zero since it was last told zero.
     pub badge: Option<u32>,
 }
@@ -232,8 +233,21 @@ pub struct Stretch {
     pub conversation: ConversationId,
     /// Its members.
     pub members: Vec<MemberId>,
-    /// Each entry: its number, its sender and when it was stored, ascending.
-    pub entries: Vec<(u64, MemberId, Timestamp)>,
+    /// Each entry, ascending by its number.
+    pub entries: Vec<StoredPlace>,
+}
+
+/// An entry, as far as it matters to who looks whether devices have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredPlace {
+    /// Its number.
+    pub seq: u64,
+    /// Who has sent it.
+    pub sender: MemberId,
+    /// When it was stored, by the clock of the node that did it.
+    pub at: Timestamp,
+    /// It has no later position than this one.
+    pub latest: Position,
 }
 
 /// How far a member's devices have got in a conversation.
@@ -351,6 +365,13 @@ pub trait PushStore: Send + Sync {
     /// The store.
     async fn take(&self, now: Timestamp, until: Timestamp, limit: usize) -> Result<Vec<TakenTask>, StoreError>;
 
+    /// Has tasks due at a time that would be only after `beyond`, of those whose last message was stored after `stored_after`: a clock has shown
+    /// more than it does. Of those that quiet hours have put off it is found out again. Returns how many.
+    ///
+    /// # Errors
+    /// The store.
+    async fn rouse(&self, due: Timestamp, beyond: Timestamp, stored_after: Timestamp) -> Result<u64, StoreError>;
+
     /// Stores what became of tasks that were taken.
     ///
     /// # Errors
@@ -374,6 +395,12 @@ pub trait PushStore: Send + Sync {
     /// # Errors
     /// The store.
     async fn expire(&self, before: Timestamp) -> Result<u64, StoreError>;
+
+    /// Devices that show a number at their icons, [`BULK_MAX`] at most, in the order of their keys, after one of them.
+    ///
+    /// # Errors
+    /// The store.
+    async fn with_badge(&self, after: Option<DeviceKey>) -> Result<Vec<(MemberId, DeviceId)>, StoreError>;
 
     /// About how many devices are registered; zero only if none is.
     ///

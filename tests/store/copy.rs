@@ -119,7 +119,7 @@ async fn fill_with_pushes(f: &Fixture, members: &[MemberId]) {
     let registered_at = f.now();
     for (number, name, address) in ones {
         let (member, device, platform) = (members[number], name.parse().unwrap(), Platform::Android);
-        let since = registered_at;
+        let since = Position::default();
         let record = DeviceRecord { member, device, session, address, platform, registered_at, since, badge: None };
         f.store.push.register(record.clone()).await.unwrap();
         // With another moment: both are copied.
@@ -295,7 +295,7 @@ async fn same_beside(one: &Fixture, other: &Fixture, members: &[MemberId]) {
 /// What there is of pushes.
 async fn same_pushes(one: &Fixture, other: &Fixture, members: &[MemberId]) {
     let devices = async |f: &Fixture| {
-        let mut devices = f.store.push.devices(Caller::System, members.to_vec()).await.unwrap();
+        let mut devices = super::push::devices(f, members).await;
         devices.sort_unstable_by_key(|device| (device.member, device.device.clone()));
         devices
     };

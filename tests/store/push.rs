@@ -9,8 +9,8 @@ use members_book::{
         changes::Change,
         conversations::{Command, MarkKind},
         push::{
-            AddressHash, DEVICES_MAX, DeviceMark, DeviceRecord, Ended, NewTask, Progress, PushChoice, Settled, Stretch,
-            Subject, TASKS_MAX, TakenTask, UNREAD_MAX, WaitingTasks,
+            AddressHash, DEVICES_MAX, DeviceKey, DeviceMark, DeviceRecord, Ended, NewTask, Progress, PushChoice,
+            Settled, StoredPlace, Stretch, Subject, TASKS_MAX, TakenTask, UNREAD_MAX, WaitingTasks,
         },
         sessions::{KeptSession, NewSession, NewToken, SessionDevice},
         turns::Caller,
@@ -44,6 +44,9 @@ for_every_store![
     of_too_many_tasks_the_one_with_the_oldest_message_goes,
     two_workers_do_not_take_the_same_task,
     what_is_too_old_is_removed,
+    what_a_clock_has_put_off_is_due_when_somebody_says_so,
+    devices_that_show_a_number_are_found,
+    what_was_stored_before_a_device_was_registered_is_told_apart_without_clocks,
     everything_unread_is_counted_together,
     what_was_stored_is_told_in_order_and_in_full,
     who_leaves_leaves_nothing,
@@ -66,7 +69,7 @@ fn web(path: &str) -> PushAddress {
 
 pub(super) fn record(f: &Fixture, member: MemberId, name: &str, address: PushAddress) -> DeviceRecord {
     let (session, registered_at) = (f.ids.session(), f.now());
-    let (device, platform, since) = (device(name), Platform::Ios, registered_at);
+    let (device, platform, since) = (device(name), Platform::Ios, Position::default());
     DeviceRecord { member, device, session, address, platform, registered_at, since, badge: None }
 }
 
@@ -77,7 +80,9 @@ async fn register(f: &Fixture, member: MemberId, name: &str) -> DeviceRecord {
 }
 
 pub(super) async fn devices(f: &Fixture, members: &[MemberId]) -> Vec<DeviceRecord> {
-    f.store.push.devices(Caller::System, members.to_vec()).await.unwrap()
+    let found = f.store.push.devices(Caller::System, members.to_vec()).await.unwrap();
+    // That is the store's own.
+    found.into_iter().map(|found| DeviceRecord { since: Position::default(), ..found }).collect()
 }
 
 fn conversation(byte: u8) -> ConversationId {
@@ -162,7 +167,7 @@ async fn a_device_is_registered_again_in_its_own_place(f: &Fixture) {
     let again = DeviceRecord { platform: Platform::Other, ..record(f, ana, "phone", expo("new")) };
     f.store.push.register(again.clone()).await.unwrap();
     // It shows the number still, and what came before goes on to the new address.
-    let again = DeviceRecord { badge: Some(7), since: phone.since, ..again };
+    let again = DeviceRecord { badge: Some(7), ..again };
     assert_eq!(devices(f, &[ana, ben]).await, [again, other, tablet]);
     let mut tasks: Vec<_> =
         take(f, 100).await.into_iter().map(|taken| (taken.task.member, taken.task.subject)).collect();
@@ -481,8 +486,8 @@ async fn stored(
         let (stretches, reached) = f.store.push.stored(after, until, 3).await.unwrap();
         assert!(after < reached && reached <= until, "{after:?} {reached:?} {until:?}");
         for Stretch { conversation, members, entries } in stretches {
-            assert!(entries.is_sorted_by_key(|(seq, ..)| *seq) && !entries.is_empty(), "{entries:?}");
-            for (seq, sender, at) in entries {
+            assert!(entries.is_sorted_by_key(|entry| entry.seq) && !entries.is_empty(), "{entries:?}");
+            for StoredPlace { seq, sender, at, .. } in entries {
                 assert!(members.contains(&sender) && members.len() == 2);
                 assert!(f.database.is_some() || at >= since, "{at:?}");
                 if at >= since {
@@ -689,4 +694,59 @@ async fn what_a_silent_node_has_left_is_looked_through_before_it_is_dead() {
     f.store.push.looked(left).await.unwrap();
     assert_eq!(unlooked().await, Some(left), "until it is dead it may leave more");
     f.store.backend.close().await;
+}
+
+async fn what_a_clock_has_put_off_is_due_when_somebody_says_so(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    register(f, ana, "phone").await;
+    add(f, vec![messages(ana, "phone", 1, (1, 1), 4_000), messages(ana, "phone", 2, (1, 1), 100)]).await;
+    let taken = take(f, 4_003).await;
+    assert_eq!(taken.len(), 2);
+    let put_off = taken.into_iter().map(|taken| (taken, Settled::Postponed { due: at(4_100) })).collect();
+    f.store.push.settle(put_off).await.unwrap();
+    let rouse = async |now: i64, after| f.store.push.rouse(at(now), at(now + 9), at(after)).await.unwrap();
+    assert_eq!(rouse(4_095, 0).await, 0, "they are due soon");
+    assert_eq!(rouse(500, 505).await, 1, "that whose message is of the future");
+    assert_eq!(take_one(f, 500).await.task.subject, Subject::Messages(conversation(1)));
+    assert_eq!(rouse(600, 0).await, 1);
+    assert_eq!(take(f, 600).await.len(), 2, "one was in hand until then");
+}
+
+async fn devices_that_show_a_number_are_found(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    for (member, name, number) in [(ana, "phone", 3), (ana, "tablet", 0), (ben, "phone", 7)] {
+        register(f, member, name).await;
+        add(f, vec![messages(member, name, 1, (1, 1), 0)]).await;
+        finish(f, take_one(f, 3).await, Some(number)).await;
+    }
+    let mut expected = [(ana, device("phone")), (ben, device("phone"))];
+    expected.sort_by_key(|(member, device)| DeviceKey::of(*member, device));
+    let after = |place: usize| DeviceKey::of(expected[place].0, &expected[place].1);
+    let found = async |after| f.store.push.with_badge(after).await.unwrap();
+    assert_eq!(found(None).await, expected);
+    assert_eq!(found(Some(after(0))).await, expected[1..]);
+    assert_eq!(found(Some(after(1))).await, []);
+}
+
+/// Found by setting clocks back: a device was registered by the clock of its node, and messages were older than that for as long.
+async fn what_was_stored_before_a_device_was_registered_is_told_apart_without_clocks(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let say = async || {
+        let applied = f.store.log.apply(vec![append(ben, ana, client_id(), "x")]).await.unwrap();
+        assert!(applied.outcomes[0].is_ok());
+        applied.latest
+    };
+    let since = async || {
+        f.store.push.devices(Caller::System, vec![ana]).await.unwrap().into_iter().map(|found| found.since).collect()
+    };
+    say().await;
+    let before = say().await;
+    // Whatever a clock shows.
+    let registered_at = Timestamp::from_millis(f.now().as_millis() + 3_600_000);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    f.store.push.register(DeviceRecord { registered_at, ..record(f, ana, "phone", expo("phone")) }).await.unwrap();
+    let [since_then] = Vec::<Position>::try_into(since().await).unwrap();
+    assert!(before < since_then && since_then <= say().await, "{before:?} {since_then:?}");
+    f.store.push.register(record(f, ana, "phone", expo("another"))).await.unwrap();
+    assert_eq!(since().await, [since_then], "it is the same device");
 }

@@ -53,6 +53,8 @@ pub(super) enum Composed {
 pub(super) struct Ready {
     pub(super) parcel: Parcel,
     pub(super) hash: AddressHash,
+    /// When the address was registered last: what it is told apart by from one that is registered again meanwhile.
+    pub(super) registered_at: Timestamp,
     /// Whether the device shows a number at its icon.
     pub(super) had_badge: bool,
 }
@@ -140,7 +142,12 @@ impl Push {
         }
         let (member, address) = (task.member, record.address.clone());
         let parcel = Parcel { member, composed: Instant::now(), address, what, badge, ttl };
-        Ok(Composed::Ready(Box::new(Ready { parcel, hash, had_badge: record.badge.is_some() })))
+        Ok(Composed::Ready(Box::new(Ready {
+            parcel,
+            hash,
+            registered_at: record.registered_at,
+            had_badge: record.badge.is_some(),
+        })))
     }
 
     fn is_silent(&self, record: &DeviceRecord) -> bool {

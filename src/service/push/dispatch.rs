@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     push,
+    service::clock_watch::Steps,
     store::{
         StoreError,
         push::{DeviceMark, Settled, TakenTask, WaitingTasks},
@@ -59,6 +60,8 @@ const INSIST_PAUSE: Duration = Duration::from_secs(1);
 const EXPIRE: Duration = Duration::from_secs(60);
 /// How often it is looked for addresses at which nobody is any more.
 const RECEIPTS: Duration = Duration::from_secs(1);
+/// By how much the clocks of two nodes may differ.
+const AHEAD: Duration = Duration::from_secs(5);
 /// The longest quiet hours.
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -79,6 +82,7 @@ impl Push {
     pub(super) async fn dispatch(&self, stop: &CancellationToken) {
         let mut under_way = FuturesUnordered::new();
         let (mut expired, mut counted) = (Instant::now(), None::<Instant>);
+        let mut late = Late::new(self.parts.clock.now());
         while !stop.is_cancelled() {
             let mut rest = LOOK;
             if under_way.len() < UNDER_WAY && self.parts.intake.is_on() {
@@ -90,6 +94,7 @@ impl Push {
                     counted = Some(Instant::now());
                     beside(&mut under_way, self.count_waiting()).await;
                 }
+                beside(&mut under_way, self.rouse(&mut late)).await;
                 let Ok(composing) = beside(&mut under_way, self.room()).await else { break };
                 match beside(&mut under_way, self.take()).await {
                     Ok((taken, lease)) if !taken.is_empty() => {
@@ -153,6 +158,21 @@ impl Push {
     async fn count_waiting(&self) {
         if let Ok(WaitingTasks { count, .. }) = self.parts.store.waiting().await {
             self.parts.metrics.push_waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// Has tasks due that would be only when the clock shows again what it has shown before it was set back, if it was.
+    async fn rouse(&self, late: &mut Late) {
+        let length = lease::length(self.options.store_timeout);
+        let now = self.parts.clock.now();
+        let Some(stored_after) = late.look((now, Instant::now()), length) else { return };
+        match self.parts.store.rouse(now, now.after(length), stored_after).await {
+            Ok(0) => late.when = None,
+            Ok(tasks) => {
+                tracing::info!(tasks, "pushes are due now that were put off by a clock that was ahead");
+                late.when = None;
+            }
+            Err(error) => tracing::debug!(%error, "it is tried again to find pushes that a clock has put off"),
         }
     }
 
@@ -290,6 +310,30 @@ impl Push {
             }
             sleep(RECEIPTS).await;
         }
+    }
+}
+
+/// When tasks are looked for that a clock has put off that is not ahead any more.
+struct Late {
+    steps: Steps,
+    when: Option<Instant>,
+    /// Of those only whose last message was stored after that.
+    stored_after: Timestamp,
+}
+
+impl Late {
+    /// At the start. It may have been set back since tasks were written: those tell by when their messages were stored.
+    fn new(now: Timestamp) -> Self {
+        let started = Instant::now();
+        Self { steps: Steps::new(now, started), when: Some(started), stored_after: now.after(AHEAD) }
+    }
+
+    /// Whether they are to be looked for now, and which. After a step back when what is in hand was said to be by the new time.
+    fn look(&mut self, (wall, at): (Timestamp, Instant), lease: Duration) -> Option<Timestamp> {
+        if self.steps.look(wall, at).is_some_and(|milliseconds| milliseconds < 0) {
+            (self.when, self.stored_after) = (Some(at + lease), Timestamp::from_millis(0));
+        }
+        self.when.filter(|when| *when <= at).map(|_| self.stored_after)
     }
 }
 

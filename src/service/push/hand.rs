@@ -111,10 +111,11 @@ impl Push {
                 }
             },
         };
-        let sent = self.parts.clock.now();
         let (mut tasks, parcels): (Vec<_>, Vec<_>) = ready
             .into_iter()
-            .map(|(taken, Ready { parcel, hash, had_badge })| (Some((taken, hash, had_badge, parcel.badge)), parcel))
+            .map(|(taken, Ready { parcel, hash, registered_at, had_badge })| {
+                (Some((taken, (hash, registered_at), (had_badge, parcel.badge))), parcel)
+            })
             .unzip();
         let mut handed = courier.send(parcels).ready_chunks(TOGETHER).fuse();
         let mut settling = FuturesUnordered::new();
@@ -129,8 +130,8 @@ impl Push {
             let some: Vec<_> = some.collect();
             settling.push(async {
                 let mut ends = Vec::with_capacity(some.len());
-                for ((taken, hash, had_badge, badge), handed) in some {
-                    ends.push(self.end(taken, (hash, sent), (had_badge, badge), handed).await);
+                for ((taken, address, badges), handed) in some {
+                    ends.push(self.end(taken, address, badges, handed).await);
                 }
                 self.settle(batch, ends).await;
             });
@@ -141,7 +142,7 @@ impl Push {
     async fn end(
         &self,
         taken: TakenTask,
-        (hash, sent): (AddressHash, Timestamp),
+        (hash, registered_at): (AddressHash, Timestamp),
         (had_badge, badge): (bool, u32),
         handed: Handed,
     ) -> End {
@@ -160,9 +161,9 @@ impl Push {
                 let is_toggled = had_badge != (badge > 0);
                 End { taken, settled: Settled::Finished { badge: Some(badge) }, outcome, told, is_toggled }
             }
-            Handed::Gone => self.gone(taken, (hash, sent), "gone").await,
+            Handed::Gone => self.gone(taken, (hash, registered_at), "gone").await,
             handed if handed.is_refusal() && self.refusals.refused(hash, self.parts.clock.now()) => {
-                self.gone(taken, (hash, sent), "ended").await
+                self.gone(taken, (hash, registered_at), "ended").await
             }
             Handed::Refused(why) => {
                 if self.given_up.is_due() {
@@ -175,8 +176,13 @@ impl Push {
     }
 
     /// Ends the registration of an address.
-    async fn gone(&self, taken: TakenTask, (hash, sent): (AddressHash, Timestamp), outcome: &'static str) -> End {
-        if let Err(error) = self.parts.store.address_gone(hash, sent).await {
+    async fn gone(
+        &self,
+        taken: TakenTask,
+        (hash, registered_at): (AddressHash, Timestamp),
+        outcome: &'static str,
+    ) -> End {
+        if let Err(error) = self.parts.store.address_gone(hash, registered_at).await {
             tracing::debug!(%error, "an address at which nobody is was not removed");
         }
         self.devices.forget(taken.task.member);

@@ -43,7 +43,8 @@ pub(super) fn apply(tx: &mut Tx<'_>, batch: Vec<Command>) -> rusqlite::Result<Ap
         });
     }
     log_marks(tx, moved, now)?;
-    Ok(Applied { outcomes, untold: Vec::new(), position: Position(tx.memory.position) })
+    let position = Position(tx.memory.position);
+    Ok(Applied { outcomes, untold: Vec::new(), position, latest: position })
 }
 
 fn append_message(tx: &mut Tx<'_>, mut append: Append, now: Timestamp) -> rusqlite::Result<Result<Outcome, Refusal>> {

@@ -97,7 +97,12 @@ impl Sqlite {
 #[async_trait]
 impl PushStore for Sqlite {
     async fn register(&self, record: DeviceRecord) -> Result<(), StoreError> {
-        self.write(move |tx| devices::register(tx.connection, &record)).await
+        self.write(move |tx| {
+            // What is stored from now on is for it.
+            let since = Position(tx.memory.position + 1);
+            devices::register(tx.connection, &DeviceRecord { since, ..record })
+        })
+        .await
     }
 
     async fn unregister(&self, member: MemberId, device: &DeviceId) -> Result<bool, StoreError> {
@@ -225,6 +230,21 @@ impl PushStore for Sqlite {
             connection.prepare_cached("SELECT count(*) FROM push_devices")?.query_row([], |row| row.get(0))
         })
         .await
+    }
+
+    async fn rouse(&self, due: Timestamp, beyond: Timestamp, stored_after: Timestamp) -> Result<u64, StoreError> {
+        let mut roused = 0;
+        loop {
+            let some = self.write(move |tx| tasks::rouse(tx.connection, due, beyond, stored_after)).await?;
+            roused += u64::try_from(some).unwrap_or(0);
+            if some < BULK_MAX {
+                return Ok(roused);
+            }
+        }
+    }
+
+    async fn with_badge(&self, after: Option<DeviceKey>) -> Result<Vec<(MemberId, DeviceId)>, StoreError> {
+        self.read(Turn::SYSTEM, move |connection| devices::with_badge(connection, after)).await
     }
 
     async fn expire(&self, before: Timestamp) -> Result<u64, StoreError> {
