@@ -24,7 +24,7 @@ use futures_util::{StreamExt as _, stream};
 use p256::SecretKey;
 use protocol::{
     ConversationId, MemberId, MessageId,
-    rest::{PushAddress, PushKeys, PushService},
+    rest::{PushAddress, PushService},
 };
 use quick_cache::sync::Cache;
 use reqwest::{
@@ -40,7 +40,7 @@ use self::{
     reach::{PublicOnly, may_go_to},
     seal::Receiver,
 };
-use super::{Courier, Handed, Notice, Parcel, What};
+use super::{Courier, Handed, Notice, Parcel, Unfit, What};
 use crate::{
     breaker::{Breaker, Outcome},
     clock::Clock,
@@ -157,12 +157,6 @@ impl WebPush {
         self.vapid.public()
     }
 
-    /// Whether this server can send there: what is refused is never tried.
-    #[must_use]
-    pub fn takes(&self, endpoint: &str, keys: &PushKeys) -> bool {
-        self.place(endpoint).is_some() && Receiver::read(keys).is_some()
-    }
-
     fn place(&self, endpoint: &str) -> Option<Url> {
         Url::parse(endpoint).ok().filter(|url| (self.anywhere && url.has_host()) || may_go_to(url))
     }
@@ -229,6 +223,15 @@ impl Courier for WebPush {
         PushService::Web
     }
 
+    fn unfit(&self, address: &PushAddress) -> Option<Unfit> {
+        let PushAddress::Web { endpoint, keys } = address else { return None };
+        if self.place(endpoint).is_none() {
+            let why = "must be an https URL of a public host at port 443, without user and password";
+            return Some(Unfit { field: "endpoint", why });
+        }
+        seal::unfit(keys)
+    }
+
     /// Each push service has a circuit of its own.
     fn rests(&self) -> Duration {
         Duration::ZERO
@@ -283,13 +286,10 @@ fn cut(text: &str, max: usize) -> &str {
 
 /// What a later push takes the place of: at most 32 characters of base64url, and nothing that says what it is about (RFC 8030, section 5.4).
 fn topic(what: &What) -> String {
-    let digest = match what {
-        What::Badge => Sha256::digest(b"badge"),
-        What::Messages(notice) => Sha256::digest(notice.conversation.as_bytes()),
-    };
-    let mut name = URL_SAFE_NO_PAD.encode(digest);
-    name.truncate(32);
-    name
+    match what {
+        What::Badge => "badge".to_owned(),
+        What::Messages(notice) => notice.topic_name(),
+    }
 }
 
 /// What an answer means, for the service and for the parcel; its body is not read. A refusal is no failure of the service, nor is too much for one browser: what a member

@@ -1,14 +1,17 @@
 //! What members and the club choose.
 
+use std::time::Duration;
+
 use members_book::{
     clock::ManualClock,
     config::values::{PushShown, Switch},
 };
 use protocol::{
-    ClientFrame, ErrorCode, Timestamp,
-    client::PushUnregister,
-    rest::{ClubInfo, Export, PushContent},
-    server::Error,
+    ClientFrame, CloseCode, ErrorCode, Timestamp,
+    client::{PushRegister, PushUnregister},
+    model::Platform,
+    rest::{ClubInfo, Export, PushAddress, PushContent},
+    server::{Error, Okay},
 };
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -171,6 +174,74 @@ async fn registering_and_ending_that_have_one_allowance() {
     let mut phone = ben.connect_as("phone", None).await;
     let error: Error = phone.ask(ClientFrame::PushUnregister(PushUnregister {})).await;
     assert_eq!(error.code, ErrorCode::RateLimited);
+    server.stop().await;
+}
+
+/// Whoever has copied an access token registers a device of their own with it.
+#[tokio::test]
+async fn what_was_registered_with_tokens_that_were_replaced_is_told_nothing() {
+    let mut expo = Expo::start().await;
+    let server = Server::with(|settings| expo.set(settings)).await;
+    let (ana, copied) = server.two_members().await;
+    register(&copied, "phone", "ben").await;
+    register(&copied, "thief", "thief").await;
+    let mut before = copied.connect_as("phone", None).await;
+    let body = json!({ "current_password": copied.password, "new_password": "battery staple" });
+    let changed = copied.request(Method::PUT, "/api/members/me/password", body).await;
+    let mut ben = copied.clone();
+    ben.auth = changed.json().await.unwrap();
+    assert_eq!(before.expect_close().await.code, CloseCode::Disconnected, "its client registers again by that");
+    assert!(devices_of(&ben).await.is_empty());
+    assert_eq!(try_register(&copied, "thief", "thief").await.status(), StatusCode::UNAUTHORIZED);
+    register(&ben, "phone", "ben").await;
+    ana.connect().await.say(ben.id, "Hello").await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "Hello", 1)]);
+    assert_eq!(expo.taken().len(), 1);
+    server.stop().await;
+}
+
+/// Sessions that are over by their age are removed some time after that.
+#[tokio::test]
+async fn a_session_that_is_over_by_its_age_is_told_nothing() {
+    let mut expo = Expo::start().await;
+    let clock = ManualClock::at(at("2026-12-01T12:00:00Z"));
+    let server = Server::at(&clock, |settings| {
+        expo.set(settings);
+        settings.auth.refresh_token_ttl = Duration::from_secs(7_200).into();
+        settings.auth.session_lifetime = Duration::from_secs(7_200).into();
+    })
+    .await;
+    let (ana, ben) = server.two_members().await;
+    register(&ben, "phone", "ben").await;
+    clock.set(at("2026-12-01T14:00:01Z"));
+    let (ana, cleo) = (ana.log_in().await, server.member("Cleo").await);
+    register(&cleo, "phone", "cleo").await;
+    let mut anas = ana.connect().await;
+    anas.say(ben.id, "Hello, Ben").await;
+    anas.say(cleo.id, "Hello, Cleo").await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("cleo"), "Hello, Cleo", 1)]);
+    eventually("Ben's to be left out", async || {
+        (server.metric(r#"push_tasks_total{outcome="signed_out"}"#).await > 0.0).then_some(())
+    })
+    .await;
+    assert_eq!(expo.taken().len(), 1);
+    server.stop().await;
+}
+
+/// As everything that one connection asks for one after the other.
+#[tokio::test]
+async fn registering_and_ending_that_are_done_in_the_order_in_which_they_were_asked_for() {
+    let expo = Expo::start().await;
+    let server = Server::with(|settings| expo.set(settings)).await;
+    let ben = server.member("Ben").await;
+    let mut phone = ben.connect_as("phone", None).await;
+    for round in 0..10 {
+        let address = PushAddress::Expo { token: token(&format!("ben-{round}")) };
+        let register = ClientFrame::PushRegister(PushRegister { address, platform: Platform::Android });
+        phone.post(register).await;
+        let _: Okay = phone.ask(ClientFrame::PushUnregister(PushUnregister {})).await;
+        assert!(devices_of(&ben).await.is_empty(), "{round}");
+    }
     server.stop().await;
 }
 

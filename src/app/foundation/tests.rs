@@ -168,7 +168,7 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
         let new = NewSession { id: session, member, token, device, address, at, ends_at: at, credentials, tell_of };
         base.store.sessions.start(new).await.unwrap();
         let (user_type, lacks_second_factor) = (UserType::Member, false);
-        Authorized { member, session, user_type, lacks_second_factor, proved_at: at, expires_at: at }
+        Authorized { member, session, user_type, lacks_second_factor, proved_at: at, expires_at: at, good_from: 0 }
     };
     let who = signed_in(me).await;
     let mut parts = exports.start(who, Ipv4Addr::LOCALHOST.into(), &base.supervisor).await.unwrap();

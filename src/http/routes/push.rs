@@ -73,7 +73,7 @@ async fn register(
     PathId(device): PathId<DeviceId>,
     Body(registration): Body<PushRegistration>,
 ) -> Result<StatusCode, Failure> {
-    state.connection.push.register((who.member, who.session), device, registration).await?;
+    state.connection.push.register((&who).into(), device, registration).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -36,6 +36,7 @@ fn parcel(endpoint: &str, body: &str) -> Parcel {
     };
     let notice = Notice {
         conversation: ConversationId::from_bytes([7; 12]),
+        topic: [9; 16],
         seq: 3,
         message: None,
         title: Some("Ana".into()),

@@ -96,8 +96,15 @@ impl Sqlite {
 
 #[async_trait]
 impl PushStore for Sqlite {
-    async fn register(&self, record: DeviceRecord) -> Result<(), StoreError> {
-        self.write(move |tx| devices::register(tx.connection, &record)).await
+    async fn register(&self, record: DeviceRecord, good_from: u64) -> Result<bool, StoreError> {
+        self.write(move |tx| {
+            let is_good = devices::is_good(tx.connection, record.session, good_from)?;
+            if is_good {
+                devices::register(tx.connection, &record)?;
+            }
+            Ok(is_good)
+        })
+        .await
     }
 
     async fn unregister(&self, member: MemberId, device: &DeviceId) -> Result<bool, StoreError> {
