@@ -19,7 +19,6 @@ use std::{
 };
 
 use async_trait::async_trait;
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use futures_util::{StreamExt as _, stream};
 use p256::SecretKey;
 use protocol::{
@@ -33,7 +32,6 @@ use reqwest::{
     redirect,
 };
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
 
 use self::{

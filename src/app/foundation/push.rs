@@ -34,6 +34,15 @@ pub(in crate::app) struct Couriers {
     topics: Keyed,
 }
 
+#[cfg(test)]
+impl Couriers {
+    /// Nobody brings any.
+    pub(in crate::app) fn none() -> Self {
+        let topics = crate::auth::keys::ring("a secret of the club", &[]).derive(TOPICS).present;
+        Self { all: Vec::new(), web_key: None, topics }
+    }
+}
+
 impl Foundation {
     /// Who brings pushes, as the settings say; nobody if they say that nothing is pushed.
     pub(in crate::app) fn couriers(&self, ring: &KeyRing) -> Result<Couriers, StartError> {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use hmac::Mac as _;
 use protocol::{
     ConversationId, DeviceId, MemberId, SessionId, Timestamp,
     model::Notify,
