@@ -68,7 +68,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// How often a member may register devices and change what they have chosen.
+/// How often a member may register devices and change what they have chosen: 30 times at once, and then once a minute.
 const CHANGES: Rate = Rate { per_period: 60, period: Duration::from_secs(3_600), burst: 30 };
 /// A registration that is repeated unchanged is not stored again before it is that old: an app repeats it at each start.
 const UNCHANGED: Duration = Duration::from_secs(86_400);

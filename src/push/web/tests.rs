@@ -1,9 +1,8 @@
 use std::sync::Mutex;
 
 use axum::{Router, body::Bytes, extract::State, http::HeaderMap, routing::post};
-use tokio::net::TcpListener;
-
 use protocol::rest::PushKeys;
+use tokio::net::TcpListener;
 
 use super::*;
 use crate::{auth::keys::ring, clock::SystemClock, ids::SystemEntropy};
