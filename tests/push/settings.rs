@@ -130,7 +130,7 @@ async fn what_waits_for_a_device_goes_to_the_token_that_it_has_by_then() {
     let mut expo = Expo::start().await;
     let server = Server::with(|settings| {
         expo.set(settings);
-        settings.push.push_after = std::time::Duration::from_secs(2);
+        settings.push.push_after = Duration::from_secs(2);
     })
     .await;
     let (ana, ben) = server.two_members().await;
