@@ -736,6 +736,10 @@ unread_more?: boolean,
  */
 settings: ConversationSettings, 
 /**
+ * Grows with every change of the settings: of two, those with the larger one are the newer ones.
+ */
+settings_revision: number, 
+/**
  * Its newest message.
  */
 last_message: MessageDocument | null, };
@@ -2023,7 +2027,7 @@ export type PushAddress = { "service": "expo",
  */
 token: string, } | { "service": "web", 
 /**
- * An https URL.
+ * An https URL of a public host with a name of several parts or an address, at port 443, without user and password.
  */
 endpoint: string, 
 /**
@@ -2127,6 +2131,10 @@ content: PushContent,
  * When nothing is pushed.
  */
 quiet_hours: QuietHours | null, 
+/**
+ * The most that pushes of this club show, whatever `content` says. Missing in an export.
+ */
+content_max?: PushContent, 
 /**
  * The devices, the one that was registered last first.
  */
