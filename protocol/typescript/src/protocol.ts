@@ -532,6 +532,23 @@ field: ProfileField,
 text: string, };
 
 /**
+ * The answer to `PUT /api/conversations/{id}/settings`: the member's own settings as they are now.
+ */
+export type ConfiguredConversation = { 
+/**
+ * Of which messages the member is told by pushes.
+ */
+notify: Notify, 
+/**
+ * Until then the member is told of none.
+ */
+muted_until?: Timestamp, 
+/**
+ * Grows with every change of the settings: of two, those with the larger one are the newer ones.
+ */
+revision: number, };
+
+/**
  * One WebSocket connection. New with every `hello`; useful in support requests and logs.
  *
  * Twelve bytes, as in the database; 24 lower-case hexadecimal digits on the wire.
