@@ -40,6 +40,11 @@ pub trait Courier: Send + Sync {
     /// Whether a number at an icon can be changed without showing anything.
     fn is_silent(&self) -> bool;
 
+    /// Why nothing can ever be sent to an address of the service, if that is so.
+    fn unfit(&self, _: &PushAddress) -> Option<Unfit> {
+        None
+    }
+
     /// How many times parcels may be handed over to it at a time; nothing: as often as there are some, it puts off what is too much itself.
     fn batches(&self) -> Option<usize>;
 
@@ -52,6 +57,15 @@ pub trait Courier: Send + Sync {
     async fn found_gone(&self) -> Vec<(AddressHash, Timestamp)> {
         Vec::new()
     }
+}
+
+/// Why nothing can be sent to an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unfit {
+    /// The field of the address that says why.
+    pub field: &'static str,
+    /// Why.
+    pub why: &'static str,
 }
 
 /// One push.
@@ -83,8 +97,11 @@ pub enum What {
 /// What is shown of messages of one conversation.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Notice {
-    /// The conversation. A later notice of the same one replaces this.
+    /// The conversation.
     pub conversation: ConversationId,
+    /// Stands for the conversation on this device, and says nothing of it to who does not know the keys of the club. A later notice with the same
+    /// one replaces this.
+    pub topic: [u8; 16],
     /// The newest message.
     pub seq: u64,
     /// Its id and sender, unless they are not to be known.
@@ -95,6 +112,14 @@ pub struct Notice {
     pub body: String,
     /// What `body` is if the service finds the text too long.
     pub without_text: String,
+}
+
+impl Notice {
+    /// [`Self::topic`] as text: 32 hexadecimal digits.
+    #[must_use]
+    pub fn topic_name(&self) -> String {
+        format!("{:032x}", u128::from_be_bytes(self.topic))
+    }
 }
 
 /// Nothing that is said is ever logged.

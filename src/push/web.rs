@@ -19,7 +19,6 @@ mod vapid;
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use futures_util::{
     StreamExt as _,
@@ -30,7 +29,7 @@ use hyper::Request;
 use p256::SecretKey;
 use protocol::{
     ConversationId, MemberId, MessageId,
-    rest::{PushAddress, PushKeys, PushService},
+    rest::{PushAddress, PushService},
 };
 use quick_cache::sync::Cache;
 use reqwest::{
@@ -38,7 +37,6 @@ use reqwest::{
     header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, USER_AGENT},
 };
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use self::{
@@ -47,7 +45,7 @@ use self::{
     seal::Receiver,
     turns::{Pulse, Turns},
 };
-use super::{Courier, FRESH, Handed, Notice, Parcel, REFUSED, What, remind::Reminder};
+use super::{Courier, FRESH, Handed, Notice, Parcel, REFUSED, Unfit, What, remind::Reminder};
 use crate::{
     breaker::{Breaker, Condition, Outcome},
     clock::Clock,
@@ -152,12 +150,6 @@ impl WebPush {
     #[must_use]
     pub fn public_key(&self) -> &str {
         self.vapid.public()
-    }
-
-    /// Whether this server can send there: what is refused is never tried.
-    #[must_use]
-    pub fn takes(&self, endpoint: &str, keys: &PushKeys) -> bool {
-        self.place(endpoint).is_some() && Receiver::read(keys).is_some()
     }
 
     fn place(&self, endpoint: &str) -> Option<Url> {
@@ -271,6 +263,15 @@ impl Courier for WebPush {
         PushService::Web
     }
 
+    fn unfit(&self, address: &PushAddress) -> Option<Unfit> {
+        let PushAddress::Web { endpoint, keys } = address else { return None };
+        if self.place(endpoint).is_none() {
+            let why = "must be an https URL of a public host at port 443, without user and password";
+            return Some(Unfit { field: "endpoint", why });
+        }
+        seal::unfit(keys)
+    }
+
     /// Each push service has a circuit of its own.
     fn rests(&self) -> Duration {
         Duration::ZERO
@@ -300,7 +301,7 @@ fn text(parcel: &Parcel, is_too_long: bool) -> Vec<u8> {
     let told = match &parcel.what {
         What::Badge => Told::Badge { badge },
         What::Messages(notice) => {
-            let Notice { conversation, seq, message, title, body, without_text } = &**notice;
+            let Notice { conversation, seq, message, title, body, without_text, .. } = &**notice;
             let body = if is_too_long { without_text } else { body };
             Told::Message {
                 conversation: *conversation,
@@ -333,13 +334,10 @@ fn cut(text: &str, max: usize) -> &str {
 
 /// What a later push takes the place of: at most 32 characters of base64url, and nothing that says what it is about (RFC 8030, section 5.4).
 fn topic(what: &What) -> String {
-    let digest = match what {
-        What::Badge => Sha256::digest(b"badge"),
-        What::Messages(notice) => Sha256::digest(notice.conversation.as_bytes()),
-    };
-    let mut name = URL_SAFE_NO_PAD.encode(digest);
-    name.truncate(32);
-    name
+    match what {
+        What::Badge => "badge".to_owned(),
+        What::Messages(notice) => notice.topic_name(),
+    }
 }
 
 /// What an answer means, for the service and for the parcel, and what it is called in the metrics; its body is not read. A refusal is no failure

@@ -14,6 +14,7 @@ use protocol::{
     model::Platform,
     rest::{PushAddress, PushContent, QuietHours},
 };
+use reqwest::Url;
 use sha2::{Digest as _, Sha256};
 
 use super::{StoreError, turns::Caller};
@@ -72,15 +73,30 @@ impl DeviceKey {
 pub struct AddressHash(pub [u8; 32]);
 
 impl AddressHash {
-    /// That of an address.
+    /// That of an address, however it is written.
     #[must_use]
     pub fn of(address: &PushAddress) -> Self {
-        let text = match address {
-            PushAddress::Expo { token } => token,
-            PushAddress::Web { endpoint, .. } => endpoint,
-        };
+        let text = canonical(address);
         let service = address.service().as_str();
         Self(Sha256::new().chain_update(service).chain_update([0]).chain_update(text).finalize().into())
+    }
+}
+
+/// An address as it is written by who gives them out: so one that is written in another way is the same. Both names of Expo's tokens lead to the
+/// same device, a fragment is never sent, and the host and the usual port of a URL have one form (RFC 3986, section 6.2).
+fn canonical(address: &PushAddress) -> String {
+    match address {
+        PushAddress::Expo { token } => match token.strip_prefix("ExpoPushToken[") {
+            Some(rest) => format!("ExponentPushToken[{rest}"),
+            None => token.clone(),
+        },
+        PushAddress::Web { endpoint, .. } => match Url::parse(endpoint) {
+            Ok(mut url) => {
+                url.set_fragment(None);
+                url.into()
+            }
+            Err(_) => endpoint.clone(),
+        },
     }
 }
 
@@ -274,9 +290,12 @@ pub trait PushStore: Send + Sync {
     /// Registers a device. It takes the place of one of the same member and id, whose tasks go on to the new address; and of all others with
     /// the same address, whoever's they are: their tasks go with them. Beyond [`DEVICES_MAX`] of the member, the one that was registered first goes.
     ///
+    /// False, and nothing is done, if its session has ended, or its tokens were replaced since they were good from the generation `good_from` on:
+    /// whoever has a copy of the former must not be faster than what ends them.
+    ///
     /// # Errors
     /// The store.
-    async fn register(&self, record: DeviceRecord) -> Result<(), StoreError>;
+    async fn register(&self, record: DeviceRecord, good_from: u64) -> Result<bool, StoreError>;
 
     /// Ends the registration of a device, with its marks and tasks. False if there is none.
     ///

@@ -53,8 +53,10 @@ pub(super) struct Message {
 enum Data {
     /// There are messages.
     Message {
-        conversation: ConversationId,
-        seq: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        conversation: Option<ConversationId>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        seq: Option<u64>,
         #[serde(skip_serializing_if = "Option::is_none")]
         message_id: Option<MessageId>,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -101,8 +103,12 @@ impl Message {
         notice: Notice,
         (badge, ttl): (u32, u64),
     ) -> Self {
-        let Notice { conversation, seq, message, title, body, without_text } = notice;
-        let (message_id, sender) = message.unzip();
+        let topic = notice.topic_name();
+        let Notice { conversation, seq, message, title, body, without_text, .. } = notice;
+        // The id of a conversation is a hash of its members: where nothing is to be known of a message, that is not either.
+        let known = message.is_some().then_some((conversation, seq));
+        let tag = known.map_or(topic, |(conversation, _)| conversation.to_string());
+        let ((conversation, seq), (message_id, sender)) = (known.unzip(), message.unzip());
         let mut message = Self {
             to,
             title,
@@ -114,8 +120,8 @@ impl Message {
             channel_id: Some(CHANNEL),
             priority: "high",
             ttl,
-            collapse_id: conversation.to_string(),
-            tag: conversation.to_string(),
+            collapse_id: tag.clone(),
+            tag,
             content_available: None,
             hash,
             composed,
@@ -187,7 +193,8 @@ mod tests {
         let conversation = ConversationId::from_bytes([1; 12]);
         let message = Some((MessageId::from_bytes([2; 12]), MemberId::from_bytes([3; 12])));
         let (title, body) = (Some("Ana".to_owned()), body.to_owned());
-        let notice = Notice { conversation, seq: 7, message, title, body, without_text: "New message".to_owned() };
+        let without_text = "New message".to_owned();
+        let notice = Notice { conversation, topic: [9; 16], seq: 7, message, title, body, without_text };
         let address = PushAddress::Expo { token: "ExponentPushToken[x]".to_owned() };
         let (member, composed) = (MemberId::from_bytes([9; 12]), Instant::now());
         Parcel {

@@ -113,6 +113,7 @@ impl Bench {
 
 fn parcel(token: &str) -> Parcel {
     let notice = Notice {
+        topic: [9; 16],
         conversation: ConversationId::from_bytes([1; 12]),
         seq: 1,
         message: Some((MessageId::from_bytes([2; 12]), MemberId::from_bytes([3; 12]))),

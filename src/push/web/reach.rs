@@ -53,7 +53,8 @@ pub(super) fn may_go_to(url: &Url) -> bool {
     let Some(host) = url.host_str().filter(|_| is_plain) else { return false };
     match host.trim_matches(['[', ']']).parse() {
         Ok(address) => is_public(address),
-        Err(_) => host.contains('.'),
+        // One part alone, or an empty last one, is for a resolver of the own network.
+        Err(_) => host.contains('.') && !host.ends_with('.') && !host.ends_with(".localhost"),
     }
 }
 
@@ -116,6 +117,8 @@ mod tests {
             "http://push.example.com/",
             "https://push.example.com:8443/",
             "https://localhost/",
+            "https://localhost./",
+            "https://push.localhost/",
             "https://127.0.0.1/",
             "https://2130706433/",
             "https://[::1]/",

@@ -1,6 +1,7 @@
 use std::sync::Mutex;
 
 use axum::{Router, body::Bytes, extract::State, http::HeaderMap, routing::post};
+use protocol::rest::PushKeys;
 use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 
 use super::*;
@@ -38,6 +39,7 @@ fn parcel(endpoint: &str, body: &str) -> Parcel {
     };
     let notice = Notice {
         conversation: ConversationId::from_bytes([7; 12]),
+        topic: [9; 16],
         seq: 3,
         message: None,
         title: Some("Ana".into()),

@@ -6,6 +6,7 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use hmac::Mac as _;
 use protocol::{
     ConversationId, DeviceId, MemberId, SessionId, Timestamp,
     model::Notify,
@@ -16,13 +17,14 @@ use tokio::time::Instant;
 
 use super::{Push, quiet, words};
 use crate::{
+    auth::keys::first_bytes,
     push::{Notice, Parcel, What},
     store::{
         StoreError,
         conversations::Range,
         entries::StoredEntry,
         members::Standing,
-        push::{AddressHash, DeviceRecord, NewTask, Progress, PushChoice, Subject, TakenTask},
+        push::{AddressHash, DeviceKey, DeviceRecord, NewTask, Progress, PushChoice, Subject, TakenTask},
         sessions::SessionView,
         turns::Caller,
     },
@@ -110,7 +112,7 @@ impl Push {
         };
         let hash = AddressHash::of(&record.address);
         match known.sessions.get(&record.session) {
-            Some(Some(view)) if !view.revoked => {
+            Some(Some(view)) if !view.is_over(known.now) => {
                 if view.standing(known.now) != Standing::Active {
                     return Ok(Composed::Nothing("signed_out"));
                 }
@@ -154,6 +156,12 @@ impl Push {
         self.courier(record.address.service()).is_some_and(|courier| courier.is_silent())
     }
 
+    /// What stands for a conversation on a device, for who must not know which it is.
+    fn topic(&self, task: &NewTask, conversation: ConversationId) -> [u8; 16] {
+        let DeviceKey(device) = DeviceKey::of(task.member, &task.device);
+        first_bytes(self.parts.topics.clone().chain_update(conversation.as_bytes()).chain_update(device))
+    }
+
     /// What is shown of messages, and for how long it is worth being brought; or why nothing is.
     async fn notice(
         &self,
@@ -192,7 +200,8 @@ impl Push {
         let sender = self.parts.members.by_id(Caller::System, newest.sender).await?;
         let sender = sender.map(|sender| sender.profile.name);
         let content = choice.content.min(self.options.content);
-        Ok(Ok((notice(&newest, sender, unread, (content, language)), expires.since(now))))
+        let topic = self.topic(task, conversation);
+        Ok(Ok((notice(&newest, sender, unread, (content, language), topic), expires.since(now))))
     }
 }
 
@@ -202,6 +211,7 @@ fn notice(
     sender: Option<String>,
     unread: u64,
     (content, language): (PushContent, Language),
+    topic: [u8; 16],
 ) -> Notice {
     let without_text = words::messages(language, unread);
     let body = match content {
@@ -211,6 +221,7 @@ fn notice(
     let is_known = content != PushContent::Nothing;
     Notice {
         conversation: newest.conversation,
+        topic,
         seq: newest.seq,
         message: is_known.then_some((newest.id, newest.sender)),
         title: sender.filter(|_| is_known),
@@ -244,7 +255,7 @@ mod tests {
             at: Timestamp::from_millis(0),
             body: EntryBody::Text(text.to_owned()),
         };
-        notice(&newest, Some("Ana".to_owned()), unread, (content, language))
+        notice(&newest, Some("Ana".to_owned()), unread, (content, language), [9; 16])
     }
 
     #[test]

@@ -171,10 +171,10 @@ pub(super) fn key_of(document: &Document) -> Option<Key> {
 
 #[async_trait]
 impl PushStore for Mongo {
-    async fn register(&self, record: DeviceRecord) -> Result<(), StoreError> {
+    async fn register(&self, record: DeviceRecord, good_from: u64) -> Result<bool, StoreError> {
         let by = Caller::Member(record.member);
         let epoch = self.core.link.horizon.now().epoch;
-        self.write(by, async move |_, db| devices::register(&db, record, epoch).await).await
+        self.write(by, async move |_, db| devices::register(&db, record, (epoch, good_from)).await).await
     }
 
     async fn unregister(&self, member: MemberId, device: &DeviceId) -> Result<bool, StoreError> {

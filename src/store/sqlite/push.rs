@@ -96,11 +96,15 @@ impl Sqlite {
 
 #[async_trait]
 impl PushStore for Sqlite {
-    async fn register(&self, record: DeviceRecord) -> Result<(), StoreError> {
+    async fn register(&self, record: DeviceRecord, good_from: u64) -> Result<bool, StoreError> {
         self.write(move |tx| {
-            // What is stored from now on is for it.
-            let since = Position(tx.memory.position + 1);
-            devices::register(tx.connection, &DeviceRecord { since, ..record })
+            let is_good = devices::is_good(tx.connection, record.session, good_from)?;
+            if is_good {
+                // What is stored from now on is for it.
+                let since = Position(tx.memory.position + 1);
+                devices::register(tx.connection, &DeviceRecord { since, ..record })?;
+            }
+            Ok(is_good)
         })
         .await
     }

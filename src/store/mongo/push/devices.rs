@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     super::{
         db::Db,
-        document::{binary, bytes_of, date, member_oid, millis, time},
+        document::{binary, bytes_of, date, member_oid, millis, signed, time},
         fault::Fault,
         members::transaction,
     },
@@ -101,19 +101,37 @@ async fn meet(db: &Db, session: &mut ClientSession, member: MemberId) -> Result<
     Ok(met.is_some())
 }
 
-pub(super) async fn register(db: &Db, record: DeviceRecord, epoch: Epoch) -> Result<(), Fault> {
+/// Whether a session goes on, with tokens that are good from this generation on. One that is not there has said nothing against it: who pushes
+/// looks for it.
+async fn is_good(db: &Db, session: &mut ClientSession, id: SessionId, good_from: u64) -> Result<bool, Fault> {
+    let is_over = doc! { "$or": [{ "revoked_at": { "$ne": null } }, { "good_from": { "$gt": signed(good_from) } }] };
+    let over = doc! { "$and": [{ "_id": ObjectId::from_bytes(*id.as_bytes()) }, is_over] };
+    let sessions = db.collection::<Document>("sessions");
+    Ok(sessions.find_one(over).projection(doc! { "_id": 1 }).session(session).await?.is_none())
+}
+
+pub(super) async fn register(db: &Db, record: DeviceRecord, (epoch, good_from): (Epoch, u64)) -> Result<bool, Fault> {
     let (own, never) = (db.clone(), CancellationToken::new());
     let registered = transaction(db, &never, move |session| {
         let (db, record) = (own.clone(), record.clone());
-        async move { register_in(&db, session, &record, epoch).await }.boxed()
+        async move { register_in(&db, session, &record, (epoch, good_from)).await }.boxed()
     });
-    registered.await.map(drop)
+    Ok(registered.await?.unwrap_or(false))
 }
 
-async fn register_in(db: &Db, session: &mut ClientSession, record: &DeviceRecord, epoch: Epoch) -> Result<(), Fault> {
+async fn register_in(
+    db: &Db,
+    session: &mut ClientSession,
+    record: &DeviceRecord,
+    (epoch, good_from): (Epoch, u64),
+) -> Result<bool, Fault> {
     if !meet(db, session, record.member).await? {
         // They have left meanwhile.
-        return Ok(());
+        return Ok(true);
+    }
+    // What replaces the tokens of a session changes its member too: of both in a transaction, one comes after the other.
+    if !is_good(db, session, record.session, good_from).await? {
+        return Ok(false);
     }
     let own = binary(&DeviceKey::of(record.member, &record.device).0);
     let hash = binary(&AddressHash::of(&record.address).0);
@@ -135,7 +153,8 @@ async fn register_in(db: &Db, session: &mut ClientSession, record: &DeviceRecord
         let at = other.get_datetime("registered_at").ok().map(|at| time(*at));
         others.extend(at.zip(bytes_of(&other, "_id").map(DeviceKey)));
     }
-    remove_all(db, session, surplus(others, DEVICES_MAX - 1)).await
+    remove_all(db, session, surplus(others, DEVICES_MAX - 1)).await?;
+    Ok(true)
 }
 
 /// Removes devices, and what hangs on them.

@@ -56,6 +56,14 @@ pub(in crate::store::sqlite) fn forget(connection: &Connection, member: i64) -> 
     connection.prepare_cached("DELETE FROM push_choices WHERE member = ?")?.execute([member]).map(drop)
 }
 
+/// Whether a session goes on, with tokens that are good from this generation on. One that is not there has said nothing against it: who pushes
+/// looks for it.
+pub(super) fn is_good(connection: &Connection, session: SessionId, good_from: u64) -> rusqlite::Result<bool> {
+    let mut over = connection
+        .prepare_cached("SELECT 1 FROM sessions WHERE id = ? AND (revoked_at IS NOT NULL OR good_from > ?)")?;
+    Ok(!over.exists(params![session.as_bytes(), good_from])?)
+}
+
 pub(super) fn register(connection: &Connection, record: &DeviceRecord) -> rusqlite::Result<()> {
     let mut member = connection.prepare_cached("SELECT key FROM members WHERE id = ? AND is_erased = 0")?;
     let member: Option<i64> = member.query_row([record.member.as_bytes()], |row| row.get(0)).optional()?;
