@@ -121,7 +121,7 @@ mod tests {
         let (second, mine, again) = held.hold(vec![taken("one", 2), taken("third", 1)], lease());
         assert_eq!((mine, again, second.renewed()), (vec![taken("third", 1)], 1, vec![taken("third", 1)]));
         batch.let_go([&other].into_iter());
-        assert_eq!(batch.renewed(), [one.clone()], "it is not said that what was put off is under way");
+        assert_eq!(batch.renewed(), std::slice::from_ref(&one), "it is not said that what was put off is under way");
         assert_eq!(held.hold(vec![other.clone()], lease()).2, 1, "but that is not stored yet");
         batch.settled([&one, &other].into_iter());
         assert_eq!(held.hold(vec![one, other], lease()).2, 0, "nor when whoever had them has stopped");
