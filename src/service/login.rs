@@ -110,13 +110,9 @@ impl Accounts {
         if verdict == Verdict::Wrong {
             self.audit.login_failed(member.as_ref(), WrongFactor::Password, from);
         }
-        let member = member.filter(|_| verdict != Verdict::Wrong).ok_or_else(|| {
-            self.guesses.was_wrong(allowance);
-            self.unknown()
-        })?;
+        let member = member.filter(|_| verdict != Verdict::Wrong).ok_or_else(|| self.unknown())?;
         if self.has_to_verify(&member) {
             // As with a wrong one, in everything.
-            self.guesses.was_wrong(allowance);
             self.remind_to_verify(&member, from);
             return Err(self.unknown());
         }
@@ -146,7 +142,6 @@ impl Accounts {
         let by = Actor::without_session(member.profile.id, Some(from));
         let was_good = self.codes.use_up(member, code, by).await.inspect_err(|_| self.guesses.give_back(charged))?;
         if !was_good {
-            self.guesses.was_wrong(codes);
             self.audit.login_failed(Some(member), WrongFactor::SecondFactor, from);
             return Err(self.denied(ErrorCode::SecondFactorInvalid));
         }
