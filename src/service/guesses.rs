@@ -187,7 +187,11 @@ impl Guesses {
 
     /// A try was charged at another node.
     pub fn taken_elsewhere(&self, allowance: Allowance) {
-        add(&mut self.lock(), allowance, (1, 0), Instant::now());
+        self.taken_elsewhere_at(allowance, Instant::now());
+    }
+
+    fn taken_elsewhere_at(&self, allowance: Allowance, now: Instant) {
+        add(&mut self.lock(), allowance, (1, 0), now);
     }
 
     /// One that was charged at another node does not count. It was the last one; if there was another one since, that has a little less to
@@ -238,7 +242,9 @@ impl Guesses {
         let nodes = self.nodes.load(Ordering::Relaxed);
         let mut tries = self.lock();
         let known = tries.get(&allowance).copied().filter(|known| known.last + FORGOTTEN_AFTER > now);
-        if let Some(wait) = known.map(|known| known.next(nodes).saturating_duration_since(now)).filter(|wait| !wait.is_zero()) {
+        if let Some(wait) =
+            known.map(|known| known.next(nodes).saturating_duration_since(now)).filter(|wait| !wait.is_zero())
+        {
             return Err(wait);
         }
         Ok(Charged { allowance, cost, at: now, before: add(&mut tries, allowance, (cost, 1), now) })
@@ -379,7 +385,7 @@ mod tests {
                 }
                 let all: u32 = tried.iter().sum();
                 for (node, own) in fleet.iter().zip(tried) {
-                    (own..all).for_each(|_| drop(add(&mut node.lock(), ana, (1, 0), now)));
+                    (own..all).for_each(|_| node.taken_elsewhere_at(ana, now));
                 }
                 passed += all;
                 now += wait.max(Duration::from_millis(1));

@@ -66,10 +66,13 @@ impl Accounts {
     pub async fn log_in(self: &Arc<Self>, request: LoginRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
         // Not given back after a good one: it bounds hashes and sessions, too, and whoever has one account could have as many as they like.
         self.logins.check(&subscriber(from))?;
+        let mut code = request.second_factor.as_deref();
         for _ in 0..CHECKS {
             let claim = self.identify(&request, subscriber(from)).await?;
             let known = self.check_password(&request.password, claim, from).await?;
-            let shown = self.check_second_factor(known, request.second_factor.as_deref(), from).await?;
+            // One that was good is used up: checked anew, it is asked for another one, and none was wrong.
+            let code = if known.member.second_factor.is_some() { code.take() } else { None };
+            let shown = self.check_second_factor(known, code, from).await?;
             if let Some(answer) = self.let_in(&request, shown, from).await? {
                 return Ok(answer);
             }

@@ -75,7 +75,7 @@ impl Post {
 
     /// When it is, for what is due: by the clock that all nodes share, where there is one. By its own a node that is behind would take what
     /// others have in hand for late, and one that is ahead would take it from them.
-    fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         let shared = self.shared.as_ref().and_then(|shared| shared.reading());
         shared.map_or_else(|| self.clock.now(), |reading| reading.shows_at(Instant::now()))
     }
@@ -124,7 +124,8 @@ impl Post {
         // After the store was asked: before that the clock that nodes share may not be known yet.
         let Some(ahead) = waiting.next.filter(|_| !self.is_off).map(|due| due.since(self.now())) else { return LOOK };
         // A clock was ahead when it was written, taken or put off.
-        let hastened = if ahead.is_zero() { None } else { self.hasten(self.longest()).await };
+        let is_wrong = ahead > self.longest() || (waiting.untaken && !ahead.is_zero());
+        let hastened = if is_wrong { self.hasten(self.longest()).await } else { None };
         ahead.min(hastened.unwrap_or(LOOK))
     }
 
