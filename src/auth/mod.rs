@@ -1,8 +1,8 @@
 //! Who is there: passwords ([`password`], no [`common`] ones, in the order of [`turns`], where [`familiar`] members go first), access tokens
-//! ([`access`]), the keys that their secret gives ([`keys`]), devices that were there before ([`device`]), those of them that are [`stale`], and refresh tokens ([`refresh`]);
+//! ([`access`]), the keys that their secret gives ([`keys`]), devices that were there before ([`device`]), which sessions were seen and for which tokens ([`stale`]), and refresh tokens ([`refresh`]);
 //! codes of authenticator apps ([`totp`]), and what seals their secrets ([`vault`]).
 //!
-//! Used by `service` only. Nothing here touches the store.
+//! Nothing here touches the store.
 
 pub mod access;
 pub mod common;

@@ -13,9 +13,11 @@ use protocol::{MemberId, SessionId};
 use super::{AppState, address::ClientAddress, extract::bearer};
 use crate::{
     admission::{Place, Stranger},
-    auth::{Known, access::Verified},
     failure::Failure,
-    service::limiter::{Allowance, Limiter},
+    service::{
+        accounts::Payer,
+        limiter::{Allowance, Limiter},
+    },
     sources::subscriber,
 };
 
@@ -46,10 +48,13 @@ impl RequestLimits {
         self.by_member.check_further(member, cost)
     }
 
-    /// Charges a request to the member of its token. Returns the limit's name with what is left.
-    fn of_member(&self, token: &Verified) -> (Result<(), Failure>, Option<(&'static str, Allowance)>) {
-        let (taken, left) = self.by_member.take(&token.member);
-        (taken, left.map(|left| (self.by_member.name(), left)))
+    /// Charges a request with a token. Returns the limit's name with what is left.
+    fn charge(&self, payer: Payer) -> (Result<(), Failure>, Option<(&'static str, Allowance)>) {
+        let (name, (taken, left)) = match payer {
+            Payer::Member(member) => (self.by_member.name(), self.by_member.take(&member)),
+            Payer::Session(session) => (self.by_stale_session.name(), self.by_stale_session.take(&session)),
+        };
+        (taken, left.map(|left| (name, left)))
     }
 
     /// Forgets who has their whole allowance. To be called now and then.
@@ -129,15 +134,10 @@ async fn limit_api(state: &AppState, request: Request, next: Next) -> Response {
     // that is not known yet, spends nothing of its member's.
     let token = bearer(request.headers()).and_then(|token| state.accounts.tokens.verify(token).ok());
     let token = token.filter(|_| refused.is_none());
-    let known = token.as_ref().map(|token| state.accounts.stale.known(token));
+    let payer = token.as_ref().map(|token| state.accounts.payer(token));
     let mut of_token = None;
-    if let Some(token) = &token {
-        let (taken, left) = if known == Some(Known::Good) {
-            limits.of_member(token)
-        } else {
-            let (taken, left) = limits.by_stale_session.take(&token.session);
-            (taken, left.map(|left| (limits.by_stale_session.name(), left)))
-        };
+    if let Some(payer) = payer {
+        let (taken, left) = limits.charge(payer);
         (refused, of_token) = (taken.err(), left);
     }
     let was_asked = refused.is_none();
@@ -145,11 +145,11 @@ async fn limit_api(state: &AppState, request: Request, next: Next) -> Response {
         Some(failure) => failure.into_response(),
         None => next.run(request).await,
     };
-    if let (Some(token), Some(Known::Nothing), true) = (&token, known, was_asked)
-        && state.accounts.stale.known(token) == Known::Good
+    if let (Some(token), Some(Payer::Session(_)), true) = (&token, payer, was_asked)
+        && let payer @ Payer::Member(_) = state.accounts.payer(token)
     {
-        // Now it is: its member has had the answer, and pays for it.
-        of_token = limits.of_member(token).1;
+        // It is known to be good now: its member has had the answer, and pays for it.
+        of_token = limits.charge(payer).1;
     }
     told.extend(of_token);
     tell(response.headers_mut(), &told);

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     auth::{
-        AccessTokens, DeviceProofs, Familiar, Source, Stale,
+        AccessTokens, DeviceProofs, Familiar, Known, Source, Stale,
         access::Verified,
         device::{DeviceNumber, Holder},
         refresh::Successors,
@@ -185,7 +185,25 @@ pub struct Accounts {
     pub supervisor: Supervisor,
 }
 
+/// Whose allowance a request with an access token is charged to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Payer {
+    /// The member's: the token was good when its session was seen last.
+    Member(MemberId),
+    /// That of the token's session: it is good for nothing, or that is not known yet.
+    Session(SessionId),
+}
+
 impl Accounts {
+    /// Who pays for a request with a token whose signature is good. Asks nobody.
+    #[must_use]
+    pub fn payer(&self, token: &Verified) -> Payer {
+        match self.stale.known(token) {
+            Known::Good => Payer::Member(token.member),
+            Known::Nothing | Known::Stale => Payer::Session(token.session),
+        }
+    }
+
     /// Registers a member and logs them in; or they wait for an administrator. Where mail is sent, they have to show first that the
     /// address is theirs.
     ///

@@ -53,7 +53,8 @@ impl Hellos {
     }
 
     /// Charges a hello, and says what its token is and where its sync starts; `start` is asked for its member. A token that is not good is charged
-    /// to its address only, one of a session that is over to that as well, and both are refused later.
+    /// to its address only, one that was replaced or is of a session that is over to that session as well, and both are refused later. One of which
+    /// nothing is known yet is charged as a good one.
     ///
     /// # Errors
     /// `rate_limited` with the time to wait.
