@@ -343,7 +343,7 @@ mod tests {
         assert!(guesses.charge(ana, 1, later).is_err());
         guesses.give_back(charged);
         let charged = guesses.charge(ana, 1, later).unwrap();
-        // One that was wrong at another node since keeps its time.
+        // One that was tried at another node since keeps its time.
         guesses.taken_elsewhere(ana);
         guesses.give_back(charged);
         let known = guesses.lock().get(&ana).copied().unwrap();

@@ -356,8 +356,6 @@ pub struct WaitingMail {
     pub count: u64,
     /// When the first of them is due.
     pub next: Option<Timestamp>,
-    /// Whether nobody has taken that one yet.
-    pub untaken: bool,
 }
 
 /// What a change tells its member by mail, who is `after` now.

@@ -124,8 +124,7 @@ impl Post {
         // After the store was asked: before that the clock that nodes share may not be known yet.
         let Some(ahead) = waiting.next.filter(|_| !self.is_off).map(|due| due.since(self.now())) else { return LOOK };
         // A clock was ahead when it was written, taken or put off.
-        let is_wrong = ahead > self.longest() || (waiting.untaken && !ahead.is_zero());
-        let hastened = if is_wrong { self.hasten(self.longest()).await } else { None };
+        let hastened = if ahead.is_zero() { None } else { self.hasten(self.longest()).await };
         ahead.min(hastened.unwrap_or(LOOK))
     }
 

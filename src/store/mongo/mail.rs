@@ -359,12 +359,10 @@ async fn hand_out(db: &Db, link: LinkRow, entry: AuditRecord) -> Result<(), Faul
 
 async fn waiting(db: &Db) -> Result<WaitingMail, Fault> {
     let count = db.collection::<Document>("mail").estimated_document_count().max_time(db.max_time).await?;
-    let shown = doc! { "due": 1, "attempts": 1 };
-    let first = FindOneOptions::builder().sort(doc! { "due": 1 }).projection(shown).build();
+    let first = FindOneOptions::builder().sort(doc! { "due": 1 }).projection(doc! { "due": 1 }).build();
     let first: Option<Document> = db.one("mail", known(), first).await?;
-    let untaken = first.as_ref().is_some_and(|first| attempts(first) == 0);
     let next = first.and_then(|first| first.get_datetime("due").ok().map(|due| time(*due)));
-    Ok(WaitingMail { count, next, untaken })
+    Ok(WaitingMail { count, next })
 }
 
 async fn oldest(db: &Db) -> Result<Option<Timestamp>, Fault> {

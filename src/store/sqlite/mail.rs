@@ -342,12 +342,10 @@ impl MailStore for Sqlite {
 
     async fn waiting(&self) -> Result<WaitingMail, StoreError> {
         self.read(Turn::SYSTEM, move |connection| {
-            // The attempts are those of the row that is due first.
-            let sql = format!("SELECT count(*) AS waiting, min(due) AS due, attempts FROM mail WHERE {}", *KNOWN);
-            connection.prepare_cached(&sql)?.query_row([], |row| {
-                let untaken = row.get::<_, Option<u32>>("attempts")? == Some(0);
-                Ok(WaitingMail { count: row.get("waiting")?, next: optional_time(row, "due")?, untaken })
-            })
+            let sql = format!("SELECT count(*) AS waiting, min(due) AS due FROM mail WHERE {}", *KNOWN);
+            connection
+                .prepare_cached(&sql)?
+                .query_row([], |row| Ok(WaitingMail { count: row.get("waiting")?, next: optional_time(row, "due")? }))
         })
         .await
     }
