@@ -284,6 +284,7 @@ impl App {
                 // A task that panicked has nothing left to finish.
                 let _ = task.await;
             }
+            self.connection.push.finish().await;
             self.connection.watching.finish().await;
             self.accounts.audit.finish().await;
             if let Some(fleet) = self.fleet {

@@ -1,10 +1,12 @@
 //! Requests to services of others: where they go is what the operator said, what comes back is bounded, and no secret is shown.
 
-use std::{iter, time::Duration};
+use std::{error::Error, iter, time::Duration};
+
+use jiff::fmt::rfc2822;
 
 use reqwest::{
     Client, Response,
-    header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER},
+    header::{AUTHORIZATION, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER},
     redirect,
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -68,19 +70,26 @@ pub async fn read(mut response: Response, max: usize) -> Result<Vec<u8>, Unread>
     Ok(body)
 }
 
-/// How long a service asks to be left alone (RFC 9110, section 10.2.3, in seconds), [`PAUSE_MAX`] at most.
+/// How long a service asks to be left alone (RFC 9110, section 10.2.3), [`PAUSE_MAX`] at most: in seconds, or until a date, which counts from
+/// the date of the answer, so that no clock of this machine matters.
 #[must_use]
 pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
-    Some(Duration::from_secs(seconds).min(PAUSE_MAX))
+    let text = |name: HeaderName| Some(headers.get(name)?.to_str().ok()?.trim());
+    let date = |text: &str| Some(rfc2822::parse(text).ok()?.timestamp());
+    let asked = text(RETRY_AFTER)?;
+    let pause = match asked.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        // What is over already asks for nothing.
+        Err(_) => Duration::try_from(date(asked)?.duration_since(date(text(DATE)?)?)).unwrap_or_default(),
+    };
+    Some(pause.min(PAUSE_MAX))
 }
 
 /// Why a service was not reached, for the log. What is at the bottom of an error says most, and unlike the top it has no URL, which may have
 /// credentials in its query.
 #[must_use]
-pub fn reason(error: &reqwest::Error) -> Option<String> {
-    let first = std::error::Error::source(error);
-    iter::successors(first, |error| error.source()).last().map(ToString::to_string)
+pub fn reason(error: &(dyn Error + 'static)) -> Option<String> {
+    iter::successors(error.source(), |error| (**error).source()).last().map(ToString::to_string)
 }
 
 #[cfg(test)]
@@ -96,6 +105,15 @@ mod tests {
         assert_eq!(pause("20"), Some(Duration::from_secs(20)));
         assert_eq!(pause("99999"), Some(PAUSE_MAX));
         assert_eq!(pause("soon"), None);
+        assert_eq!(pause("Sun, 06 Nov 1994 08:49:37 GMT"), None, "from when is not known");
+        let dated = |text: &str| {
+            let value = |text: &str| HeaderValue::from_str(text).unwrap();
+            let date = value("Sun, 06 Nov 1994 08:49:37 GMT");
+            retry_after(&HeaderMap::from_iter([(RETRY_AFTER, value(text)), (DATE, date)]))
+        };
+        assert_eq!(dated("Sun, 06 Nov 1994 08:50:07 GMT"), Some(Duration::from_secs(30)));
+        assert_eq!(dated("Sun, 06 Nov 1994 08:00:00 GMT"), Some(Duration::ZERO));
+        assert_eq!(dated("Sat, 06 Nov 2094 08:00:00 GMT"), Some(PAUSE_MAX));
     }
 
     #[test]

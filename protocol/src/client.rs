@@ -277,7 +277,7 @@ pub struct AuthRenew {
 #[garde(allow_unvalidated)]
 pub struct PushRegister {
     /// Where pushes are sent.
-    #[garde(custom(rules::push_address))]
+    #[garde(dive)]
     pub address: PushAddress,
     /// What the device is.
     pub platform: Platform,

@@ -188,7 +188,10 @@ where
                 let bad = name_field(&error);
                 // Without the bad field the others can be looked at: every field of a body has a default.
                 let removed = remove(&mut rest, &bad.field);
-                errors.push(bad);
+                // One that is required is missing then: that is said already.
+                if !errors.iter().any(|known| known.field == bad.field) {
+                    errors.push(bad);
+                }
                 if !removed {
                     return Err(errors);
                 }

@@ -39,12 +39,12 @@ pub use self::{
         MemberReplacement, Profile, SearchQuery, SharedWith, Visibility, VisibilityPatch,
     },
     messages::{
-        ConversationList, ConversationSummary, ConversationUnread, HistoryQuery, MessageDocument, MessagePage,
-        MessageStatus, SendRequest, Unread,
+        ConfiguredConversation, ConversationList, ConversationSummary, ConversationUnread, HistoryQuery,
+        MessageDocument, MessagePage, MessageStatus, SendRequest, Unread,
     },
     push::{
-        PUSH_ADDRESS_MAX_CHARS, PushAddress, PushContent, PushDevice, PushKeys, PushPatch, PushRegistration,
-        PushService, PushSettings, QuietHours,
+        PUSH_ADDRESS_MAX_CHARS, PUSH_TOKEN_MAX_CHARS, PushAddress, PushContent, PushDevice, PushKeys, PushPatch,
+        PushRegistration, PushService, PushSettings, QuietHours,
     },
     second_factor::{
         RecoveryCodes, RecoveryCodesRequest, SecondFactor, SecondFactorConfirmation, SecondFactorDisabling,

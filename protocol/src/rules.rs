@@ -5,7 +5,7 @@ use std::fmt::Display;
 use crate::{
     PhotoName, limits,
     rest::{
-        PUSH_ADDRESS_MAX_CHARS, PushAddress, PushKeys, QuietHours,
+        PUSH_ADDRESS_MAX_CHARS, PUSH_TOKEN_MAX_CHARS, QuietHours,
         auth::{ATTEMPT_MAX_CHARS, ATTEMPT_MIN_CHARS},
     },
     shown,
@@ -125,28 +125,30 @@ pub(crate) fn search(value: &str, (): &()) -> garde::Result {
     Ok(())
 }
 
-/// Where pushes are sent: a token of Expo, or an https URL with keys of the right length.
-pub(crate) fn push_address(value: &PushAddress, (): &()) -> garde::Result {
-    let problem = |problem: &str| Err(garde::Error::new(problem));
-    match value {
-        PushAddress::Expo { token } if !is_expo_token(token) => {
-            problem("must be ExponentPushToken[…], as Expo gives it")
-        }
-        PushAddress::Expo { .. } => Ok(()),
-        PushAddress::Web { endpoint, .. } if endpoint.len() > PUSH_ADDRESS_MAX_CHARS || !is_https(endpoint) => {
-            problem("endpoint: an https URL of at most 1,024 characters")
-        }
-        PushAddress::Web { keys: PushKeys { p256dh, auth }, .. } => match (base64url(p256dh), base64url(auth)) {
-            (Some(65), Some(16)) => Ok(()),
-            (Some(65), _) => problem("keys.auth: 16 bytes in base64url"),
-            _ => problem("keys.p256dh: 65 bytes in base64url"),
-        },
-    }
+/// A token of Expo.
+pub(crate) fn push_token(value: &str, (): &()) -> garde::Result {
+    let is_one = value.len() <= PUSH_TOKEN_MAX_CHARS && is_expo_token(value);
+    if is_one { Ok(()) } else { Err(garde::Error::new("must be ExponentPushToken[…], as Expo gives it")) }
 }
 
-/// Whether an address is one of https; on this machine it may be plain, for tests: whether anything is sent there is the server's to decide.
-fn is_https(endpoint: &str) -> bool {
-    endpoint.starts_with("https://") || endpoint.starts_with("http://127.0.0.1:")
+/// Where a browser has its pushes sent, as far as its form tells: whether anything is sent there is the server's to decide. On this machine it
+/// may be plain, for tests.
+pub(crate) fn push_endpoint(value: &str, (): &()) -> garde::Result {
+    let begins = |with: &str| value.get(..with.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(with));
+    let is_one = value.len() <= PUSH_ADDRESS_MAX_CHARS && (begins("https://") || begins("http://127.0.0.1:"));
+    if is_one { Ok(()) } else { Err(garde::Error::new("must be an https URL of at most 1,024 characters")) }
+}
+
+/// The public key of a browser, as far as its length tells.
+pub(crate) fn push_point(value: &str, (): &()) -> garde::Result {
+    let is_one = base64url(value) == Some(65);
+    if is_one { Ok(()) } else { Err(garde::Error::new("must be 65 bytes in base64url")) }
+}
+
+/// The secret of a subscription.
+pub(crate) fn push_secret(value: &str, (): &()) -> garde::Result {
+    let is_one = base64url(value) == Some(16);
+    if is_one { Ok(()) } else { Err(garde::Error::new("must be 16 bytes in base64url")) }
 }
 
 fn is_expo_token(token: &str) -> bool {

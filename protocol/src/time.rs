@@ -91,9 +91,15 @@ impl Serialize for Timestamp {
 
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        <Cow<'de, str>>::deserialize(deserializer)?
-            .parse()
-            .map_err(|_| de::Error::custom("a time is RFC 3339, such as 2026-11-22T18:03:53.120Z"))
+        let text = <Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(|_| {
+            let is_late = text.starts_with("9999-12-3");
+            de::Error::custom(if is_late {
+                "a time is at most 9999-12-30T22:00:00.999Z"
+            } else {
+                "a time is RFC 3339, such as 2026-11-22T18:03:53.120Z"
+            })
+        })
     }
 }
 

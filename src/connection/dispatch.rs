@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     failure::Failure,
-    hub::{Answer, Connection, Delivery, Outbox, Reply, Ticket},
+    hub::{Answer, Connection, Delivery, Outbox, Reply, Ticket, Turn},
     service::{
         asker::Sent,
         messaging::{Draft, Target, Unread},
@@ -204,7 +204,12 @@ pub(super) fn dispatch(asked: Asked<'_>, machine: &mut Machine, call: Call) -> O
         }
         Call::Query(query) => match charge(context, connection.member, &query) {
             // The number of these tasks is bounded by the requests that a connection may have in flight.
-            Ok(()) => drop(context.tasks.spawn(ask(Arc::clone(context), Arc::clone(connection), ticket, query))),
+            Ok(()) => {
+                let (context, connection) = (Arc::clone(context), Arc::clone(connection));
+                let registers = matches!(query, Query::PushRegister(_) | Query::PushUnregister);
+                let turn = registers.then(|| connection.push_turn());
+                drop(asked.context.tasks.spawn(ask(context, connection, ticket, (query, turn))));
+            }
             Err(failure) => reply(outbox, ticket, Err(failure)),
         },
     }
@@ -239,9 +244,17 @@ fn message(
 }
 
 /// Does what may have to wait for the store.
-async fn ask(context: Arc<Context>, connection: Arc<Connection>, ticket: Ticket, query: Query) {
+async fn ask(
+    context: Arc<Context>,
+    connection: Arc<Connection>,
+    ticket: Ticket,
+    (query, mut turn): (Query, Option<Turn>),
+) {
     let member = connection.member;
     let owed = OwedReply { outbox: Arc::clone(&connection.outbox), ticket, given: false };
+    if let Some(turn) = &mut turn {
+        turn.comes().await;
+    }
     let result = match query {
         Query::Watch(members) => return watch(&context, &connection, owed, members).await,
         // There is no reply to it, whether it has an id or not.
@@ -258,7 +271,7 @@ async fn ask(context: Arc<Context>, connection: Arc<Connection>, ticket: Ticket,
         }
         Query::PushRegister(registration) => {
             let device = connection.device.clone();
-            let registered = context.push.register((member, connection.session), device, *registration).await;
+            let registered = context.push.register((&*connection).into(), device, *registration).await;
             registered.map(|()| Some(okay()))
         }
         Query::PushUnregister => context.push.unregister(member, &connection.device).await.map(|()| Some(okay())),

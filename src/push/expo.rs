@@ -7,10 +7,12 @@
 //! | module | what lives there |
 //! | --- | --- |
 //! | [`message`] | a message as it is sent, in 4,096 bytes |
+//! | [`lots`] | which messages go together in a request |
 //! | [`answer`] | what is believed of what comes back |
 //! | [`receipts`] | which tickets are asked about, and when |
 
 mod answer;
+mod lots;
 mod message;
 mod receipts;
 #[cfg(test)]
@@ -24,6 +26,10 @@ use std::{
 
 use async_trait::async_trait;
 use flate2::{Compression, write::GzEncoder};
+use futures_util::{
+    StreamExt as _,
+    stream::{self, BoxStream, FuturesUnordered},
+};
 use protocol::{
     Timestamp,
     rest::{PushAddress, PushService},
@@ -37,10 +43,11 @@ use tokio::{sync::Semaphore, time::Instant};
 
 use self::{
     answer::{Ticket, Tickets},
+    lots::{Known, Lot},
     message::Message,
     receipts::{Asked, Receipts},
 };
-use super::{Courier, Handed, Parcel, pace::Pace};
+use super::{Courier, FRESH, Handed, Parcel, REFUSED, pace::Pace, remind::Reminder};
 use crate::{
     breaker::{Breaker, Condition, Leave, Outcome},
     clock::Clock,
@@ -63,8 +70,6 @@ const FAILURES_MAX: u32 = 5;
 const COOLDOWN: Duration = Duration::from_secs(10);
 /// When a message is tried again that fails because of how the project is set up at Expo.
 const SETUP_PAUSE: Duration = Duration::from_secs(600);
-/// How often that is said in the log.
-const SETUP_REMIND: Duration = Duration::from_secs(60);
 /// How often a request is divided at most because of single messages in it: 100 are then alone.
 const DIVISIONS: u32 = 7;
 
@@ -87,9 +92,19 @@ pub struct Expo {
     places: Semaphore,
     pace: Pace,
     receipts: Mutex<Receipts>,
-    reminded: Mutex<Option<Instant>>,
+    known: Known,
+    reminders: Reminders,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
+}
+
+/// What is said in the log once a minute.
+#[derive(Default)]
+struct Reminders {
+    setup: Reminder,
+    token: Reminder,
+    refused: Reminder,
+    not_expo: Reminder,
 }
 
 /// Why a request has no answer that can be used.
@@ -100,8 +115,10 @@ enum Trouble {
     Failed(&'static str, Option<Duration>),
     /// Something in it is never taken.
     Refused,
-    /// It has messages of several projects: the addresses of each.
-    Mixed(Vec<Vec<String>>),
+    /// Something in it is not taken from who has this access token.
+    Unauthorized,
+    /// It has messages of several projects: each, and its addresses.
+    Mixed(Vec<(String, Vec<String>)>),
 }
 
 impl Expo {
@@ -127,62 +144,67 @@ impl Expo {
             places: Semaphore::new(AT_ONCE),
             pace: Pace::new(PER_SECOND),
             receipts: Mutex::default(),
-            reminded: Mutex::default(),
+            known: Known::new(),
+            reminders: Reminders::default(),
             clock,
             metrics,
         })
     }
 
-    /// Sends up to [`BATCH`] messages. A request that is refused as a whole is divided: one message must not keep the others back.
-    async fn batch(&self, messages: Vec<Message>, divisions: u32) -> Vec<Handed> {
-        let count = messages.len();
-        let trouble = match self.ask(&messages).await {
-            Ok(tickets) => return self.settle(messages, tickets).await,
+    /// Sends one request. Says what became of its messages, and what is to be sent in further ones: one that is refused as a whole is divided,
+    /// because one message must not keep the others back.
+    async fn attempt(&self, mut lot: Lot) -> (Vec<(usize, Handed)>, Vec<Lot>) {
+        let mut ended = Vec::new();
+        let trouble = match self.ask(&mut lot, &mut ended).await {
+            Ok(tickets) => {
+                let shorter = self.settle(lot, tickets, &mut ended);
+                return (ended, shorter.into_iter().collect());
+            }
             Err(trouble) => trouble,
         };
-        let parts = match trouble {
-            Trouble::Resting => return vec![Handed::Later { why: "resting", pause: Some(self.rests()) }; count],
-            Trouble::Failed(why, pause) => return vec![Handed::Later { why, pause }; count],
-            Trouble::Refused if count <= 1 => return vec![Handed::Refused("refused"); count],
-            Trouble::Refused | Trouble::Mixed(_) if divisions == 0 => return vec![Handed::later("refused"); count],
-            Trouble::Refused => halves(messages),
-            Trouble::Mixed(projects) => by_project(messages, &projects),
-        };
-        let mut handed = vec![Handed::later("refused"); count];
-        for part in parts {
-            let (places, messages): (Vec<usize>, Vec<Message>) = part.into_iter().unzip();
-            for (place, outcome) in places.into_iter().zip(Box::pin(self.batch(messages, divisions - 1)).await) {
-                if let Some(handed) = handed.get_mut(place) {
-                    *handed = outcome;
-                }
+        let count = lot.items.len();
+        let further = match trouble {
+            Trouble::Resting => {
+                ended.extend(lot.all(Handed::Later { why: "resting", pause: Some(self.rests()) }));
+                Vec::new()
             }
-        }
-        handed
+            Trouble::Failed(why, pause) => {
+                ended.extend(lot.all(Handed::Later { why, pause }));
+                Vec::new()
+            }
+            Trouble::Refused if count <= 1 => {
+                lot.items.iter().for_each(|(_, message)| self.known.refuse(message.hash));
+                ended.extend(lot.all(Handed::Refused(REFUSED)));
+                Vec::new()
+            }
+            // The project may want another access token than the club's, or none.
+            Trouble::Unauthorized if count <= 1 => {
+                ended.extend(lot.all(Handed::Later { why: "unauthorized", pause: Some(SETUP_PAUSE) }));
+                Vec::new()
+            }
+            _ if lot.divisions == 0 => {
+                ended.extend(lot.all(Handed::later("divided")));
+                Vec::new()
+            }
+            Trouble::Refused | Trouble::Unauthorized => lot.halves(),
+            Trouble::Mixed(projects) => self.known.by_project(lot, projects),
+        };
+        (ended, further)
     }
 
-    /// What tickets say. What was too long is sent once more without its text.
-    async fn settle(&self, messages: Vec<Message>, tickets: Vec<Ticket>) -> Vec<Handed> {
-        let (mut handed, mut too_long) = (Vec::with_capacity(messages.len()), Vec::new());
-        for (place, (message, ticket)) in messages.into_iter().zip(tickets).enumerate() {
+    /// What tickets say. What was too long is to be sent once more without its text.
+    fn settle(&self, lot: Lot, tickets: Vec<Ticket>, ended: &mut Vec<(usize, Handed)>) -> Option<Lot> {
+        let mut too_long = Vec::new();
+        for ((place, message), ticket) in lot.items.into_iter().zip(tickets) {
             if ticket == Ticket::TooLong
                 && let Some(shorter) = message.without_text()
             {
                 too_long.push((place, shorter));
-                handed.push(Handed::Refused("too_long"));
                 continue;
             }
-            handed.push(self.outcome(&message, ticket));
+            ended.push((place, self.outcome(&message, ticket)));
         }
-        if too_long.is_empty() {
-            return handed;
-        }
-        let (places, messages): (Vec<usize>, Vec<Message>) = too_long.into_iter().unzip();
-        for (place, outcome) in places.into_iter().zip(Box::pin(self.batch(messages, 0)).await) {
-            if let Some(handed) = handed.get_mut(place) {
-                *handed = outcome;
-            }
-        }
-        handed
+        (!too_long.is_empty()).then_some(Lot { items: too_long, divisions: 0 })
     }
 
     fn outcome(&self, message: &Message, ticket: Ticket) -> Handed {
@@ -190,6 +212,7 @@ impl Expo {
             Ticket::Taken(id) => {
                 let now = self.clock.now();
                 self.receipts().add(id, message.hash, now);
+                self.known.taken(message.hash);
                 Handed::Taken
             }
             Ticket::Gone => Handed::Gone,
@@ -205,21 +228,31 @@ impl Expo {
 
     /// Says that the project is not set up as it has to be, not more often than every minute.
     fn remind(&self) {
-        let now = Instant::now();
-        let mut reminded = self.reminded.lock().unwrap_or_else(PoisonError::into_inner);
-        if reminded.is_none_or(|at| now.duration_since(at) >= SETUP_REMIND) {
-            *reminded = Some(now);
+        if self.reminders.setup.is_due() {
             tracing::error!(
                 "Expo cannot push to devices: the credentials of the project are missing or do not fit (docs/push.md)"
             );
         }
     }
 
-    /// Sends a request and reads the tickets, one for each message.
-    async fn ask(&self, messages: &[Message]) -> Result<Vec<Ticket>, Trouble> {
-        let body = serde_json::to_vec(messages).map_err(|_| Trouble::Refused)?;
+    /// Sends a request and reads the tickets, one for each message. Messages that have waited too long for their turn are left out.
+    async fn ask(&self, lot: &mut Lot, ended: &mut Vec<(usize, Handed)>) -> Result<Vec<Ticket>, Trouble> {
+        let mut leave_out = |lot: &mut Lot| {
+            let is_late = |(_, message): &mut (usize, Message)| message.composed.elapsed() > FRESH;
+            ended.extend(lot.items.extract_if(.., is_late).map(|(place, _)| (place, Handed::late())));
+        };
         let _place = self.places.acquire().await.map_err(|_| Trouble::Failed("stopped", None))?;
-        self.pace.wait(messages.len()).await;
+        leave_out(lot);
+        if lot.items.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.pace.wait(lot.items.len()).await;
+        leave_out(lot);
+        if lot.items.is_empty() {
+            return Ok(Vec::new());
+        }
+        let messages: Vec<&Message> = lot.items.iter().map(|(_, message)| message).collect();
+        let body = serde_json::to_vec(&messages).map_err(|_| Trouble::Refused)?;
         let answer = self.request(self.send.clone(), &body).await?;
         match answer::tickets(&answer, messages.len()) {
             Tickets::Each(tickets) => Ok(tickets),
@@ -272,17 +305,29 @@ impl Expo {
             }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 leave.end(Outcome::Success, "refused");
-                tracing::error!(status = status.as_u16(), "Expo refuses the access token (EXPO_ACCESS_TOKEN)");
-                Err(Trouble::Failed("unauthorized", Some(SETUP_PAUSE)))
+                if self.reminders.token.is_due() {
+                    tracing::error!(
+                        status = status.as_u16(),
+                        "Expo refuses the access token (EXPO_ACCESS_TOKEN), or a device registered with another project"
+                    );
+                }
+                Err(Trouble::Unauthorized)
             }
             StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => {
                 leave.end(Outcome::Success, "refused");
-                tracing::warn!(status = status.as_u16(), "the push service refused a request");
+                if self.reminders.refused.is_due() {
+                    tracing::warn!(status = status.as_u16(), "the push service refused a request");
+                }
                 Err(answer::mixed(&answer).map_or(Trouble::Refused, Trouble::Mixed))
             }
             _ => {
                 leave.end(Outcome::Success, "not_expo");
-                tracing::error!(status = status.as_u16(), "that is no answer of Expo's push service (PUSH_EXPO_URL)");
+                if self.reminders.not_expo.is_due() {
+                    tracing::error!(
+                        status = status.as_u16(),
+                        "that is no answer of Expo's push service (PUSH_EXPO_URL)"
+                    );
+                }
                 Err(Trouble::Failed("not_expo", Some(SETUP_PAUSE)))
             }
         }
@@ -318,26 +363,30 @@ impl Courier for Expo {
         true
     }
 
-    async fn send(&self, parcels: Vec<Parcel>) -> Vec<Handed> {
-        let count = parcels.len();
-        let mut handed = vec![Handed::Refused("not_expo"); count];
-        let (mut places, mut messages) = (Vec::with_capacity(count), Vec::with_capacity(count));
-        for (place, parcel) in parcels.into_iter().enumerate() {
-            let PushAddress::Expo { .. } = parcel.address else { continue };
-            places.push(place);
-            messages.push(Message::new(parcel));
-        }
-        let mut outcomes = Vec::with_capacity(messages.len());
-        while !messages.is_empty() {
-            let rest = messages.split_off(messages.len().min(BATCH));
-            outcomes.extend(self.batch(std::mem::replace(&mut messages, rest), DIVISIONS).await);
-        }
-        for (place, outcome) in places.into_iter().zip(outcomes) {
-            if let Some(handed) = handed.get_mut(place) {
-                *handed = outcome;
+    fn batches(&self) -> Option<usize> {
+        Some(AT_ONCE)
+    }
+
+    fn send(&self, parcels: Vec<Parcel>) -> BoxStream<'_, (usize, Handed)> {
+        let each = parcels.into_iter().enumerate();
+        let (own, foreign): (Vec<_>, Vec<_>) =
+            each.partition(|(_, parcel)| matches!(parcel.address, PushAddress::Expo { .. }));
+        let ended: Vec<(usize, Handed)> =
+            foreign.into_iter().map(|(place, _)| (place, Handed::Refused("not_expo"))).collect();
+        let messages = own.into_iter().map(|(place, parcel)| (place, Message::new(parcel)));
+        // At the same time: none is late because of another one.
+        let attempts: FuturesUnordered<_> =
+            self.known.lots(messages).into_iter().map(|lot| self.attempt(lot)).collect();
+        stream::unfold((attempts, ended), move |(mut attempts, mut ended)| async move {
+            while ended.is_empty() {
+                let (more, further) = attempts.next().await?;
+                ended = more;
+                attempts.extend(further.into_iter().map(|lot| self.attempt(lot)));
             }
-        }
-        handed
+            let next = ended.pop()?;
+            Some((next, (attempts, ended)))
+        })
+        .boxed()
     }
 
     async fn found_gone(&self) -> Vec<(AddressHash, Timestamp)> {
@@ -398,24 +447,4 @@ fn gzip(body: &[u8]) -> Vec<u8> {
     // Writing to memory does not fail.
     let _ = encoder.write_all(body);
     encoder.finish().unwrap_or_default()
-}
-
-/// Both halves, each message with its place.
-fn halves(messages: Vec<Message>) -> Vec<Vec<(usize, Message)>> {
-    let mut first: Vec<(usize, Message)> = messages.into_iter().enumerate().collect();
-    let second = first.split_off(first.len() / 2);
-    vec![first, second]
-}
-
-/// One part for each project, each message with its place; those of no project that was named are one more.
-fn by_project(messages: Vec<Message>, projects: &[Vec<String>]) -> Vec<Vec<(usize, Message)>> {
-    let mut parts: Vec<Vec<(usize, Message)>> = vec![Vec::new(); projects.len() + 1];
-    for (place, message) in messages.into_iter().enumerate() {
-        let project = projects.iter().position(|tokens| tokens.contains(&message.to));
-        if let Some(part) = parts.get_mut(project.unwrap_or(projects.len())) {
-            part.push((place, message));
-        }
-    }
-    parts.retain(|part| !part.is_empty());
-    parts
 }

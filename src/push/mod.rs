@@ -5,20 +5,28 @@
 //! | [`expo`] | Expo's service, for apps |
 //! | [`web`] | the push services of browsers |
 //! | [`pace`] | so many messages a second |
+//! | [`remind`] | a line in the log that is not repeated all the time |
 
 pub mod expo;
 mod pace;
+pub(crate) mod remind;
 pub mod web;
 
 use std::{fmt, time::Duration};
 
 use async_trait::async_trait;
+use futures_util::stream::BoxStream;
 use protocol::{
     ConversationId, MemberId, MessageId, Timestamp,
     rest::{PushAddress, PushService},
 };
 
+use tokio::time::Instant;
+
 use crate::store::push::AddressHash;
+
+/// How old what was found out about a push may be when its request begins: something may be read, or somebody log out, every moment.
+pub const FRESH: Duration = Duration::from_secs(2);
 
 /// Brings pushes to devices.
 #[async_trait]
@@ -32,8 +40,17 @@ pub trait Courier: Send + Sync {
     /// Whether a number at an icon can be changed without showing anything.
     fn is_silent(&self) -> bool;
 
-    /// Hands parcels to the service. Says what became of each, in their order; never takes much longer than the deadline of the service.
-    async fn send(&self, parcels: Vec<Parcel>) -> Vec<Handed>;
+    /// Why nothing can ever be sent to an address of the service, if that is so.
+    fn unfit(&self, _: &PushAddress) -> Option<Unfit> {
+        None
+    }
+
+    /// How many times parcels may be handed over to it at a time; nothing: as often as there are some, it puts off what is too much itself.
+    fn batches(&self) -> Option<usize>;
+
+    /// Hands parcels to the service. Says what became of each, with its place among them, as soon as that is known; whoever stops listening
+    /// cuts what is under way. No request begins with a parcel that is not fresh any more: that is [`Handed::late`].
+    fn send(&self, parcels: Vec<Parcel>) -> BoxStream<'_, (usize, Handed)>;
 
     /// Addresses at which nobody is any more, as the service has said since it took something for them; with when that was sent. To be called
     /// every few seconds.
@@ -42,9 +59,22 @@ pub trait Courier: Send + Sync {
     }
 }
 
+/// Why nothing can be sent to an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unfit {
+    /// The field of the address that says why.
+    pub field: &'static str,
+    /// Why.
+    pub why: &'static str,
+}
+
 /// One push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Parcel {
+    /// Whose device it is for.
+    pub member: MemberId,
+    /// When it was found out what it says.
+    pub composed: Instant,
     /// Where to.
     pub address: PushAddress,
     /// What it says.
@@ -67,8 +97,11 @@ pub enum What {
 /// What is shown of messages of one conversation.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Notice {
-    /// The conversation. A later notice of the same one replaces this.
+    /// The conversation.
     pub conversation: ConversationId,
+    /// Stands for the conversation on this device, and says nothing of it to who does not know the keys of the club. A later notice with the same
+    /// one replaces this.
+    pub topic: [u8; 16],
     /// The newest message.
     pub seq: u64,
     /// Its id and sender, unless they are not to be known.
@@ -79,6 +112,14 @@ pub struct Notice {
     pub body: String,
     /// What `body` is if the service finds the text too long.
     pub without_text: String,
+}
+
+impl Notice {
+    /// [`Self::topic`] as text: 32 hexadecimal digits.
+    #[must_use]
+    pub fn topic_name(&self) -> String {
+        format!("{:032x}", u128::from_be_bytes(self.topic))
+    }
 }
 
 /// Nothing that is said is ever logged.
@@ -115,4 +156,43 @@ impl Handed {
     pub const fn later(why: &'static str) -> Self {
         Self::Later { why, pause: None }
     }
+
+    /// Nothing was sent, because it has waited too long for its turn, or would have to: it is found out again what it says.
+    #[must_use]
+    pub const fn late() -> Self {
+        Self::later("late")
+    }
+
+    /// Whether the service has refused it and would refuse every other one for that address as well, as far as that is known.
+    #[must_use]
+    pub fn is_refusal(self) -> bool {
+        matches!(self, Self::Refused(REFUSED) | Self::Later { why: REFUSED, .. })
+    }
+}
+
+/// Why something was refused: a service does not want what this server sends to an address.
+pub(crate) const REFUSED: &str = "refused";
+
+/// Whether a push that is tried again for this reason was not tried at all: then its pauses become no longer.
+pub(crate) fn is_untried(why: &str) -> bool {
+    matches!(why, "late" | "pace" | "resting")
+}
+
+impl Parcel {
+    /// Whether what it says may be sent still.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.composed.elapsed() <= FRESH
+    }
+}
+
+/// What became of all parcels, in their order.
+#[cfg(test)]
+pub(crate) async fn send_all(courier: &dyn Courier, parcels: Vec<Parcel>) -> Vec<Handed> {
+    use futures_util::StreamExt as _;
+    let count = parcels.len();
+    let mut handed: Vec<(usize, Handed)> = courier.send(parcels).collect().await;
+    handed.sort_by_key(|(place, _)| *place);
+    assert!(handed.iter().map(|(place, _)| *place).eq(0..count), "each once: {handed:?}");
+    handed.into_iter().map(|(_, handed)| handed).collect()
 }

@@ -2,70 +2,70 @@
 //!
 //! | module | what lives there |
 //! | --- | --- |
+//! | [`connect`] | connections, and how much may come over them |
 //! | [`reach`] | where that may lead |
+//! | [`turns`] | whose request is next |
 //! | [`seal`] | encrypting it, so that the push service cannot read it |
 //! | [`vapid`] | who this server is to push services |
 
+mod connect;
 mod reach;
 mod seal;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod vapid;
 
-use std::{
-    convert::Infallible,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use futures_util::{StreamExt as _, stream};
+use bytes::Bytes;
+use futures_util::{
+    StreamExt as _,
+    stream::{BoxStream, FuturesUnordered},
+};
+use http_body_util::Full;
+use hyper::Request;
 use p256::SecretKey;
 use protocol::{
     ConversationId, MemberId, MessageId,
-    rest::{PushAddress, PushKeys, PushService},
+    rest::{PushAddress, PushService},
 };
 use quick_cache::sync::Cache;
 use reqwest::{
-    Client, Response, StatusCode, Url,
-    header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE},
-    redirect,
+    StatusCode, Url,
+    header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, USER_AGENT},
 };
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use self::{
-    reach::{PublicOnly, may_go_to},
+    connect::{Heard, Web},
+    reach::may_go_to,
     seal::Receiver,
+    turns::{Pulse, Turns},
 };
-use super::{Courier, Handed, Notice, Parcel, What};
+use super::{Courier, FRESH, Handed, Notice, Parcel, REFUSED, Unfit, What, remind::Reminder};
 use crate::{
-    breaker::{Breaker, Outcome},
+    breaker::{Breaker, Condition, Outcome},
     clock::Clock,
     ids::Entropy,
-    outbound, tls,
+    outbound,
+    telemetry::Metrics,
 };
 
 pub use self::vapid::Vapid;
 
-/// Requests at a time, to all push services together.
-const AT_ONCE: usize = 16;
-/// How long after [`WebPush::send`] was called a push may be begun: later it may say what is not so any more, and it is found out again.
-const FRESH: Duration = Duration::from_secs(2);
-/// When it is, at the earliest.
-const LATE_PAUSE: Duration = Duration::from_millis(200);
 /// Failures in a row after which a push service is left alone.
 const FAILURES_MAX: u32 = 5;
 /// How long it is left alone before one request is tried.
 const COOLDOWN: Duration = Duration::from_secs(10);
 /// Push services that are told apart: there are a handful in the world.
 const SERVICES: usize = 256;
+/// What is longer than a push service takes.
+const TOO_LONG: &str = "too_long";
 /// When something is tried again that a push service refuses because of who sends it.
 const SETUP_PAUSE: Duration = Duration::from_secs(600);
-/// How often that is said in the log of one push service.
-const SETUP_REMIND: Duration = Duration::from_secs(60);
 /// How often a key is drawn: one of 2^32 is none.
 const DRAWS: usize = 4;
 /// Longest title and text, in bytes of JSON: both, and the ids, fit into what every push service takes.
@@ -74,7 +74,10 @@ const BODY_MAX: usize = 2_400;
 
 /// Sends to browsers.
 pub struct WebPush {
-    client: Client,
+    client: Web,
+    deadline: Duration,
+    turns: Turns,
+    metrics: Arc<Metrics>,
     vapid: Vapid,
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
@@ -87,19 +90,18 @@ pub struct WebPush {
 /// A push service.
 struct Service {
     breaker: Breaker,
-    /// When it was said last that it refuses what this server sends.
-    reminded: Mutex<Option<Instant>>,
+    pulse: Pulse,
+    /// That it refuses what this server sends.
+    refusals: Reminder,
 }
 
 impl Service {
     fn new() -> Self {
-        Self { breaker: Breaker::new(FAILURES_MAX, COOLDOWN), reminded: Mutex::default() }
+        Self { breaker: Breaker::new(FAILURES_MAX, COOLDOWN), pulse: Pulse::new(), refusals: Reminder::default() }
     }
 
     fn remind(&self, origin: &str, status: StatusCode) {
-        let mut reminded = self.reminded.lock().unwrap_or_else(PoisonError::into_inner);
-        if reminded.is_none_or(|at| at.elapsed() > SETUP_REMIND) {
-            *reminded = Some(Instant::now());
+        if self.refusals.is_due() {
             tracing::warn!(origin, %status, "a push service refuses what this server sends: is PUSH_CONTACT right?");
         }
     }
@@ -127,7 +129,7 @@ enum Told<'a> {
 }
 
 impl WebPush {
-    /// Sends with a key. `anywhere` lets addresses lead into the own network and be plain HTTP: for tests, and for nothing else.
+    /// Sends with a key; a request has the time of the deadline for a whole answer. `anywhere` lets addresses lead into the own network and be plain HTTP: for tests, and for nothing else.
     ///
     /// # Errors
     /// When TLS cannot be set up.
@@ -137,18 +139,11 @@ impl WebPush {
         entropy: Arc<dyn Entropy>,
         deadline: Duration,
         anywhere: bool,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, String> {
-        tls::install();
-        let builder = Client::builder()
-            .user_agent(concat!("members-book/", env!("CARGO_PKG_VERSION")))
-            // What is behind an address is where it says, or nowhere.
-            .redirect(redirect::Policy::none())
-            // A proxy would look the name up itself.
-            .no_proxy()
-            .timeout(deadline);
-        let builder = if anywhere { builder } else { builder.dns_resolver(Arc::new(PublicOnly)) };
-        let client = builder.build().map_err(|error| format!("web push: {error}"))?;
-        Ok(Self { client, vapid, clock, entropy, services: Cache::new(SERVICES), anywhere })
+        let client = connect::client(anywhere).map_err(|error| format!("web push: {error}"))?;
+        let (services, turns) = (Cache::new(SERVICES), Turns::new());
+        Ok(Self { client, deadline, turns, metrics, vapid, clock, entropy, services, anywhere })
     }
 
     /// The public key, in base64url: what a browser is given as `applicationServerKey`.
@@ -157,54 +152,93 @@ impl WebPush {
         self.vapid.public()
     }
 
-    /// Whether this server can send there: what is refused is never tried.
-    #[must_use]
-    pub fn takes(&self, endpoint: &str, keys: &PushKeys) -> bool {
-        self.place(endpoint).is_some() && Receiver::read(keys).is_some()
-    }
-
     fn place(&self, endpoint: &str) -> Option<Url> {
         Url::parse(endpoint).ok().filter(|url| (self.anywhere && url.has_host()) || may_go_to(url))
     }
 
-    async fn bring(&self, parcel: Parcel, asked: Instant) -> Handed {
-        if asked.elapsed() > FRESH {
-            // Push services before it have hung.
-            return Handed::Later { why: "late", pause: Some(LATE_PAUSE) };
-        }
+    /// Has one parcel wait for its turn, as long as it is fresh, and sends it.
+    async fn bring(&self, parcel: &Parcel) -> Handed {
         let PushAddress::Web { endpoint, keys } = &parcel.address else { return Handed::Refused("other_service") };
         let (Some(url), Some(receiver)) = (self.place(endpoint), Receiver::read(keys)) else { return Handed::Gone };
-        let text = text(&parcel);
-        let Some(sealed) = self.key().and_then(|key| receiver.seal(&text, &key, self.salt())) else {
-            return Handed::Refused("too_long");
-        };
         let origin = url.origin().ascii_serialization();
         // Cannot fail: it makes one.
         let Ok(service) = self.services.get_or_insert_with(&origin, || Ok::<_, Infallible>(Arc::new(Service::new())));
-        let Some(leave) = service.breaker.admit(Instant::now()) else {
+        if !service.breaker.rests(Instant::now()).is_zero() {
             return Handed::Later { why: "resting", pause: Some(COOLDOWN) };
+        }
+        let Some(ticket) = self.turns.queue(parcel.member) else { return Handed::late() };
+        let Ok(Some(_places)) = timeout_at(parcel.composed + FRESH, ticket.turn(&service.pulse)).await else {
+            // Requests before it have hung.
+            return Handed::late();
         };
-        let request = self
-            .client
-            .post(url)
-            .header(AUTHORIZATION, self.vapid.authorization(&origin, self.clock.now()))
+        if !parcel.is_fresh() {
+            return Handed::late();
+        }
+        let to = (&url, &*origin, &*service);
+        match self.post(to, parcel, &receiver, text(parcel, false)).await {
+            Handed::Refused(TOO_LONG) if matches!(parcel.what, What::Messages(_)) && parcel.is_fresh() => {
+                self.post(to, parcel, &receiver, text(parcel, true)).await
+            }
+            handed => handed,
+        }
+    }
+
+    /// Sends one request.
+    async fn post(
+        &self,
+        (url, origin, service): (&Url, &str, &Service),
+        parcel: &Parcel,
+        receiver: &Receiver,
+        text: Vec<u8>,
+    ) -> Handed {
+        let Some(sealed) = self.key().and_then(|key| receiver.seal(&text, &key, self.salt())) else {
+            return Handed::Refused(TOO_LONG);
+        };
+        let request = Request::post(url.as_str())
+            .header(USER_AGENT, concat!("members-book/", env!("CARGO_PKG_VERSION")))
+            .header(AUTHORIZATION, self.vapid.authorization(origin, self.clock.now()))
             .header(CONTENT_ENCODING, "aes128gcm")
             .header(CONTENT_TYPE, "application/octet-stream")
             .header("TTL", parcel.ttl.as_secs())
             .header("Topic", topic(&parcel.what))
             .header("Urgency", if matches!(parcel.what, What::Badge) { "low" } else { "high" })
-            .body(sealed);
-        let (outcome, handed) = match request.send().await {
-            Ok(response) => answered(&response, |status| service.remind(&origin, status)),
-            Err(error) => {
+            .body(Full::new(Bytes::from(sealed)));
+        let Ok(request) = request else { return Handed::Gone };
+        let Some(leave) = service.breaker.admit(Instant::now()) else {
+            return Handed::Later { why: "resting", pause: Some(COOLDOWN) };
+        };
+        let begun = Instant::now();
+        let (outcome, name, handed) = match timeout(self.deadline, self.client.request(request)).await {
+            Ok(Ok(response)) => {
+                if let Some(heard) = response.extensions().get::<Heard>() {
+                    heard.answered();
+                }
+                answered(response.status(), response.headers(), |status| service.remind(origin, status))
+            }
+            Err(_) => (Outcome::Failure(None), "timeout", Handed::later("timeout")),
+            Ok(Err(error)) => {
                 // Not the error itself: it has the address, which is a secret of the browser.
-                let why = if error.is_timeout() { "timeout" } else { "unreachable" };
-                tracing::debug!(origin, why, reason = outbound::reason(&error), "a push service is not reached");
-                (Outcome::Failure(None), Handed::later(why))
+                tracing::debug!(origin, reason = outbound::reason(&error), "a push service is not reached");
+                (Outcome::Failure(None), "unreachable", Handed::later("unreachable"))
             }
         };
+        service.pulse.answered(begun.elapsed());
         service.breaker.settle(leave, outcome, Instant::now());
+        self.metrics.push_request(PushService::Web.as_str(), name);
+        self.show();
         handed
+    }
+
+    /// Shows the worst circuit of all push services that have shown to be quick: what a member has made up is no concern of the operator.
+    fn show(&self) {
+        let condition = |service: &Service| match service.breaker.condition() {
+            Condition::Closed => 0,
+            Condition::Trying => 1,
+            Condition::Open => 2,
+        };
+        let known = self.services.iter().filter(|(_, service)| service.pulse.is_known());
+        let worst = known.map(|(_, service)| condition(&service)).max().unwrap_or(0);
+        self.metrics.push_circuit(PushService::Web.as_str(), worst);
     }
 
     /// A key that is used once.
@@ -229,6 +263,15 @@ impl Courier for WebPush {
         PushService::Web
     }
 
+    fn unfit(&self, address: &PushAddress) -> Option<Unfit> {
+        let PushAddress::Web { endpoint, keys } = address else { return None };
+        if self.place(endpoint).is_none() {
+            let why = "must be an https URL of a public host at port 443, without user and password";
+            return Some(Unfit { field: "endpoint", why });
+        }
+        seal::unfit(keys)
+    }
+
     /// Each push service has a circuit of its own.
     fn rests(&self) -> Duration {
         Duration::ZERO
@@ -239,19 +282,27 @@ impl Courier for WebPush {
         false
     }
 
-    async fn send(&self, parcels: Vec<Parcel>) -> Vec<Handed> {
-        let asked = Instant::now();
-        stream::iter(parcels.into_iter().map(|parcel| self.bring(parcel, asked))).buffered(AT_ONCE).collect().await
+    /// It has turns of its own.
+    fn batches(&self) -> Option<usize> {
+        None
+    }
+
+    fn send(&self, parcels: Vec<Parcel>) -> BoxStream<'_, (usize, Handed)> {
+        let each = parcels.into_iter().enumerate();
+        each.map(|(place, parcel)| async move { (place, self.bring(&parcel).await) })
+            .collect::<FuturesUnordered<_>>()
+            .boxed()
     }
 }
 
-/// What is encrypted.
-fn text(parcel: &Parcel) -> Vec<u8> {
+/// What is encrypted; without what was written if that was too long.
+fn text(parcel: &Parcel, is_too_long: bool) -> Vec<u8> {
     let badge = parcel.badge;
     let told = match &parcel.what {
         What::Badge => Told::Badge { badge },
         What::Messages(notice) => {
-            let Notice { conversation, seq, message, title, body, .. } = &**notice;
+            let Notice { conversation, seq, message, title, body, without_text, .. } = &**notice;
+            let body = if is_too_long { without_text } else { body };
             Told::Message {
                 conversation: *conversation,
                 seq: *seq,
@@ -283,28 +334,28 @@ fn cut(text: &str, max: usize) -> &str {
 
 /// What a later push takes the place of: at most 32 characters of base64url, and nothing that says what it is about (RFC 8030, section 5.4).
 fn topic(what: &What) -> String {
-    let digest = match what {
-        What::Badge => Sha256::digest(b"badge"),
-        What::Messages(notice) => Sha256::digest(notice.conversation.as_bytes()),
-    };
-    let mut name = URL_SAFE_NO_PAD.encode(digest);
-    name.truncate(32);
-    name
+    match what {
+        What::Badge => "badge".to_owned(),
+        What::Messages(notice) => notice.topic_name(),
+    }
 }
 
-/// What an answer means, for the service and for the parcel; its body is not read. A refusal is no failure of the service, nor is too much for one browser: what a member
-/// registers is refused to them alone, and must not keep anything from others.
-fn answered(response: &Response, remind: impl Fn(StatusCode)) -> (Outcome, Handed) {
-    let pause = outbound::retry_after(response.headers());
-    match response.status() {
-        status if status.is_success() => (Outcome::Success, Handed::Taken),
-        StatusCode::NOT_FOUND | StatusCode::GONE => (Outcome::Success, Handed::Gone),
-        StatusCode::PAYLOAD_TOO_LARGE => (Outcome::Success, Handed::Refused("too_long")),
-        StatusCode::TOO_MANY_REQUESTS => (Outcome::Success, Handed::Later { why: "too_many", pause }),
-        status if status.is_server_error() => (Outcome::Failure(pause), Handed::Later { why: "failed", pause }),
+/// What an answer means, for the service and for the parcel, and what it is called in the metrics; its body is not read. A refusal is no failure
+/// of the service: what a member registers is refused to them alone. Too much is one, but does not say for how long: it is of one browser, and
+/// must not keep everything from others.
+fn answered(status: StatusCode, headers: &HeaderMap, remind: impl Fn(StatusCode)) -> (Outcome, &'static str, Handed) {
+    let pause = outbound::retry_after(headers);
+    match status {
+        status if status.is_success() => (Outcome::Success, "answered", Handed::Taken),
+        StatusCode::NOT_FOUND | StatusCode::GONE => (Outcome::Success, "answered", Handed::Gone),
+        StatusCode::PAYLOAD_TOO_LARGE => (Outcome::Success, "refused", Handed::Refused(TOO_LONG)),
+        StatusCode::TOO_MANY_REQUESTS => (Outcome::Failure(None), "limited", Handed::Later { why: "too_many", pause }),
+        status if status.is_server_error() => {
+            (Outcome::Failure(pause), "server_error", Handed::Later { why: "failed", pause })
+        }
         status => {
             remind(status);
-            (Outcome::Success, Handed::Later { why: "refused", pause: Some(SETUP_PAUSE) })
+            (Outcome::Success, "refused", Handed::Later { why: REFUSED, pause: Some(SETUP_PAUSE) })
         }
     }
 }

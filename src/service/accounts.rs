@@ -69,6 +69,8 @@ pub struct Authorized {
     pub proved_at: Timestamp,
     /// When the token expires.
     pub expires_at: Timestamp,
+    /// The generation of the session from which on its tokens are good, as it was when this one was checked.
+    pub good_from: u64,
 }
 
 impl Authorized {
@@ -294,6 +296,7 @@ impl Accounts {
             lacks_second_factor,
             proved_at: session.proved_at,
             expires_at: verified.expires_at,
+            good_from: session.good_from,
         })
     }
 

@@ -77,19 +77,19 @@ impl ClockWatch {
 }
 
 /// Steps of the wall clock.
-struct Steps {
+pub(super) struct Steps {
     wall: Timestamp,
     at: Instant,
 }
 
 impl Steps {
-    const fn new(wall: Timestamp, at: Instant) -> Self {
+    pub(super) const fn new(wall: Timestamp, at: Instant) -> Self {
         Self { wall, at }
     }
 
     /// By how many milliseconds the wall clock has stepped since it was looked at last, if that is much. One that is brought into line slowly
     /// does not step.
-    fn look(&mut self, wall: Timestamp, at: Instant) -> Option<i64> {
+    pub(super) fn look(&mut self, wall: Timestamp, at: Instant) -> Option<i64> {
         let expected = self.wall.after(at.saturating_duration_since(self.at));
         *self = Self::new(wall, at);
         let is_much = wall.since(expected).max(expected.since(wall)) > TOLERATED;

@@ -7,8 +7,8 @@ use protocol::{
     limits::{IDEMPOTENCY_KEY_MAX_CHARS, PAGE_DEFAULT, PAGE_MAX},
     model::{Conversation, ConversationSettings, Entry, Message, Watermarks},
     rest::{
-        ConversationList, ConversationSummary, ConversationUnread, HistoryQuery, MessageDocument, MessagePage,
-        MessageStatus, PageQuery, SendRequest, Unread, page_size,
+        ConfiguredConversation, ConversationList, ConversationSummary, ConversationUnread, HistoryQuery,
+        MessageDocument, MessagePage, MessageStatus, PageQuery, SendRequest, Unread, page_size,
     },
 };
 use sha2::{Digest as _, Sha256};
@@ -22,7 +22,7 @@ use crate::{
     failure::Failure,
     store::{
         ConversationStore, MemberStore,
-        conversations::{Configure, Mark, MarkKind, Range, ReceiptRange, ReceiptTimes, UnreadCount},
+        conversations::{Configure, Mark, MarkKind, Range, ReceiptRange, ReceiptTimes, StoredSettings, UnreadCount},
         entries::StoredEntry,
         turns::Caller,
     },
@@ -174,11 +174,12 @@ impl Documents {
         me: MemberId,
         conversation: ConversationId,
         settings: ConversationSettings,
-    ) -> Result<ConversationSettings, Failure> {
+    ) -> Result<ConfiguredConversation, Failure> {
         let configure = Configure { conversation, member: me, settings };
         let permit = self.messaging.wait_for_room(conversation, 0).await?;
         let configured = super::answered(|respond| self.messaging.configure(configure, permit, None, respond)).await?;
-        Ok(configured.stored.settings)
+        let StoredSettings { settings: ConversationSettings { notify, muted_until }, revision } = configured.stored;
+        Ok(ConfiguredConversation { notify, muted_until, revision })
     }
 
     /// What the member has not read.
@@ -270,8 +271,20 @@ pub(super) fn pair_of(members: &[Watermarks]) -> Option<[MemberId; 2]> {
 }
 
 fn summary(conversation: Conversation, last_message: Option<MessageDocument>) -> ConversationSummary {
-    let Conversation { id, kind, members, last_seq, unread, unread_more, last_at, settings, .. } = conversation;
-    ConversationSummary { id, kind, members, last_seq, last_at, unread, unread_more, settings, last_message }
+    let Conversation { id, kind, members, last_seq, unread, unread_more, last_at, settings, settings_revision, .. } =
+        conversation;
+    ConversationSummary {
+        id,
+        kind,
+        members,
+        last_seq,
+        last_at,
+        unread,
+        unread_more,
+        settings,
+        settings_revision,
+        last_message,
+    }
 }
 
 fn document(message: Message, receiver_id: MemberId, times: ReceiptTimes) -> MessageDocument {

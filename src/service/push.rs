@@ -14,7 +14,9 @@
 //! | [`look`] | the same, of what nodes that are gone have stored, and of what there was no room for |
 //! | [`dispatch`] | taking tasks that are due, trying them again |
 //! | [`lease`] | for how long what was taken is in hand |
+//! | [`held`] | what this process has in hand |
 //! | [`hand`] | handing them over to couriers |
+//! | [`refusals`] | addresses for which everything is refused |
 //! | [`compose`] | whether a task is wanted still, and what it says |
 //! | [`quiet`], [`words`] | quiet hours; texts |
 
@@ -23,48 +25,64 @@ mod compose;
 mod devices;
 mod dispatch;
 mod hand;
+mod held;
 mod intake;
 mod lease;
 mod look;
 mod quiet;
+mod refusals;
 mod watch;
 mod words;
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64},
     },
     time::Duration,
 };
 
 use protocol::{
-    DeviceId, ErrorCode, MemberId, SessionId,
+    DeviceId, ErrorCode, MemberId, SessionId, Timestamp,
     rest::{ClubPush, Language, PushContent, PushDevice, PushPatch, PushRegistration, PushService, PushSettings},
 };
-use tokio::sync::Notify;
+use quick_cache::sync::Cache;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use self::devices::Devices;
 pub use self::intake::{Intake, Stored};
-use super::limiter::{Limiter, Rate};
+use self::{
+    devices::Devices,
+    held::{Held, Key},
+    refusals::Refusals,
+};
+use super::{
+    accounts::Authorized,
+    limiter::{Limiter, Rate},
+};
 use crate::{
+    auth::keys::Keyed,
     clock::Clock,
     cluster::{Channel, Uplink, event::Note},
     failure::Failure,
+    hub::Connection,
     ids::Ids,
     position::Position,
-    push::Courier,
+    push::{Courier, Unfit, remind::Reminder},
     store::{
         ConversationStore, MemberStore, PushStore, SessionStore, StoreError,
-        push::{DeviceRecord, Ended, PushChoice},
+        push::{DeviceRecord, Ended, PushChoice, Unlooked},
         turns::Caller,
     },
     telemetry::Metrics,
 };
 
-/// How often a member may register devices and change what they have chosen.
+/// How often a member may register devices and change what they have chosen: 30 times at once, and then once a minute.
 const CHANGES: Rate = Rate { per_period: 60, period: Duration::from_secs(3_600), burst: 30 };
+/// How many pushes a member is sent: nobody's devices take what is there for all.
+const PACE: Rate = Rate { per_period: 20, period: Duration::from_secs(1), burst: 100 };
+/// Tasks of which it is remembered how often they were put off without having been tried.
+const UNTRIED: usize = 10_000;
 /// A registration that is repeated unchanged is not stored again before it is that old: an app repeats it at each start.
 const UNCHANGED: Duration = Duration::from_secs(86_400);
 
@@ -83,6 +101,31 @@ pub struct Options {
     pub lag: Duration,
     /// How long a call of the store may take: how long what is under way is in hand follows from it.
     pub store_timeout: Duration,
+    /// How long what is under way may take when the server stops.
+    pub finishing: Duration,
+}
+
+/// Who registers a device.
+#[derive(Debug, Clone, Copy)]
+pub struct Registrant {
+    /// The member.
+    pub member: MemberId,
+    /// Their session.
+    pub session: SessionId,
+    /// The generation from which on tokens of it were good when theirs was checked.
+    pub good_from: u64,
+}
+
+impl From<&Authorized> for Registrant {
+    fn from(Authorized { member, session, good_from, .. }: &Authorized) -> Self {
+        Self { member: *member, session: *session, good_from: *good_from }
+    }
+}
+
+impl From<&Connection> for Registrant {
+    fn from(Connection { member, session, good_from, .. }: &Connection) -> Self {
+        Self { member: *member, session: *session, good_from: *good_from }
+    }
 }
 
 /// What push needs of the rest.
@@ -99,6 +142,8 @@ pub struct Parts {
     pub couriers: Vec<Arc<dyn Courier>>,
     /// The key with which browsers subscribe, if pushes are brought to them.
     pub web_key: Option<String>,
+    /// The key of what stands for conversations, for push services.
+    pub topics: Keyed,
     /// What was stored and not looked at yet.
     pub intake: Arc<Intake>,
     /// Up to where what this node has stored was handed to `intake`.
@@ -126,7 +171,19 @@ pub struct Push {
     written: AtomicU64,
     /// What the process before this one has left was looked through.
     has_looked_back: AtomicBool,
+    /// Whose log was taken over last, and the numbers at icons compared.
+    compared: Mutex<Option<Unlooked>>,
     limit: Limiter<MemberId>,
+    pace: Limiter<MemberId>,
+    held: Held,
+    refusals: Refusals,
+    untried: Cache<Key, u32>,
+    /// How often a courier may be handed something at a time, in the order of the couriers; nothing: as often as there is something.
+    rooms: Vec<Option<Semaphore>>,
+    /// How often it is found out at a time what tasks say.
+    composing: Semaphore,
+    /// That pushes are given up.
+    given_up: Reminder,
 }
 
 impl Push {
@@ -141,7 +198,15 @@ impl Push {
             begun,
             written: AtomicU64::new(begun.0),
             has_looked_back: AtomicBool::new(false),
+            compared: Mutex::default(),
             limit: Limiter::new("push", CHANGES, Arc::clone(&parts.metrics)),
+            pace: Limiter::new("push_pace", PACE, Arc::clone(&parts.metrics)),
+            held: Held::default(),
+            refusals: Refusals::new(),
+            untried: Cache::new(UNTRIED),
+            rooms: parts.couriers.iter().map(|courier| courier.batches().map(Semaphore::new)).collect(),
+            composing: Semaphore::new(dispatch::AT_ONCE),
+            given_up: Reminder::default(),
             parts,
         }
     }
@@ -165,45 +230,51 @@ impl Push {
             self.dispatch(&stop),
         );
         // What devices have said would otherwise be asked of them again.
-        self.write_marks().await;
+        self.finish().await;
     }
 
     /// Registers a device of a member for pushes, whoever had it or its address before.
     ///
     /// # Errors
-    /// `push_unavailable`, a rate limit, or the store.
+    /// `push_unavailable`, `validation_failed` for an address to which nothing can be sent, `token_expired` if the tokens of the session were replaced or ended meanwhile, a rate limit, or the store.
     pub async fn register(
         &self,
-        (member, session): (MemberId, SessionId),
+        Registrant { member, session, good_from }: Registrant,
         device: DeviceId,
         registration: PushRegistration,
     ) -> Result<(), Failure> {
         let PushRegistration { address, platform } = registration;
-        if self.courier(address.service()).is_none() {
+        let Some(courier) = self.courier(address.service()) else {
             return Err(ErrorCode::PushUnavailable.into());
+        };
+        if let Some(Unfit { field, why }) = courier.unfit(&address) {
+            return Err(Failure::field(ErrorCode::ValidationFailed, &format!("address.{field}"), why));
         }
         let now = self.parts.clock.now();
         let known = self.parts.store.devices(Caller::Member(member), vec![member]).await?;
+        // One of the future was written while a clock was ahead.
+        let is_recent = |at: Timestamp| at <= now && now.since(at) < UNCHANGED;
         let is_same = |known: &DeviceRecord| {
             (&known.device, known.session, &known.address, known.platform) == (&device, session, &address, platform)
         };
-        if known.iter().any(|known| is_same(known) && now.since(known.registered_at) < UNCHANGED) {
-            return Ok(());
+        match known.iter().find(|known| is_same(known)) {
+            Some(known) if is_recent(known.registered_at) => return Ok(()),
+            // It renews its place among the devices of the member, which is no change.
+            Some(_) => {}
+            None => self.limit.check(&member)?,
         }
-        self.limit.check(&member)?;
         self.leave_behind().await;
         // Whatever is stored from now on may be for it.
         self.turn_on();
         // After that: what was stored before is not for it, so nobody has to look for it.
-        let at = self.parts.clock.now();
-        let record =
-            DeviceRecord { member, device, session, address, platform, registered_at: at, since: at, badge: None };
-        let registered = self.parts.store.register(record).await;
+        let (registered_at, since) = (self.parts.clock.now(), Position::default());
+        let record = DeviceRecord { member, device, session, address, platform, registered_at, since, badge: None };
+        let registered = self.parts.store.register(record, good_from).await;
         // Again: it may have been asked whether any device is registered while this one was not yet.
         self.turn_on();
         // It may have happened all the same.
         self.changed(member);
-        Ok(registered?)
+        if registered? { Ok(()) } else { Err(ErrorCode::TokenExpired.into()) }
     }
 
     /// Ends the registration of a device, if there is one. Whether there is one costs the store as much as ending it.
@@ -225,7 +296,8 @@ impl Push {
     /// # Errors
     /// The store.
     pub async fn settings(&self, member: MemberId) -> Result<PushSettings, Failure> {
-        Ok(settings_of(&*self.parts.store, member).await?)
+        let settings = settings_of(&*self.parts.store, member).await?;
+        Ok(PushSettings { content_max: Some(self.options.content), ..settings })
     }
 
     /// Changes what a member has chosen.
@@ -240,11 +312,15 @@ impl Push {
             let message = "the name of a time zone, such as Europe/Lisbon";
             return Err(Failure::field(ErrorCode::ValidationFailed, "quiet_hours.time_zone", message));
         }
-        self.limit.check(&member)?;
         let mut choice = self.parts.store.choice(Caller::Member(member), member).await?;
+        let before = choice.clone();
         choice.content = content.unwrap_or(choice.content);
         let quiet_hours = quiet_hours.unwrap_or_else(|| choice.quiet_hours.clone());
         let was = std::mem::replace(&mut choice.quiet_hours, quiet_hours);
+        if choice == before {
+            return self.settings(member).await;
+        }
+        self.limit.check(&member)?;
         let now = self.parts.clock.now();
         let until = was.filter(|was| Some(was) != choice.quiet_hours.as_ref()).and_then(|was| quiet::until(&was, now));
         self.parts.store.choose(member, choice, until.map(|until| Ended { until, now })).await?;
@@ -265,6 +341,7 @@ impl Push {
     /// Forgets who has their whole allowance. To be called now and then.
     pub fn tidy(&self) {
         self.limit.tidy();
+        self.pace.tidy();
     }
 
     fn turn_on(&self) {
@@ -291,7 +368,7 @@ pub(super) async fn settings_of(store: &dyn PushStore, member: MemberId) -> Resu
     let by = Caller::Member(member);
     let PushChoice { content, quiet_hours } = store.choice(by, member).await?;
     let devices = store.devices(by, vec![member]).await?.into_iter().map(view).collect();
-    Ok(PushSettings { content, quiet_hours, devices })
+    Ok(PushSettings { content, quiet_hours, content_max: None, devices })
 }
 
 fn view(DeviceRecord { device, address, platform, registered_at, .. }: DeviceRecord) -> PushDevice {

@@ -267,7 +267,7 @@ mod tests {
             let member = MemberId::from_bytes([1; 12]);
             let user_type = UserType::Member;
             let (suspended_until, generation, good_from, confirmed) = (None, 0, 0, true);
-            let (proved_at, has_second_factor) = (Timestamp::from_millis(0), false);
+            let (ends_at, proved_at, has_second_factor) = (None, Timestamp::from_millis(0), false);
             let view = SessionView {
                 member,
                 user_type,
@@ -277,6 +277,7 @@ mod tests {
                 generation,
                 good_from,
                 confirmed,
+                ends_at,
                 proved_at,
                 has_second_factor,
             };
@@ -291,6 +292,7 @@ mod tests {
             generation: 0,
             good_from: 0,
             confirmed: true,
+            ends_at: None,
             proved_at: Timestamp::from_millis(0),
             has_second_factor: false,
         };

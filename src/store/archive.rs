@@ -427,9 +427,10 @@ impl Row {
             Self::Secret(name, value) => json!([name, value]),
             Self::BarredAddress(hash) => json!([hash]),
             Self::PushDevice(record) => {
-                let DeviceRecord { member, device, session, address, platform, registered_at, since, badge } =
+                // Positions of one store say nothing in another one.
+                let DeviceRecord { member, device, session, address, platform, registered_at, since: _, badge } =
                     &**record;
-                json!([member, device, session, address, platform, registered_at, since, badge])
+                json!([member, device, session, address, platform, registered_at, badge])
             }
             Self::PushMark(DeviceMark { member, device, conversation, seq }) => {
                 json!([member, device, conversation, seq])

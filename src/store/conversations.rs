@@ -344,6 +344,8 @@ pub struct Applied {
     pub untold: Vec<Untold>,
     /// Everything with a position up to here is durable.
     pub position: Position,
+    /// No entry of it has a later position than this.
+    pub latest: Position,
 }
 
 /// Which entries of a conversation.

@@ -14,6 +14,7 @@ use protocol::{
     model::Platform,
     rest::{PushAddress, PushContent, QuietHours},
 };
+use reqwest::Url;
 use sha2::{Digest as _, Sha256};
 
 use super::{StoreError, turns::Caller};
@@ -72,15 +73,30 @@ impl DeviceKey {
 pub struct AddressHash(pub [u8; 32]);
 
 impl AddressHash {
-    /// That of an address.
+    /// That of an address, however it is written.
     #[must_use]
     pub fn of(address: &PushAddress) -> Self {
-        let text = match address {
-            PushAddress::Expo { token } => token,
-            PushAddress::Web { endpoint, .. } => endpoint,
-        };
+        let text = canonical(address);
         let service = address.service().as_str();
         Self(Sha256::new().chain_update(service).chain_update([0]).chain_update(text).finalize().into())
+    }
+}
+
+/// An address as it is written by who gives them out: so one that is written in another way is the same. Both names of Expo's tokens lead to the
+/// same device, a fragment is never sent, and the host and the usual port of a URL have one form (RFC 3986, section 6.2).
+fn canonical(address: &PushAddress) -> String {
+    match address {
+        PushAddress::Expo { token } => match token.strip_prefix("ExpoPushToken[") {
+            Some(rest) => format!("ExponentPushToken[{rest}"),
+            None => token.clone(),
+        },
+        PushAddress::Web { endpoint, .. } => match Url::parse(endpoint) {
+            Ok(mut url) => {
+                url.set_fragment(None);
+                url.into()
+            }
+            Err(_) => endpoint.clone(),
+        },
     }
 }
 
@@ -99,9 +115,10 @@ pub struct DeviceRecord {
     pub platform: Platform,
     /// When it was registered last.
     pub registered_at: Timestamp,
-    /// Since when it has been registered, whatever its address was: what was stored before is not pushed to it. Of one that is registered again
-    /// the store keeps its own.
-    pub since: Timestamp,
+    /// From which position of the log on it has been registered, whatever its address was: what was stored before is not pushed to it. The
+    /// store's own: whoever registers a device or copies it leaves it at 0, and of one that is registered again the store keeps it. No clock of
+    /// a node is in it, so it holds whatever those show.
+    pub since: Position,
     /// The number that it was told last to show at its icon; nothing if it was told none that is larger than zero since it was last told zero.
     pub badge: Option<u32>,
 }
@@ -232,8 +249,21 @@ pub struct Stretch {
     pub conversation: ConversationId,
     /// Its members.
     pub members: Vec<MemberId>,
-    /// Each entry: its number, its sender and when it was stored, ascending.
-    pub entries: Vec<(u64, MemberId, Timestamp)>,
+    /// Each entry, ascending by its number.
+    pub entries: Vec<StoredPlace>,
+}
+
+/// An entry, as far as it matters to who looks whether devices have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredPlace {
+    /// Its number.
+    pub seq: u64,
+    /// Who has sent it.
+    pub sender: MemberId,
+    /// When it was stored, by the clock of the node that did it.
+    pub at: Timestamp,
+    /// It has no later position than this one.
+    pub latest: Position,
 }
 
 /// How far a member's devices have got in a conversation.
@@ -260,9 +290,12 @@ pub trait PushStore: Send + Sync {
     /// Registers a device. It takes the place of one of the same member and id, whose tasks go on to the new address; and of all others with
     /// the same address, whoever's they are: their tasks go with them. Beyond [`DEVICES_MAX`] of the member, the one that was registered first goes.
     ///
+    /// False, and nothing is done, if its session has ended, or its tokens were replaced since they were good from the generation `good_from` on:
+    /// whoever has a copy of the former must not be faster than what ends them.
+    ///
     /// # Errors
     /// The store.
-    async fn register(&self, record: DeviceRecord) -> Result<(), StoreError>;
+    async fn register(&self, record: DeviceRecord, good_from: u64) -> Result<bool, StoreError>;
 
     /// Ends the registration of a device, with its marks and tasks. False if there is none.
     ///
@@ -351,6 +384,13 @@ pub trait PushStore: Send + Sync {
     /// The store.
     async fn take(&self, now: Timestamp, until: Timestamp, limit: usize) -> Result<Vec<TakenTask>, StoreError>;
 
+    /// Has tasks due at a time that would be only after `beyond`, of those whose last message was stored after `stored_after`: a clock has shown
+    /// more than it does. Of those that quiet hours have put off it is found out again. Returns how many.
+    ///
+    /// # Errors
+    /// The store.
+    async fn rouse(&self, due: Timestamp, beyond: Timestamp, stored_after: Timestamp) -> Result<u64, StoreError>;
+
     /// Stores what became of tasks that were taken.
     ///
     /// # Errors
@@ -363,11 +403,23 @@ pub trait PushStore: Send + Sync {
     /// The store.
     async fn waiting(&self) -> Result<WaitingTasks, StoreError>;
 
+    /// When the first task is due; nothing if none waits. Costs little, however many wait.
+    ///
+    /// # Errors
+    /// The store.
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError>;
+
     /// Removes tasks whose last message was stored before a time. Returns how many.
     ///
     /// # Errors
     /// The store.
     async fn expire(&self, before: Timestamp) -> Result<u64, StoreError>;
+
+    /// Devices that show a number at their icons, [`BULK_MAX`] at most, in the order of their keys, after one of them.
+    ///
+    /// # Errors
+    /// The store.
+    async fn with_badge(&self, after: Option<DeviceKey>) -> Result<Vec<(MemberId, DeviceId)>, StoreError>;
 
     /// About how many devices are registered; zero only if none is.
     ///

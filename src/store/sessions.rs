@@ -245,6 +245,8 @@ pub struct SessionView {
     pub good_from: u64,
     /// Whether the newest token is known to have arrived.
     pub confirmed: bool,
+    /// When it ends at the latest; nothing of one of before that was stored.
+    pub ends_at: Option<Timestamp>,
     /// When who is at the device has proved last that they are the member: at the login, or since.
     pub proved_at: Timestamp,
     /// Whether the member has a second factor.
@@ -256,6 +258,12 @@ impl SessionView {
     #[must_use]
     pub fn takes(&self, generation: Option<u64>) -> bool {
         generation.unwrap_or(0) >= self.good_from
+    }
+
+    /// Whether the session has ended by a time: by its age, or because it was logged out or revoked.
+    #[must_use]
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        self.revoked || self.ends_at.is_some_and(|ends_at| ends_at <= now)
     }
 
     /// Whether the member may sign in at a time, and why not.

@@ -180,7 +180,7 @@ metrics! {
     Mail = "mail", Counter, ["mail", "outcome"];
     /// Mails that wait to be sent or tried again, 10,000 at most, of all nodes.
     MailWaiting = "mail_waiting", Gauge, [];
-    /// Pushes to devices, by what became of them: `told`, `badge` (only the number at the icon), `read`, `acknowledged`, `muted`, `unregistered`, `signed_out`, `expired` and `nothing` (nothing was sent, and nothing will be), `quiet` (put off to the end of the quiet hours), `gone` (nobody is at the address any more), `refused` (the service will never take it), `postponed` (it is tried again).
+    /// Pushes to devices, by what became of them: `told`, `badge` (only the number at the icon), `read`, `acknowledged`, `muted`, `unregistered`, `signed_out`, `expired` and `nothing` (nothing was sent, and nothing will be), `quiet` (put off to the end of the quiet hours), `gone` (nobody is at the address any more), `refused` (the service will never take it), `ended` (it was refused so often that the registration has ended), `postponed` (it is tried again), `taken_again` (its lease ran out while this server had it in hand: counted beside what becomes of it).
     PushTasks = "push_tasks", Counter, ["outcome"];
     /// Pushes that wait: for their time, for the service, or because it has not taken them.
     PushWaiting = "push_waiting", Gauge, [];

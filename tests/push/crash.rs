@@ -97,3 +97,23 @@ async fn a_server_that_stops_finishes_what_is_under_way() {
     assert_eq!(bodies, ["Hello", "Again (+1)"]);
     server.stop().await;
 }
+
+/// Found by a look with faults: who has read what was in memory for two seconds, and the number at the icon stayed for good.
+#[tokio::test]
+async fn a_number_at_an_icon_is_right_again_though_a_crash_came_after_what_was_read() {
+    let mut expo = Expo::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let server = Process::spawn(&mut command(folder.path(), &expo, "2s"));
+    let http = http();
+    let ana = Member::register_at(server.addr, &http, "Ana").await;
+    let ben = Member::register_at(server.addr, &http, "Ben").await;
+    register(&ben, "phone", "ben").await;
+    let message = ana.connect().await.say(ben.id, "Hello").await;
+    let mut laptop = ben.connect_as("laptop", None).await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "Hello", 1)]);
+    laptop.read(message.conversation, message.seq).await;
+    server.kill();
+    let server = Process::spawn(&mut command(folder.path(), &expo, "50ms"));
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "", 0)]);
+    server.kill();
+}

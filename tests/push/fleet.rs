@@ -57,3 +57,30 @@ async fn what_a_node_that_is_gone_has_stored_is_pushed_by_another() {
     assert!(expo.taken().is_empty());
     assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "The last word", 1)]);
 }
+
+/// Found by a look with faults: a node believed for a minute what devices a member has, and without a bus nothing told it otherwise.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_bus_a_device_that_another_node_has_registered_is_told_of_the_next_message() {
+    let mut expo = Expo::start().await;
+    let fleet = Fleet::with(2, |settings| expo.set(settings)).await;
+    let (ana, ben) = fleet.nodes[0].two_members().await;
+    let cleo = fleet.nodes[0].member("Cleo").await;
+    register(&ben, "laptop", "laptop").await;
+    let mut anas = ana.connect().await;
+    // The node has looked for the devices of both now: one has some and the other has none.
+    anas.say(cleo.id, "One").await;
+    anas.say(ben.id, "One").await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("laptop"), "One", 1)]);
+    register(&fleet.at(&ben, 1), "phone", "phone").await;
+    register(&fleet.at(&cleo, 1), "phone", "cleo").await;
+    anas.say(ben.id, "Two").await;
+    anas.say(cleo.id, "Two").await;
+    let mut told = Vec::new();
+    while told.len() < 3 {
+        let push = expo.expect().await;
+        assert_eq!(text(&push, "body"), "Two (+1)", "{push}");
+        told.push(text(&push, "to").to_owned());
+    }
+    told.sort_unstable();
+    assert_eq!(told, [token("cleo"), token("laptop"), token("phone")]);
+}

@@ -1,5 +1,6 @@
 //! Push, over real sockets and with a push service of the test's own.
 
+mod clocks;
 mod crash;
 mod fleet;
 mod service;

@@ -164,3 +164,37 @@ async fn tickets_without_ids_are_tickets() {
     assert_eq!(expo.requests(), [1]);
     server.stop().await;
 }
+
+/// Whoever has many devices does not take what is there for all: what is more waits, and is one push with what comes meanwhile.
+#[tokio::test]
+async fn a_member_is_sent_so_many_pushes_at_a_time_and_nothing_is_lost() {
+    let expo = Expo::start().await;
+    let server = Server::with(|settings| expo.set(settings)).await;
+    let (ana, ben) = server.two_members().await;
+    for number in 0..20 {
+        register(&ben, &format!("d{number}"), &format!("d{number}")).await;
+    }
+    let mut anas = ana.connect().await;
+    let mut paced = 0.0;
+    for number in 1..30 {
+        anas.say(ben.id, &format!("{number}")).await;
+        eventually("something to come of it", async || {
+            let told = server.metric(r#"push_tasks_total{outcome="told"}"#).await;
+            paced = server.metric(r#"rate_limited_total{limit="push_pace"}"#).await;
+            (told >= f64::from(number) * 20.0 || paced > 0.0).then_some(())
+        })
+        .await;
+        if paced > 0.0 {
+            let last = format!("{number} (+{})", number - 1);
+            eventually("all devices to be told all", async || {
+                let taken = expo.taken();
+                let told = taken.iter().filter(|push| text(push, "body") == last).count();
+                (told >= 20).then_some(())
+            })
+            .await;
+            break;
+        }
+    }
+    assert!(paced > 0.0, "they were never too many");
+    server.stop().await;
+}

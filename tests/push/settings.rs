@@ -1,14 +1,20 @@
 //! What members and the club choose.
 
+use std::time::Duration;
+
 use members_book::{
     clock::ManualClock,
-    config::values::{PushShown, Switch},
+    config::{
+        Settings,
+        values::{PushShown, Switch},
+    },
 };
 use protocol::{
-    ClientFrame, ErrorCode, Timestamp,
-    client::PushUnregister,
-    rest::{ClubInfo, Export, PushContent},
-    server::Error,
+    ClientFrame, CloseCode, ErrorCode, Timestamp,
+    client::{PushRegister, PushUnregister},
+    model::Platform,
+    rest::{ClubInfo, Export, PushAddress, PushContent, PushKeys, PushSettings},
+    server::{Error, Okay},
 };
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -38,13 +44,18 @@ async fn as_much_is_shown_as_the_member_and_the_club_want() {
     ana.connect().await.say(ben.id, "a secret").await;
     let push = expo.expect().await;
     assert_eq!((push.get("title"), text(&push, "body")), (None, "2 new messages"));
-    assert_eq!((push["data"].get("sender"), push["data"].get("message_id")), (None, None));
+    // Nor which conversation it is, from which who has two members' ids could tell who they are.
+    assert_eq!(push["data"], json!({ "kind": "message" }));
+    let tag = text(&push, "tag").to_owned();
+    assert!(tag.len() == 32 && text(&push, "collapseId") == tag, "{push}");
+    ana.connect().await.say(ben.id, "a secret").await;
+    assert_eq!(text(&expo.expect().await, "tag"), tag, "it takes the place of the one before");
     choose(&ben, json!({ "content": "full" })).await;
     let server = server.restart_with(|settings| settings.push.push_content = PushShown::Sender).await;
     let ana = ana.at(server.addr());
     ana.connect().await.say(ben.id, "a secret").await;
     let push = expo.expect().await;
-    assert_eq!((text(&push, "title"), text(&push, "body")), ("Ana", "3 new messages"));
+    assert_eq!((text(&push, "title"), text(&push, "body")), ("Ana", "4 new messages"));
     assert!(expo.taken().iter().all(|push| !push.to_string().contains("secret")));
     server.stop().await;
 }
@@ -119,7 +130,7 @@ async fn what_waits_for_a_device_goes_to_the_token_that_it_has_by_then() {
     let mut expo = Expo::start().await;
     let server = Server::with(|settings| {
         expo.set(settings);
-        settings.push.push_after = std::time::Duration::from_secs(2);
+        settings.push.push_after = Duration::from_secs(2);
     })
     .await;
     let (ana, ben) = server.two_members().await;
@@ -171,6 +182,74 @@ async fn registering_and_ending_that_have_one_allowance() {
     let mut phone = ben.connect_as("phone", None).await;
     let error: Error = phone.ask(ClientFrame::PushUnregister(PushUnregister {})).await;
     assert_eq!(error.code, ErrorCode::RateLimited);
+    server.stop().await;
+}
+
+/// Whoever has copied an access token registers a device of their own with it.
+#[tokio::test]
+async fn what_was_registered_with_tokens_that_were_replaced_is_told_nothing() {
+    let mut expo = Expo::start().await;
+    let server = Server::with(|settings| expo.set(settings)).await;
+    let (ana, copied) = server.two_members().await;
+    register(&copied, "phone", "ben").await;
+    register(&copied, "thief", "thief").await;
+    let mut before = copied.connect_as("phone", None).await;
+    let body = json!({ "current_password": copied.password, "new_password": "battery staple" });
+    let changed = copied.request(Method::PUT, "/api/members/me/password", body).await;
+    let mut ben = copied.clone();
+    ben.auth = changed.json().await.unwrap();
+    assert_eq!(before.expect_close().await.code, CloseCode::Disconnected, "its client registers again by that");
+    assert!(devices_of(&ben).await.is_empty());
+    assert_eq!(try_register(&copied, "thief", "thief").await.status(), StatusCode::UNAUTHORIZED);
+    register(&ben, "phone", "ben").await;
+    ana.connect().await.say(ben.id, "Hello").await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "Hello", 1)]);
+    assert_eq!(expo.taken().len(), 1);
+    server.stop().await;
+}
+
+/// Sessions that are over by their age are removed some time after that.
+#[tokio::test]
+async fn a_session_that_is_over_by_its_age_is_told_nothing() {
+    let mut expo = Expo::start().await;
+    let clock = ManualClock::at(at("2026-12-01T12:00:00Z"));
+    let server = Server::at(&clock, |settings| {
+        expo.set(settings);
+        settings.auth.refresh_token_ttl = Duration::from_secs(7_200).into();
+        settings.auth.session_lifetime = Duration::from_secs(7_200).into();
+    })
+    .await;
+    let (ana, ben) = server.two_members().await;
+    register(&ben, "phone", "ben").await;
+    clock.set(at("2026-12-01T14:00:01Z"));
+    let (ana, cleo) = (ana.log_in().await, server.member("Cleo").await);
+    register(&cleo, "phone", "cleo").await;
+    let mut anas = ana.connect().await;
+    anas.say(ben.id, "Hello, Ben").await;
+    anas.say(cleo.id, "Hello, Cleo").await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("cleo"), "Hello, Cleo", 1)]);
+    eventually("Ben's to be left out", async || {
+        (server.metric(r#"push_tasks_total{outcome="signed_out"}"#).await > 0.0).then_some(())
+    })
+    .await;
+    assert_eq!(expo.taken().len(), 1);
+    server.stop().await;
+}
+
+/// As everything that one connection asks for one after the other.
+#[tokio::test]
+async fn registering_and_ending_that_are_done_in_the_order_in_which_they_were_asked_for() {
+    let expo = Expo::start().await;
+    let server = Server::with(|settings| expo.set(settings)).await;
+    let ben = server.member("Ben").await;
+    let mut phone = ben.connect_as("phone", None).await;
+    for round in 0..10 {
+        let address = PushAddress::Expo { token: token(&format!("ben-{round}")) };
+        let register = ClientFrame::PushRegister(PushRegister { address, platform: Platform::Android });
+        phone.post(register).await;
+        let _: Okay = phone.ask(ClientFrame::PushUnregister(PushUnregister {})).await;
+        assert!(devices_of(&ben).await.is_empty(), "{round}");
+    }
     server.stop().await;
 }
 
@@ -258,10 +337,25 @@ async fn what_cannot_be_registered_or_chosen_is_named() {
     };
     let device = "/api/members/me/devices/phone/push";
     let bad_token = json!({ "address": { "service": "expo", "token": "https://evil.example" }, "platform": "ios" });
-    assert_eq!(field(Method::PUT, device, bad_token).await, "address");
+    assert_eq!(field(Method::PUT, device, bad_token).await, "address.token");
+    for (address, named) in [
+        (json!({ "service": "expo", "token": 5 }), "address.token"),
+        (json!({ "service": "expo" }), "address.token"),
+        (json!({ "service": "sms" }), "address.service"),
+        (json!(["expo", token("ben")]), "address"),
+        (json!({ "service": "web", "endpoint": "https://push.example/x", "keys": ["a", "b"] }), "address.keys"),
+        (
+            json!({ "service": "web", "endpoint": "https://push.example/x", "keys": { "auth": "a" } }),
+            "address.keys.p256dh",
+        ),
+    ] {
+        assert_eq!(field(Method::PUT, device, json!({ "address": address, "platform": "ios" })).await, named);
+    }
+    let array = json!({ "quiet_hours": ["22:00", "07:00", "UTC"] });
     let quiet =
         |from: &str, zone: &str| json!({ "quiet_hours": { "from": from, "until": "07:00", "time_zone": zone } });
     let push = "/api/members/me/push";
+    assert_eq!(field(Method::PATCH, push, array).await, "quiet_hours");
     assert_eq!(field(Method::PATCH, push, quiet("22:00", "Europe/Atlantis")).await, "quiet_hours.time_zone");
     assert!(field(Method::PATCH, push, quiet("25:00", "Europe/Lisbon")).await.starts_with("quiet_hours"));
     // Nothing is pushed to browsers without somebody whom their push services can ask.
@@ -271,6 +365,102 @@ async fn what_cannot_be_registered_or_chosen_is_named() {
         "platform": "web",
     });
     assert_eq!(ben.request(Method::PUT, device, web).await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    server.stop().await;
+}
+
+/// What is registered and never pushed to would look as if it worked.
+#[tokio::test]
+async fn what_a_browser_could_never_be_told_at_is_refused_by_name() {
+    let settings = |settings: &mut Settings| settings.push.push_contact = Some("mailto:ops@example.com".to_owned());
+    let server = Server::with(settings).await;
+    let ben = server.member("Ben").await;
+    let device = "/api/members/me/devices/browser/push";
+    let point = "BCVxsr7N_eNgVRqvHtD0zTZsEc6-VV-JvLexhqUzORcxaOzi6-AYWXvTBHm4bjyPjs7Vd8pZGH6SRpkNtoIAiw4";
+    let secret = "BTBZMqHH6r4Tts7J_aSIgg";
+    let answer = async |endpoint: &str, p256dh: &str, auth: &str| {
+        let keys = json!({ "p256dh": p256dh, "auth": auth });
+        let address = json!({ "service": "web", "endpoint": endpoint, "keys": keys });
+        ben.request(Method::PUT, device, json!({ "address": address, "platform": "web" })).await
+    };
+    let endpoint = "https://push.example.com/s/x";
+    let bad_keys = [
+        (point.replace("iw4", "iw8"), secret, "address.keys.p256dh"),
+        ("A".repeat(87), secret, "address.keys.p256dh"),
+        (point.to_owned(), "BTBZMqHH6r4Tts7J_aSI", "address.keys.auth"),
+    ];
+    let bad_places = [
+        "http://push.example.com/s/x",
+        "http://127.0.0.1:8080/s/x",
+        "https://127.0.0.1/s/x",
+        "https://10.0.0.7/s/x",
+        "https://[::1]/s/x",
+        "https://intranet/s/x",
+        "https://localhost/s/x",
+        "https://localhost./s/x",
+        "https://user@push.example.com/s/x",
+        "https://push.example.com:8443/s/x",
+        "https://",
+    ]
+    .map(|place| (place, point.to_owned(), secret, "address.endpoint"));
+    let bad_keys = bad_keys.map(|(point, secret, named)| (endpoint, point, secret, named));
+    for (endpoint, point, secret, named) in bad_keys.into_iter().chain(bad_places) {
+        let refused = answer(endpoint, &point, secret).await;
+        assert_eq!(refused.status(), StatusCode::UNPROCESSABLE_ENTITY, "{endpoint} {point} {secret}");
+        let problem: Value = refused.json().await.unwrap();
+        assert_eq!(problem["errors"][0]["field"], named, "{endpoint} {point} {secret}");
+    }
+    // As it is and as it may be written, on another device: it is one address, and belongs to the last of them.
+    for endpoint in [endpoint, "HTTPS://PUSH.example.com:443/s/x#fragment"] {
+        assert_eq!(answer(endpoint, point, secret).await.status(), StatusCode::NO_CONTENT, "{endpoint}");
+    }
+    let address = PushAddress::Web {
+        endpoint: "https://push.example.com:443/s/x".to_owned(),
+        keys: PushKeys { p256dh: point.to_owned(), auth: secret.to_owned() },
+    };
+    let mut other = ben.connect_as("other", None).await;
+    let _: Okay = other.ask(ClientFrame::PushRegister(PushRegister { address, platform: Platform::Web })).await;
+    assert_eq!(devices_of(&ben).await, ["other"]);
+    let intranet = PushAddress::Web {
+        endpoint: "https://intranet/s/x".to_owned(),
+        keys: PushKeys { p256dh: point.to_owned(), auth: secret.to_owned() },
+    };
+    let refused = PushRegister { address: intranet, platform: Platform::Web };
+    let error: Error = other.ask(ClientFrame::PushRegister(refused)).await;
+    assert_eq!((error.code, error.field.as_deref()), (ErrorCode::ValidationFailed, Some("address.endpoint")));
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn both_names_of_a_token_lead_to_the_same_device() {
+    let expo = Expo::start().await;
+    let server = Server::with(|settings| expo.set(settings)).await;
+    let (ana, ben) = server.two_members().await;
+    register(&ana, "phone", "shared").await;
+    let other_name = token("shared").replace("ExponentPushToken", "ExpoPushToken");
+    let body = json!({ "address": { "service": "expo", "token": other_name }, "platform": "ios" });
+    let registered = ben.request(Method::PUT, "/api/members/me/devices/phone/push", body).await;
+    assert_eq!(registered.status(), StatusCode::NO_CONTENT);
+    assert_eq!((devices_of(&ana).await, devices_of(&ben).await), (vec![], vec!["phone".to_owned()]));
+    server.stop().await;
+}
+
+/// An app repeats its registration at each start.
+#[tokio::test]
+async fn what_changes_nothing_is_not_counted_and_renews_the_place_of_a_device_once_a_day() {
+    let expo = Expo::start().await;
+    let clock = ManualClock::at(at("2026-12-01T12:00:00Z"));
+    let server = Server::at(&clock, |settings| expo.set(settings)).await;
+    let ben = server.member("Ben").await;
+    for _ in 0..40 {
+        register(&ben, "phone", "ben").await;
+        choose(&ben, json!({ "content": "full", "quiet_hours": null })).await;
+    }
+    let first = settings_of(&ben).await;
+    assert_eq!(first.content_max, Some(PushContent::Full));
+    clock.set(at("2026-12-02T12:00:01Z"));
+    let ben = ben.log_in().await;
+    register(&ben, "phone", "ben").await;
+    assert!(settings_of(&ben).await.devices[0].registered_at > first.devices[0].registered_at);
     server.stop().await;
 }
 
@@ -290,7 +480,7 @@ async fn a_registration_that_is_repeated_is_the_same_and_one_more_is_another() {
     let export = ben.request(Method::GET, "/api/members/me/export", Value::Null).await.text().await.unwrap();
     assert!(!export.contains("ExponentPushToken"), "{export}");
     let export: Export = serde_json::from_str(&export).unwrap();
-    assert_eq!(export.push, settings_of(&ben).await);
+    assert_eq!(PushSettings { content_max: Some(PushContent::Full), ..export.push }, settings_of(&ben).await);
     let path = "/api/members/me/devices/phone/push";
     for _ in 0..2 {
         assert_eq!(ben.request(Method::DELETE, path, Value::Null).await.status(), StatusCode::NO_CONTENT);

@@ -112,6 +112,7 @@ async fn fill_with_a_second_factor(f: &Fixture, member: MemberId) {
 /// Devices of every kind, what they have acknowledged, what they are to be told and was tried, and choices.
 async fn fill_with_pushes(f: &Fixture, members: &[MemberId]) {
     let session = f.store.sessions.of_member(members[1]).await.unwrap()[0].id;
+    let good_from = f.store.sessions.view(session).await.unwrap().unwrap().good_from;
     let keys = PushKeys { p256dh: "p".to_owned(), auth: "a".to_owned() };
     let web = PushAddress::Web { endpoint: "https://push.example.com/1".to_owned(), keys };
     let expo = |token: u8| PushAddress::Expo { token: format!("ExponentPushToken[{token}]") };
@@ -119,13 +120,16 @@ async fn fill_with_pushes(f: &Fixture, members: &[MemberId]) {
     let registered_at = f.now();
     for (number, name, address) in ones {
         let (member, device, platform) = (members[number], name.parse().unwrap(), Platform::Android);
-        let since = registered_at;
+        let since = Position::default();
         let record = DeviceRecord { member, device, session, address, platform, registered_at, since, badge: None };
-        f.store.push.register(record.clone()).await.unwrap();
+        f.store.push.register(record.clone(), good_from).await.unwrap();
         // With another moment: both are copied.
         f.store
             .push
-            .register(DeviceRecord { registered_at: registered_at.after(std::time::Duration::from_secs(1)), ..record })
+            .register(
+                DeviceRecord { registered_at: registered_at.after(std::time::Duration::from_secs(1)), ..record },
+                good_from,
+            )
             .await
             .unwrap();
     }
@@ -295,7 +299,7 @@ async fn same_beside(one: &Fixture, other: &Fixture, members: &[MemberId]) {
 /// What there is of pushes.
 async fn same_pushes(one: &Fixture, other: &Fixture, members: &[MemberId]) {
     let devices = async |f: &Fixture| {
-        let mut devices = f.store.push.devices(Caller::System, members.to_vec()).await.unwrap();
+        let mut devices = super::push::devices(f, members).await;
         devices.sort_unstable_by_key(|device| (device.member, device.device.clone()));
         devices
     };

@@ -9,8 +9,8 @@ use members_book::{
         changes::Change,
         conversations::{Command, MarkKind},
         push::{
-            AddressHash, DEVICES_MAX, DeviceMark, DeviceRecord, Ended, NewTask, Progress, PushChoice, Settled, Stretch,
-            Subject, TASKS_MAX, TakenTask, UNREAD_MAX, WaitingTasks,
+            AddressHash, DEVICES_MAX, DeviceKey, DeviceMark, DeviceRecord, Ended, NewTask, Progress, PushChoice,
+            Settled, StoredPlace, Stretch, Subject, TASKS_MAX, TakenTask, UNREAD_MAX, WaitingTasks,
         },
         sessions::{KeptSession, NewSession, NewToken, SessionDevice},
         turns::Caller,
@@ -44,6 +44,9 @@ for_every_store![
     of_too_many_tasks_the_one_with_the_oldest_message_goes,
     two_workers_do_not_take_the_same_task,
     what_is_too_old_is_removed,
+    what_a_clock_has_put_off_is_due_when_somebody_says_so,
+    devices_that_show_a_number_are_found,
+    what_was_stored_before_a_device_was_registered_is_told_apart_without_clocks,
     everything_unread_is_counted_together,
     what_was_stored_is_told_in_order_and_in_full,
     who_leaves_leaves_nothing,
@@ -66,18 +69,20 @@ fn web(path: &str) -> PushAddress {
 
 pub(super) fn record(f: &Fixture, member: MemberId, name: &str, address: PushAddress) -> DeviceRecord {
     let (session, registered_at) = (f.ids.session(), f.now());
-    let (device, platform, since) = (device(name), Platform::Ios, registered_at);
+    let (device, platform, since) = (device(name), Platform::Ios, Position::default());
     DeviceRecord { member, device, session, address, platform, registered_at, since, badge: None }
 }
 
 async fn register(f: &Fixture, member: MemberId, name: &str) -> DeviceRecord {
     let record = record(f, member, name, expo(&format!("{member}-{}", name.len())));
-    f.store.push.register(record.clone()).await.unwrap();
+    f.store.push.register(record.clone(), 0).await.unwrap();
     record
 }
 
 pub(super) async fn devices(f: &Fixture, members: &[MemberId]) -> Vec<DeviceRecord> {
-    f.store.push.devices(Caller::System, members.to_vec()).await.unwrap()
+    let found = f.store.push.devices(Caller::System, members.to_vec()).await.unwrap();
+    // That is the store's own.
+    found.into_iter().map(|found| DeviceRecord { since: Position::default(), ..found }).collect()
 }
 
 fn conversation(byte: u8) -> ConversationId {
@@ -138,6 +143,7 @@ async fn marks(f: &Fixture, member: MemberId, conversation: ConversationId) -> V
 
 async fn waiting(f: &Fixture) -> (u64, Option<Timestamp>) {
     let WaitingTasks { count, next } = f.store.push.waiting().await.unwrap();
+    assert_eq!(f.store.push.next_due().await.unwrap(), next);
     (count, next)
 }
 
@@ -148,7 +154,7 @@ async fn a_device_is_registered_again_in_its_own_place(f: &Fixture) {
     let phone = register(f, ana, "phone").await;
     f.wait(1);
     let tablet = record(f, ana, "tablet/é", web("1"));
-    f.store.push.register(tablet.clone()).await.unwrap();
+    f.store.push.register(tablet.clone(), 0).await.unwrap();
     f.wait(1);
     let other = register(f, ben, "phone").await;
     assert_eq!(devices(f, &[ana]).await, [tablet.clone(), phone.clone()], "the newest first");
@@ -159,9 +165,9 @@ async fn a_device_is_registered_again_in_its_own_place(f: &Fixture) {
     add(f, vec![messages(ana, "phone", 2, (1, 1), 0)]).await;
     f.wait(1);
     let again = DeviceRecord { platform: Platform::Other, ..record(f, ana, "phone", expo("new")) };
-    f.store.push.register(again.clone()).await.unwrap();
+    f.store.push.register(again.clone(), 0).await.unwrap();
     // It shows the number still, and what came before goes on to the new address.
-    let again = DeviceRecord { badge: Some(7), since: phone.since, ..again };
+    let again = DeviceRecord { badge: Some(7), ..again };
     assert_eq!(devices(f, &[ana, ben]).await, [again, other, tablet]);
     let mut tasks: Vec<_> =
         take(f, 100).await.into_iter().map(|taken| (taken.task.member, taken.task.subject)).collect();
@@ -177,18 +183,18 @@ async fn a_device_is_registered_again_in_its_own_place(f: &Fixture) {
 async fn an_address_belongs_to_who_registered_it_last(f: &Fixture) {
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
     for (name, token) in [("phone", "one"), ("tablet", "two")] {
-        f.store.push.register(record(f, ana, name, expo(token))).await.unwrap();
+        f.store.push.register(record(f, ana, name, expo(token)), 0).await.unwrap();
         acknowledge(f, ana, name, conversation(1), 4).await;
     }
     add(f, ["phone", "tablet"].map(|name| messages(ana, name, 1, (5, 5), 0)).into()).await;
     let of_ben = record(f, ben, "phone", expo("one"));
-    f.store.push.register(of_ben.clone()).await.unwrap();
+    f.store.push.register(of_ben.clone(), 0).await.unwrap();
     assert_eq!(devices(f, &[ben]).await, [of_ben]);
     assert_eq!(devices(f, &[ana]).await.len(), 1);
     assert_eq!(marks(f, ana, conversation(1)).await, [("tablet".to_owned(), 4)]);
     assert_eq!(take_one(f, 100).await.task.device, device("tablet"));
     // The same on another device of the same member.
-    f.store.push.register(record(f, ana, "watch", expo("two"))).await.unwrap();
+    f.store.push.register(record(f, ana, "watch", expo("two")), 0).await.unwrap();
     let names: Vec<_> = devices(f, &[ana]).await.into_iter().map(|device| device.device).collect();
     assert_eq!(names, [device("watch")]);
     assert_eq!(waiting(f).await, (0, None));
@@ -198,13 +204,13 @@ async fn of_too_many_devices_the_one_that_was_registered_first_goes(f: &Fixture)
     let ana = f.member("Ana").await;
     for number in 0..DEVICES_MAX + 2 {
         f.wait(1);
-        f.store.push.register(record(f, ana, &number.to_string(), expo(&number.to_string()))).await.unwrap();
+        f.store.push.register(record(f, ana, &number.to_string(), expo(&number.to_string())), 0).await.unwrap();
     }
     let names: Vec<_> = devices(f, &[ana]).await.into_iter().map(|device| device.device.to_string()).collect();
     assert_eq!(names, (2..DEVICES_MAX + 2).rev().map(|number| number.to_string()).collect::<Vec<_>>());
     // The newest stays, and be it that the clock of its node is behind.
     let late = DeviceRecord { registered_at: at(0), ..record(f, ana, "late", expo("late")) };
-    f.store.push.register(late).await.unwrap();
+    f.store.push.register(late, 0).await.unwrap();
     let names: Vec<_> = devices(f, &[ana]).await.into_iter().map(|device| device.device.to_string()).collect();
     assert_eq!((names.len(), names.contains(&"late".to_owned())), (DEVICES_MAX, true));
 }
@@ -480,8 +486,8 @@ async fn stored(
         let (stretches, reached) = f.store.push.stored(after, until, 3).await.unwrap();
         assert!(after < reached && reached <= until, "{after:?} {reached:?} {until:?}");
         for Stretch { conversation, members, entries } in stretches {
-            assert!(entries.is_sorted_by_key(|(seq, ..)| *seq) && !entries.is_empty(), "{entries:?}");
-            for (seq, sender, at) in entries {
+            assert!(entries.is_sorted_by_key(|entry| entry.seq) && !entries.is_empty(), "{entries:?}");
+            for StoredPlace { seq, sender, at, .. } in entries {
                 assert!(members.contains(&sender) && members.len() == 2);
                 assert!(f.database.is_some() || at >= since, "{at:?}");
                 if at >= since {
@@ -612,7 +618,7 @@ async fn a_session_that_ends_takes_its_devices_with_it(f: &Fixture) {
     let ana = f.member("Ana").await;
     let sessions = [sign_in(f, ana, 1).await, sign_in(f, ana, 2).await, sign_in(f, ana, 3).await];
     for (name, session) in ["one", "two", "three"].into_iter().zip(sessions) {
-        f.store.push.register(DeviceRecord { session, ..record(f, ana, name, expo(name)) }).await.unwrap();
+        f.store.push.register(DeviceRecord { session, ..record(f, ana, name, expo(name)) }, 0).await.unwrap();
     }
     add(f, ["one", "two", "three"].map(|name| messages(ana, name, 1, (5, 5), 0)).into()).await;
     f.store.sessions.revoke_many(ana, vec![sessions[0]], f.now()).await.unwrap();
@@ -626,8 +632,18 @@ async fn a_session_that_ends_takes_its_devices_with_it(f: &Fixture) {
     let keep = Some(KeptSession { id: sessions[1], token });
     let credentials = f.credentials(ana).await;
     f.change(ana, Change::Password { credentials, hash: "another".to_owned(), keep }).await;
+    // Of the session that stays whoever has copied its former tokens may have registered something.
+    assert_eq!((names().await, take(f, 100).await), (vec![], vec![]));
+    let register = async |name: &str, session, good_from| {
+        let record = DeviceRecord { session, ..record(f, ana, name, expo(name)) };
+        f.store.push.register(record, good_from).await.unwrap()
+    };
+    // What was on its way with them comes too late, and so does what a session has asked for that is over.
+    assert!(!register("four", sessions[1], 0).await && !register("five", sessions[2], 0).await);
+    assert_eq!(names().await, Vec::<String>::new());
+    let good_from = f.store.sessions.view(sessions[1]).await.unwrap().unwrap().good_from;
+    assert!(register("two", sessions[1], good_from).await);
     assert_eq!(names().await, ["two"]);
-    assert_eq!(take_one(f, 100).await.task.device, device("two"));
 }
 
 async fn a_choice_is_kept(f: &Fixture) {
@@ -688,4 +704,59 @@ async fn what_a_silent_node_has_left_is_looked_through_before_it_is_dead() {
     f.store.push.looked(left).await.unwrap();
     assert_eq!(unlooked().await, Some(left), "until it is dead it may leave more");
     f.store.backend.close().await;
+}
+
+async fn what_a_clock_has_put_off_is_due_when_somebody_says_so(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    register(f, ana, "phone").await;
+    add(f, vec![messages(ana, "phone", 1, (1, 1), 4_000), messages(ana, "phone", 2, (1, 1), 100)]).await;
+    let taken = take(f, 4_003).await;
+    assert_eq!(taken.len(), 2);
+    let put_off = taken.into_iter().map(|taken| (taken, Settled::Postponed { due: at(4_100) })).collect();
+    f.store.push.settle(put_off).await.unwrap();
+    let rouse = async |now: i64, after| f.store.push.rouse(at(now), at(now + 9), at(after)).await.unwrap();
+    assert_eq!(rouse(4_095, 0).await, 0, "they are due soon");
+    assert_eq!(rouse(500, 505).await, 1, "that whose message is of the future");
+    assert_eq!(take_one(f, 500).await.task.subject, Subject::Messages(conversation(1)));
+    assert_eq!(rouse(600, 0).await, 1);
+    assert_eq!(take(f, 600).await.len(), 2, "one was in hand until then");
+}
+
+async fn devices_that_show_a_number_are_found(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    for (member, name, number) in [(ana, "phone", 3), (ana, "tablet", 0), (ben, "phone", 7)] {
+        register(f, member, name).await;
+        add(f, vec![messages(member, name, 1, (1, 1), 0)]).await;
+        finish(f, take_one(f, 3).await, Some(number)).await;
+    }
+    let mut expected = [(ana, device("phone")), (ben, device("phone"))];
+    expected.sort_by_key(|(member, device)| DeviceKey::of(*member, device));
+    let after = |place: usize| DeviceKey::of(expected[place].0, &expected[place].1);
+    let found = async |after| f.store.push.with_badge(after).await.unwrap();
+    assert_eq!(found(None).await, expected);
+    assert_eq!(found(Some(after(0))).await, expected[1..]);
+    assert_eq!(found(Some(after(1))).await, []);
+}
+
+/// Found by setting clocks back: a device was registered by the clock of its node, and messages were older than that for as long.
+async fn what_was_stored_before_a_device_was_registered_is_told_apart_without_clocks(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let say = async || {
+        let applied = f.store.log.apply(vec![append(ben, ana, client_id(), "x")]).await.unwrap();
+        assert!(applied.outcomes[0].is_ok());
+        applied.latest
+    };
+    let since = async || {
+        f.store.push.devices(Caller::System, vec![ana]).await.unwrap().into_iter().map(|found| found.since).collect()
+    };
+    say().await;
+    let before = say().await;
+    // Whatever a clock shows.
+    let registered_at = Timestamp::from_millis(f.now().as_millis() + 3_600_000);
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    f.store.push.register(DeviceRecord { registered_at, ..record(f, ana, "phone", expo("phone")) }, 0).await.unwrap();
+    let [since_then] = Vec::<Position>::try_into(since().await).unwrap();
+    assert!(before < since_then && since_then <= say().await, "{before:?} {since_then:?}");
+    f.store.push.register(record(f, ana, "phone", expo("another")), 0).await.unwrap();
+    assert_eq!(since().await, [since_then], "it is the same device");
 }

@@ -151,6 +151,7 @@ async fn a_session_is_seen_until_it_is_revoked(f: &Fixture) {
         generation: 0,
         good_from: 0,
         confirmed: true,
+        ends_at: Some(f.now().after(SESSION)),
         proved_at: f.now(),
         has_second_factor: false,
     };

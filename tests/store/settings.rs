@@ -14,11 +14,13 @@ use protocol::{
 };
 
 use super::{fixture::Fixture, for_every_store};
+use crate::harness::eventually;
 
 for_every_store![
     what_a_member_sets_is_theirs_alone,
     the_same_again_changes_nothing,
     a_sync_from_before_brings_them,
+    nobody_else_is_told_that_something_was_set,
     of_several_in_a_batch_the_last_one_holds,
     only_members_of_a_conversation_set_something,
     settings_of_many_conversations_are_read_at_once,
@@ -93,6 +95,29 @@ async fn a_sync_from_before_brings_them(f: &Fixture) {
     let state = changes.conversations.iter().find(|state| state.id == with_ben).unwrap();
     assert!(state.members.iter().all(|each| (each.delivered, each.read) == (0, 0)), "{:?}", state.members);
     assert_eq!(f.receipt_times(with_ben, ana, 1, 1).await, [<_>::default()]);
+}
+
+/// Who has muted whom is nobody else's business.
+async fn nobody_else_is_told_that_something_was_set(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let id = f.say(ana, ben, "hi").await.conversation;
+    // Some time after that, where positions are times.
+    let since = eventually("the message to be long ago", async || {
+        let since = f.store.log.position().await.unwrap();
+        seen(f, ben, Some(since)).await.is_empty().then_some(since)
+    })
+    .await;
+    set(f, id, ana, NOTHING).await;
+    let (stored, _) = set(f, id, ana, muted(7)).await;
+    assert_eq!((seen(f, ana, Some(since)).await, seen(f, ben, Some(since)).await), (vec![(id, stored)], vec![]));
+    let (of_ben, _) = set(f, id, ben, NOTHING).await;
+    assert_eq!(seen(f, ben, Some(since)).await, [(id, of_ben)]);
+    // What is for both is told to both, whatever is set after it.
+    f.say(ana, ben, "and?").await;
+    set(f, id, ana, NOTHING).await;
+    assert_eq!(seen(f, ben, Some(since)).await, [(id, of_ben)]);
+    f.say(ana, ben, "and?").await;
+    assert_eq!(seen(f, ben, Some(since)).await, [(id, of_ben)]);
 }
 
 async fn of_several_in_a_batch_the_last_one_holds(f: &Fixture) {

@@ -84,6 +84,7 @@ pub(super) fn module() -> String {
     declarations.add::<rest::Directory>();
     declarations.add::<rest::SendRequest>();
     declarations.add::<rest::MessagePage>();
+    declarations.add::<rest::ConfiguredConversation>();
     declarations.add::<rest::ConversationList>();
     declarations.add::<rest::Unread>();
     declarations.add::<rest::AdminMemberPage>();

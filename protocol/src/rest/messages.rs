@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{page_limit, seq};
 use crate::{
     ClientMessageId, ConversationId, MemberId, MessageId, Timestamp, limits,
-    model::{ConversationKind, ConversationSettings, Watermarks},
+    model::{ConversationKind, ConversationSettings, Notify, Watermarks},
     rules,
 };
 
@@ -150,9 +150,29 @@ pub struct ConversationSummary {
     pub unread_more: bool,
     /// The asking member's own settings.
     pub settings: ConversationSettings,
+    /// Grows with every change of the settings: of two, those with the larger one are the newer ones.
+    #[serde(default)]
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub settings_revision: u64,
     /// Its newest message.
     #[cfg_attr(feature = "openapi", schema(required = true))]
     pub last_message: Option<MessageDocument>,
+}
+
+/// The answer to `PUT /api/conversations/{id}/settings`: the member's own settings as they are now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS), ts(optional_fields))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ConfiguredConversation {
+    /// Of which messages the member is told by pushes.
+    pub notify: Notify,
+    /// Until then the member is told of none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    pub muted_until: Option<Timestamp>,
+    /// Grows with every change of the settings: of two, those with the larger one are the newer ones.
+    #[cfg_attr(feature = "codegen", ts(type = "number"))]
+    pub revision: u64,
 }
 
 /// A page of conversations, those with the newest message first.

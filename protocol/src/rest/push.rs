@@ -5,13 +5,16 @@ use std::fmt;
 use garde::Validate;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use crate::{DeviceId, Timestamp, model::Platform, rules};
+use crate::{DeviceId, Timestamp, codec, model::Platform, rules};
 
 /// Longest address of a push service, in characters.
 pub const PUSH_ADDRESS_MAX_CHARS: usize = 1_024;
 
+/// Longest token of Expo, in characters.
+pub const PUSH_TOKEN_MAX_CHARS: usize = 275;
+
 /// Where pushes for a device are sent. Who knows it can push to the device: it is in no log.
-#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Validate)]
 #[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(tag = "service", rename_all = "snake_case")]
@@ -21,39 +24,41 @@ pub enum PushAddress {
         /// What `getExpoPushTokenAsync` of `expo-notifications` gives: `ExponentPushToken[…]`.
         #[cfg_attr(
             feature = "openapi",
-            schema(max_length = 1024, example = "ExponentPushToken[xxxxxxxxxxxxxxxxxxxxxx]")
+            schema(max_length = 275, example = "ExponentPushToken[xxxxxxxxxxxxxxxxxxxxxx]")
         )]
-        #[serde(deserialize_with = "required::token")]
+        #[garde(custom(rules::push_token))]
         token: String,
     },
     /// The push service of a browser (RFC 8030): what `PushSubscription.toJSON()` gives.
     Web {
-        /// An https URL.
+        /// An https URL of a public host with a name of several parts or an address, at port 443, without user and password.
         #[cfg_attr(feature = "openapi", schema(max_length = 1024, example = "https://push.example.com/s/abc"))]
-        #[serde(deserialize_with = "required::endpoint")]
+        #[garde(custom(rules::push_endpoint))]
         endpoint: String,
         /// Its keys (RFC 8291).
-        #[serde(deserialize_with = "required::keys")]
+        #[garde(dive)]
         keys: PushKeys,
     },
 }
 
 /// The keys with which what is sent to a browser is encrypted (RFC 8291).
-#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize, Validate)]
 #[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PushKeys {
     /// The public key of the browser: an uncompressed point of P-256, in base64url.
     #[serde(deserialize_with = "required::p256dh")]
+    #[garde(custom(rules::push_point))]
     pub p256dh: String,
     /// The secret of the subscription: 16 bytes, in base64url.
     #[serde(deserialize_with = "required::auth")]
+    #[garde(custom(rules::push_secret))]
     pub auth: String,
 }
 
 /// `null` is a field that is left out, inside an address too.
 mod required {
-    use super::{Deserialize, Deserializer, PushKeys, de};
+    use super::{Deserialize, Deserializer, de};
 
     macro_rules! fields {
         ($($name:ident: $type:ty),+) => {
@@ -63,7 +68,34 @@ mod required {
         };
     }
 
-    fields!(token: String, endpoint: String, keys: PushKeys, p256dh: String, auth: String);
+    fields!(p256dh: String, auth: String);
+}
+
+/// From the fields of both, whatever their order: serde's own way of reading an enum by a tag loses which field is wrong.
+impl<'de> Deserialize<'de> for PushAddress {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Keys(#[serde(deserialize_with = "codec::object")] PushKeys);
+
+        #[derive(Deserialize)]
+        struct Fields {
+            service: Option<PushService>,
+            token: Option<String>,
+            endpoint: Option<String>,
+            keys: Option<Keys>,
+        }
+
+        let Fields { service, token, endpoint, keys } = codec::object(deserializer)?;
+        let missing = de::Error::missing_field;
+        match service.ok_or_else(|| missing("service"))? {
+            PushService::Expo => Ok(Self::Expo { token: token.ok_or_else(|| missing("token"))? }),
+            PushService::Web => {
+                let endpoint = endpoint.ok_or_else(|| missing("endpoint"))?;
+                let Keys(keys) = keys.ok_or_else(|| missing("keys"))?;
+                Ok(Self::Web { endpoint, keys })
+            }
+        }
+    }
 }
 
 /// `PUT /api/members/me/devices/{id}/push`. The address belongs to the member and the device that registered it last.
@@ -72,7 +104,7 @@ mod required {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct PushRegistration {
     /// Where pushes are sent.
-    #[garde(custom(rules::push_address))]
+    #[garde(dive)]
     pub address: PushAddress,
     /// What the device is.
     #[garde(skip)]
@@ -167,7 +199,7 @@ impl PushContent {
 }
 
 /// Hours in which nothing is pushed. What is not read by their end is pushed then.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Validate)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct QuietHours {
@@ -185,6 +217,21 @@ pub struct QuietHours {
     pub time_zone: String,
 }
 
+/// From an object only; serde's derive would take an array too.
+impl<'de> Deserialize<'de> for QuietHours {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Fields {
+            from: String,
+            until: String,
+            time_zone: String,
+        }
+
+        let Fields { from, until, time_zone } = codec::object(deserializer)?;
+        Ok(Self { from, until, time_zone })
+    }
+}
+
 /// What a member wants to be told by pushes, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
@@ -195,6 +242,11 @@ pub struct PushSettings {
     /// When nothing is pushed.
     #[cfg_attr(feature = "openapi", schema(required = true))]
     pub quiet_hours: Option<QuietHours>,
+    /// The most that pushes of this club show, whatever `content` says. Missing in an export.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
+    #[cfg_attr(feature = "codegen", ts(optional))]
+    pub content_max: Option<PushContent>,
     /// The devices, the one that was registered last first.
     pub devices: Vec<PushDevice>,
 }

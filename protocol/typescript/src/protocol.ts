@@ -532,6 +532,23 @@ field: ProfileField,
 text: string, };
 
 /**
+ * The answer to `PUT /api/conversations/{id}/settings`: the member's own settings as they are now.
+ */
+export type ConfiguredConversation = { 
+/**
+ * Of which messages the member is told by pushes.
+ */
+notify: Notify, 
+/**
+ * Until then the member is told of none.
+ */
+muted_until?: Timestamp, 
+/**
+ * Grows with every change of the settings: of two, those with the larger one are the newer ones.
+ */
+revision: number, };
+
+/**
  * One WebSocket connection. New with every `hello`; useful in support requests and logs.
  *
  * Twelve bytes, as in the database; 24 lower-case hexadecimal digits on the wire.
@@ -735,6 +752,10 @@ unread_more?: boolean,
  * The asking member's own settings.
  */
 settings: ConversationSettings, 
+/**
+ * Grows with every change of the settings: of two, those with the larger one are the newer ones.
+ */
+settings_revision: number, 
 /**
  * Its newest message.
  */
@@ -2023,7 +2044,7 @@ export type PushAddress = { "service": "expo",
  */
 token: string, } | { "service": "web", 
 /**
- * An https URL.
+ * An https URL of a public host with a name of several parts or an address, at port 443, without user and password.
  */
 endpoint: string, 
 /**
@@ -2127,6 +2148,10 @@ content: PushContent,
  * When nothing is pushed.
  */
 quiet_hours: QuietHours | null, 
+/**
+ * The most that pushes of this club show, whatever `content` says. Missing in an export.
+ */
+content_max?: PushContent, 
 /**
  * The devices, the one that was registered last first.
  */

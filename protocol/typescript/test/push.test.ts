@@ -250,6 +250,21 @@ describe("a phone", () => {
     await until("nothing is shown", () => one.notifications.presented.length === 0);
   });
 
+  test("closes what says of no conversation when nothing is unread, and opens nothing when it is pressed", async () => {
+    const one = await phone();
+    await signIn(one, ana);
+    await one.push.enable();
+    const first = await ben.send(ana.person.id, "one");
+    await until("it is unread", () => one.notifications.badges.at(-1) === 1);
+    expect(await one.notifications.arrive(undefined, 0)).toBe(true);
+    await one.push.reconcile();
+    expect(one.notifications.presented).toHaveLength(1);
+    one.notifications.press(undefined, 0);
+    expect(one.opened).toEqual([]);
+    await ana.read(first);
+    await until("it is closed", () => one.notifications.presented.length === 0);
+  });
+
   test("sets the number right that a push has left, when it wakes", async () => {
     const one = await phone();
     await signIn(one, ana);

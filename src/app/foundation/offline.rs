@@ -58,7 +58,7 @@ impl Bench {
         let photos = Objects::open(&base.settings.photos, Duration::from_secs(1), Arc::default()).unwrap();
         let post = base.post(&ring).unwrap();
         let accounts = Arc::new(base.accounts(&ring, &post, &base.effects(photos, &post)).unwrap());
-        let (context, lanes) = base.connection(&accounts, cursors, Couriers::default());
+        let (context, lanes) = base.connection(&accounts, cursors, Couriers::none());
         Self { base, accounts, context, _lanes: lanes, _folder: folder }
     }
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::Foundation;
 use crate::{
     app::{StartError, start_error},
-    auth::KeyRing,
+    auth::{KeyRing, keys::Keyed},
     config::values::Switch,
     push::{
         Courier,
@@ -20,23 +20,40 @@ use crate::{
 
 /// How much longer than a call of the store may take a shared one is behind, at most.
 const SKEW: Duration = Duration::from_secs(5);
-/// How long a request to a push service may take.
+/// What the key of what stands for conversations is derived for.
+const TOPICS: &[u8] = b"members-book push topics 1";
+/// How long a request to the push service of a browser may take. It is of a member's choice, and answers within a moment if it is one.
+const WEB_DEADLINE: Duration = Duration::from_secs(3);
+/// How long a request to Expo's push service may take.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// How much of the time for stopping is left to closing the store.
+const CLOSING: Duration = Duration::from_secs(1);
+
 /// Who brings pushes.
-#[derive(Default)]
 pub(in crate::app) struct Couriers {
     all: Vec<Arc<dyn Courier>>,
     /// The key with which browsers subscribe.
     web_key: Option<String>,
+    /// The key of what stands for conversations.
+    topics: Keyed,
+}
+
+#[cfg(test)]
+impl Couriers {
+    /// Nobody brings any.
+    pub(in crate::app) fn none() -> Self {
+        let topics = crate::auth::keys::ring("a secret of the club", &[]).derive(TOPICS).present;
+        Self { all: Vec::new(), web_key: None, topics }
+    }
 }
 
 impl Foundation {
     /// Who brings pushes, as the settings say; nobody if they say that nothing is pushed.
     pub(in crate::app) fn couriers(&self, ring: &KeyRing) -> Result<Couriers, StartError> {
-        let push = &self.settings.push;
+        let (push, topics) = (&self.settings.push, ring.derive(TOPICS).present);
         if !push.is_on() {
-            return Ok(Couriers::default());
+            return Ok(Couriers { all: Vec::new(), web_key: None, topics });
         }
         let options = expo::Options {
             url: push.push_expo_url.clone(),
@@ -45,13 +62,14 @@ impl Foundation {
         };
         let clock = || Arc::clone(&self.world.clock);
         let expo = Expo::new(&options, clock(), Arc::clone(&self.metrics)).map_err(start_error)?;
-        let mut couriers = Couriers { all: vec![Arc::new(expo)], web_key: None };
+        let mut couriers = Couriers { all: vec![Arc::new(expo)], web_key: None, topics };
         if let Some(contact) = push.contact(&self.settings.listen) {
             let vapid = Vapid::new(ring, contact).map_err(start_error)?;
             couriers.web_key = Some(vapid.public().to_owned());
             let entropy = Arc::clone(&self.world.entropy);
-            let web = WebPush::new(vapid, clock(), entropy, DEADLINE, push.push_allow_private == Switch::On)
-                .map_err(start_error)?;
+            let anywhere = push.push_allow_private == Switch::On;
+            let metrics = Arc::clone(&self.metrics);
+            let web = WebPush::new(vapid, clock(), entropy, WEB_DEADLINE, anywhere, metrics).map_err(start_error)?;
             couriers.all.push(Arc::new(web));
         }
         Ok(couriers)
@@ -66,7 +84,7 @@ impl Foundation {
     /// What is pushed.
     pub(super) fn push(
         &self,
-        Couriers { all: couriers, web_key }: Couriers,
+        Couriers { all: couriers, web_key, topics }: Couriers,
         intake: Arc<Intake>,
         messaging: &Arc<Messaging>,
     ) -> Arc<Push> {
@@ -82,6 +100,7 @@ impl Foundation {
             conversations: Arc::clone(&store.conversations),
             couriers,
             web_key,
+            topics,
             intake,
             published,
             uplink: self.uplink.clone(),
@@ -92,6 +111,7 @@ impl Foundation {
         let store_timeout = settings.store.store_timeout;
         let options = Options {
             store_timeout,
+            finishing: settings.listen.shutdown_timeout.saturating_sub(CLOSING),
             ttl: settings.push.push_ttl,
             content: settings.push.content(),
             language: settings.mail.mail_language.into(),

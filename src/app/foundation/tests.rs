@@ -66,7 +66,7 @@ async fn a_refused_second_check_leaves_no_trace_of_the_member() {
     let cursors = cursor::Keys::new(&ring);
     let post = base.post(&ring).unwrap();
     let accounts = Arc::new(base.accounts(&ring, &post, &base.effects(photos(&base), &post)).unwrap());
-    let (context, _lanes) = base.connection(&accounts, cursors, Couriers::default());
+    let (context, _lanes) = base.connection(&accounts, cursors, Couriers::none());
     let (name, email, password) = ("Ana".to_owned(), "ana@example.com".to_owned(), "correct horse".to_owned());
     let peer = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let request = RegisterRequest { name, email, password, ..RegisterRequest::default() };
@@ -142,7 +142,7 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
     let cursors = cursor::Keys::new(&ring);
     let post = base.post(&ring).unwrap();
     let accounts = Arc::new(base.accounts(&ring, &post, &base.effects(photos(&base), &post)).unwrap());
-    let (context, _lanes) = base.connection(&accounts, cursors, Couriers::default());
+    let (context, _lanes) = base.connection(&accounts, cursors, Couriers::none());
     let documents = Arc::new(Documents {
         messaging: Arc::clone(&context.messaging),
         conversations: Arc::clone(&base.store.conversations),
@@ -177,6 +177,7 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
             lacks_second_factor: false,
             proved_at: at,
             expires_at: at,
+            good_from: 0,
         }
     };
     let who = signed_in(me).await;

@@ -8,7 +8,10 @@ use axum::{
 use protocol::{
     ConversationId, MemberId, MessageId,
     model::ConversationSettings,
-    rest::{ConversationList, HistoryQuery, MessageDocument, MessagePage, PageQuery, SendRequest, Unread},
+    rest::{
+        ConfiguredConversation, ConversationList, HistoryQuery, MessageDocument, MessagePage, PageQuery, SendRequest,
+        Unread,
+    },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -150,7 +153,7 @@ async fn read(
     params(("id" = ConversationId, Path, description = "The conversation.")),
     request_body = ConversationSettings,
     responses(
-        (status = 200, description = "The settings now.", body = ConversationSettings),
+        (status = 200, description = "The settings now.", body = ConfiguredConversation),
         (status = 404, description = "conversation_not_found"),
     )
 )]
@@ -159,6 +162,6 @@ async fn configure(
     SignedIn(who): SignedIn,
     PathId(conversation): PathId<ConversationId>,
     Body(settings): Body<ConversationSettings>,
-) -> Result<Json<ConversationSettings>, Failure> {
+) -> Result<Json<ConfiguredConversation>, Failure> {
     state.documents.configure(who.member, conversation, settings).await.map(Json)
 }

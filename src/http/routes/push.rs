@@ -34,7 +34,7 @@ async fn settings(State(state): State<AppState>, SignedIn(who): SignedIn) -> Res
 
 /// Changes what is pushed to the member.
 ///
-/// A JSON merge patch (RFC 7396): an absent field stays, `null` removes.
+/// A JSON merge patch (RFC 7396): an absent field stays, `null` removes; `quiet_hours` are replaced as a whole.
 #[utoipa::path(
     patch,
     path = "/api/members/me/push",
@@ -54,7 +54,8 @@ async fn change(
 /// Has messages pushed to a device that does not say in time that it has them.
 ///
 /// The address belongs to the member and the device that registered it last, and until the session of this request ends. An app repeats this
-/// at each start: what is unchanged costs nothing.
+/// at each start: what is unchanged costs nothing. What replaces the tokens of the session ends the registration too. A member may make 30 changes
+/// at once, and then one a minute, ends of registrations and changes of what is shown included.
 #[utoipa::path(
     put,
     path = "/api/members/me/devices/{id}/push",
@@ -73,7 +74,7 @@ async fn register(
     PathId(device): PathId<DeviceId>,
     Body(registration): Body<PushRegistration>,
 ) -> Result<StatusCode, Failure> {
-    state.connection.push.register((who.member, who.session), device, registration).await?;
+    state.connection.push.register((&who).into(), device, registration).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -31,8 +31,8 @@ pub(super) enum Ticket {
 pub(super) enum Tickets {
     /// One ticket for each message.
     Each(Vec<Ticket>),
-    /// They are of several projects: the addresses of each.
-    Mixed(Vec<Vec<String>>),
+    /// They are of several projects: each, and its addresses.
+    Mixed(Vec<(String, Vec<String>)>),
     /// Nothing that can be used.
     Nonsense,
 }
@@ -87,8 +87,8 @@ pub(super) fn tickets(answer: &[u8], count: usize) -> Tickets {
     Tickets::Each(tickets)
 }
 
-/// The addresses of each project, if an answer says that there are several.
-pub(super) fn mixed(answer: &[u8]) -> Option<Vec<Vec<String>>> {
+/// The projects and the addresses of each, if an answer says that there are several.
+pub(super) fn mixed(answer: &[u8]) -> Option<Vec<(String, Vec<String>)>> {
     #[derive(Deserialize)]
     struct Refusal {
         errors: Vec<Error>,
@@ -102,7 +102,7 @@ pub(super) fn mixed(answer: &[u8]) -> Option<Vec<Vec<String>>> {
     let refusal: Refusal = serde_json::from_slice(answer).ok()?;
     let error = refusal.errors.into_iter().find(|error| error.code == "PUSH_TOO_MANY_EXPERIENCE_IDS")?;
     let projects: HashMap<String, Vec<String>> = serde_json::from_value(error.details).ok()?;
-    (projects.len() > 1).then(|| projects.into_values().collect())
+    (projects.len() > 1).then(|| projects.into_iter().collect())
 }
 
 /// What receipts say: the addresses at which nobody is any more, and those that are to be asked about again.
@@ -184,7 +184,8 @@ mod tests {
             json!({ "errors": [{ "code": "PUSH_TOO_MANY_EXPERIENCE_IDS", "message": "m", "details": details }] });
         let Tickets::Mixed(mut projects) = read(&answer, 2) else { panic!() };
         projects.sort();
-        assert_eq!(projects, [["ExponentPushToken[a]"], ["ExponentPushToken[b]"]]);
+        let expected = [("@ana/one", "ExponentPushToken[a]"), ("@ben/two", "ExponentPushToken[b]")];
+        assert_eq!(projects, expected.map(|(project, token)| (project.to_owned(), vec![token.to_owned()])));
         let other = json!({ "errors": [{ "code": "PUSH_TOO_MANY_NOTIFICATIONS", "message": "m" }] });
         assert_eq!(read(&other, 2), Tickets::Nonsense);
     }

@@ -2,6 +2,7 @@
 
 use protocol::{ConversationId, MemberId, MessageId, rest::PushAddress};
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::{
     push::{Notice, Parcel, What},
@@ -41,6 +42,8 @@ pub(super) struct Message {
     #[serde(skip)]
     pub(super) hash: AddressHash,
     #[serde(skip)]
+    pub(super) composed: Instant,
+    #[serde(skip)]
     without_text: Option<String>,
 }
 
@@ -50,8 +53,10 @@ pub(super) struct Message {
 enum Data {
     /// There are messages.
     Message {
-        conversation: ConversationId,
-        seq: u64,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        conversation: Option<ConversationId>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        seq: Option<u64>,
         #[serde(skip_serializing_if = "Option::is_none")]
         message_id: Option<MessageId>,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -63,7 +68,7 @@ enum Data {
 
 impl Message {
     pub(super) fn new(parcel: Parcel) -> Self {
-        let Parcel { address, what, badge, ttl } = parcel;
+        let Parcel { address, what, badge, ttl, composed, .. } = parcel;
         let hash = AddressHash::of(&address);
         let to = match address {
             PushAddress::Expo { token } => token,
@@ -85,15 +90,25 @@ impl Message {
                 tag: "badge".to_owned(),
                 content_available: Some(true),
                 hash,
+                composed,
                 without_text: None,
             },
-            What::Messages(notice) => Self::of_notice(to, hash, *notice, (badge, ttl.as_secs())),
+            What::Messages(notice) => Self::of_notice(to, (hash, composed), *notice, (badge, ttl.as_secs())),
         }
     }
 
-    fn of_notice(to: String, hash: AddressHash, notice: Notice, (badge, ttl): (u32, u64)) -> Self {
-        let Notice { conversation, seq, message, title, body, without_text } = notice;
-        let (message_id, sender) = message.unzip();
+    fn of_notice(
+        to: String,
+        (hash, composed): (AddressHash, Instant),
+        notice: Notice,
+        (badge, ttl): (u32, u64),
+    ) -> Self {
+        let topic = notice.topic_name();
+        let Notice { conversation, seq, message, title, body, without_text, .. } = notice;
+        // The id of a conversation is a hash of its members: where nothing is to be known of a message, that is not either.
+        let known = message.is_some().then_some((conversation, seq));
+        let tag = known.map_or(topic, |(conversation, _)| conversation.to_string());
+        let ((conversation, seq), (message_id, sender)) = (known.unzip(), message.unzip());
         let mut message = Self {
             to,
             title,
@@ -105,10 +120,11 @@ impl Message {
             channel_id: Some(CHANNEL),
             priority: "high",
             ttl,
-            collapse_id: conversation.to_string(),
-            tag: conversation.to_string(),
+            collapse_id: tag.clone(),
+            tag,
             content_available: None,
             hash,
+            composed,
         };
         message.fit();
         message
@@ -177,9 +193,18 @@ mod tests {
         let conversation = ConversationId::from_bytes([1; 12]);
         let message = Some((MessageId::from_bytes([2; 12]), MemberId::from_bytes([3; 12])));
         let (title, body) = (Some("Ana".to_owned()), body.to_owned());
-        let notice = Notice { conversation, seq: 7, message, title, body, without_text: "New message".to_owned() };
+        let without_text = "New message".to_owned();
+        let notice = Notice { conversation, topic: [9; 16], seq: 7, message, title, body, without_text };
         let address = PushAddress::Expo { token: "ExponentPushToken[x]".to_owned() };
-        Parcel { address, what: What::Messages(Box::new(notice)), badge: 4, ttl: Duration::from_secs(60) }
+        let (member, composed) = (MemberId::from_bytes([9; 12]), Instant::now());
+        Parcel {
+            member,
+            composed,
+            address,
+            what: What::Messages(Box::new(notice)),
+            badge: 4,
+            ttl: Duration::from_secs(60),
+        }
     }
 
     fn written(message: &Message) -> Value {

@@ -23,7 +23,7 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::{
     clock::ManualClock,
-    push::{Notice, What},
+    push::{Notice, What, send_all},
 };
 
 type Answers = VecDeque<(StatusCode, Value)>;
@@ -34,6 +34,10 @@ struct Fake {
     answers: Mutex<Answers>,
     receipts: Mutex<Answers>,
     requests: Mutex<Vec<(HeaderMap, Value)>>,
+    /// With which status requests are answered that have one of these tokens.
+    refused: Mutex<(u16, Vec<String>)>,
+    /// How long an answer takes.
+    slow: Mutex<Duration>,
 }
 
 async fn send(State(fake): State<Arc<Fake>>, headers: HeaderMap, body: Bytes) -> Response {
@@ -41,8 +45,16 @@ async fn send(State(fake): State<Arc<Fake>>, headers: HeaderMap, body: Bytes) ->
     GzDecoder::new(&*body).read_to_string(&mut json).unwrap();
     let request: Value = serde_json::from_str(&json).unwrap();
     let tickets = |count: usize| (0..count).map(|number| json!({ "status": "ok", "id": format!("t{number}") }));
-    let count = request.as_array().map_or(0, Vec::len);
+    let messages = request.as_array().cloned().unwrap_or_default();
+    let count = messages.len();
     fake.requests.lock().unwrap().push((headers, request));
+    let slow = *fake.slow.lock().unwrap();
+    tokio::time::sleep(slow).await;
+    let tokens: Vec<&str> = messages.iter().filter_map(|message| message["to"].as_str()).collect();
+    let (status, refused) = fake.refused.lock().unwrap().clone();
+    if tokens.iter().any(|token| refused.iter().any(|refused| refused == token)) {
+        return (StatusCode::from_u16(status).unwrap(), Json(json!({ "errors": [] }))).into_response();
+    }
     let answer = fake.answers.lock().unwrap().pop_front();
     match answer {
         Some((status, answer)) => (status, [(header::RETRY_AFTER, "7")], Json(answer)).into_response(),
@@ -101,6 +113,7 @@ impl Bench {
 
 fn parcel(token: &str) -> Parcel {
     let notice = Notice {
+        topic: [9; 16],
         conversation: ConversationId::from_bytes([1; 12]),
         seq: 1,
         message: Some((MessageId::from_bytes([2; 12]), MemberId::from_bytes([3; 12]))),
@@ -109,7 +122,8 @@ fn parcel(token: &str) -> Parcel {
         without_text: "New message".to_owned(),
     };
     let address = PushAddress::Expo { token: format!("ExponentPushToken[{token}]") };
-    Parcel { address, what: What::Messages(Box::new(notice)), badge: 1, ttl: Duration::from_secs(60) }
+    let (member, composed) = (MemberId::from_bytes([9; 12]), Instant::now());
+    Parcel { member, composed, address, what: What::Messages(Box::new(notice)), badge: 1, ttl: Duration::from_secs(60) }
 }
 
 fn parcels(count: usize) -> Vec<Parcel> {
@@ -123,7 +137,7 @@ fn error(name: &str) -> Value {
 #[tokio::test]
 async fn a_hundred_go_in_one_compressed_request_with_the_token_of_the_project() {
     let bench = bench().await;
-    let handed = bench.expo.send(parcels(250)).await;
+    let handed = send_all(&bench.expo, parcels(250)).await;
     assert_eq!(handed, vec![Handed::Taken; 250]);
     assert_eq!(bench.sizes(), [100, 100, 50]);
     let (headers, request) = bench.request(2);
@@ -143,7 +157,7 @@ async fn each_ticket_says_what_became_of_its_message() {
     let setup = Handed::Later { why: "setup", pause: Some(SETUP_PAUSE) };
     let (late, unknown) = (Handed::later("too_many"), Handed::later("no_ticket"));
     let expected = [Handed::Taken, Handed::Gone, late, setup, setup, unknown, unknown];
-    assert_eq!(bench.expo.send(parcels(7)).await, expected, "the last ticket is missing");
+    assert_eq!(send_all(&bench.expo, parcels(7)).await, expected, "the last ticket is missing");
     assert_eq!(bench.expo.rests(), Duration::ZERO, "the service works");
 }
 
@@ -152,13 +166,13 @@ async fn what_is_too_long_is_sent_once_more_without_its_text() {
     let bench = bench().await;
     let too_long = error("MessageTooBig");
     bench.answer(200, json!({ "data": [{ "status": "ok", "id": "a" }, too_long, { "status": "ok", "id": "b" }] }));
-    assert_eq!(bench.expo.send(parcels(3)).await, [Handed::Taken; 3]);
+    assert_eq!(send_all(&bench.expo, parcels(3)).await, [Handed::Taken; 3]);
     assert_eq!(bench.sizes(), [3, 1]);
     let (_, again) = bench.request(1);
     assert_eq!((&again[0]["to"], &again[0]["body"]), (&json!("ExponentPushToken[1]"), &json!("New message")));
     bench.answer(200, json!({ "data": [too_long] }));
     bench.answer(200, json!({ "data": [too_long] }));
-    assert_eq!(bench.expo.send(parcels(1)).await, [Handed::Refused("too_long")]);
+    assert_eq!(send_all(&bench.expo, parcels(1)).await, [Handed::Refused("too_long")]);
     assert_eq!(bench.sizes(), [3, 1, 1, 1]);
 }
 
@@ -167,52 +181,84 @@ async fn a_service_that_says_too_many_is_left_alone_for_as_long_as_it_says() {
     let bench = bench().await;
     bench.answer(429, json!({}));
     let seven = Some(Duration::from_secs(7));
-    assert_eq!(bench.expo.send(parcels(1)).await, [Handed::Later { why: "limited", pause: seven }]);
+    assert_eq!(send_all(&bench.expo, parcels(1)).await, [Handed::Later { why: "limited", pause: seven }]);
     assert!(bench.expo.rests() > Duration::from_secs(6));
-    let resting = bench.expo.send(parcels(1)).await;
+    let resting = send_all(&bench.expo, parcels(1)).await;
     assert!(matches!(*resting, [Handed::Later { why: "resting", pause: Some(_) }]), "{resting:?}");
     assert_eq!(bench.sizes(), [1], "nothing was asked");
     assert!(bench.metrics.render().unwrap().contains(r#"push_circuit{service="expo"} 2"#));
 }
 
-#[tokio::test]
-async fn one_message_that_is_never_taken_keeps_no_other_back() {
-    let bench = bench().await;
-    // The request, its second half, and then the one at the end.
-    for status in [400, 200, 400, 200, 400] {
-        let tickets = vec![json!({ "status": "ok", "id": "a" }); if status == 200 { 2 } else { 0 }];
-        bench.answer(status, json!({ "data": tickets }));
-    }
-    // Halves: 0-1 taken, 2-3 refused: 2 taken (a ticket too many makes no difference to who is alone), 3 refused.
-    bench.fake.answers.lock().unwrap()[3].1 = json!({ "data": [{ "status": "ok", "id": "a" }] });
-    let expected = [Handed::Taken, Handed::Taken, Handed::Taken, Handed::Refused("refused")];
-    assert_eq!(bench.expo.send(parcels(4)).await, expected);
-    assert_eq!(bench.sizes(), [4, 2, 2, 1, 1]);
+/// Whoever asks for one of these tokens is answered with this, whatever else is asked for.
+fn refuse(bench: &Bench, status: u16, names: &[&str]) {
+    let tokens = names.iter().map(|name| format!("ExponentPushToken[{name}]")).collect();
+    *bench.fake.refused.lock().unwrap() = (status, tokens);
 }
 
 #[tokio::test]
-async fn messages_of_several_projects_go_in_requests_of_their_own() {
+async fn one_message_that_is_never_taken_keeps_no_other_back() {
+    let bench = bench().await;
+    refuse(&bench, 400, &["3"]);
+    let expected = [Handed::Taken, Handed::Taken, Handed::Taken, Handed::Refused("refused")];
+    assert_eq!(send_all(&bench.expo, parcels(4)).await, expected);
+    let mut sizes = bench.sizes();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [1, 1, 2, 2, 4]);
+    // The next time it is asked for alone.
+    assert_eq!(send_all(&bench.expo, parcels(4)).await, expected);
+    let mut sizes = bench.sizes().split_off(5);
+    sizes.sort_unstable();
+    assert_eq!(sizes, [1, 3]);
+}
+
+#[tokio::test]
+async fn a_project_that_wants_another_access_token_keeps_no_other_back() {
+    let bench = bench().await;
+    refuse(&bench, 403, &["1"]);
+    let unauthorized = Handed::Later { why: "unauthorized", pause: Some(SETUP_PAUSE) };
+    assert_eq!(send_all(&bench.expo, parcels(3)).await, [Handed::Taken, unauthorized, Handed::Taken]);
+}
+
+#[tokio::test]
+async fn messages_of_several_projects_go_in_requests_of_their_own_and_at_once_the_next_time() {
     let bench = bench().await;
     let token = |number: usize| format!("ExponentPushToken[{number}]");
     let details = json!({ "@ana/one": [token(0), token(2)], "@ben/two": [token(1)] });
     let error = json!({ "code": "PUSH_TOO_MANY_EXPERIENCE_IDS", "message": "m", "details": details });
     bench.answer(400, json!({ "errors": [error] }));
-    assert_eq!(bench.expo.send(parcels(3)).await, [Handed::Taken; 3]);
+    for _ in 0..2 {
+        assert_eq!(send_all(&bench.expo, parcels(3)).await, [Handed::Taken; 3]);
+    }
     let mut sizes = bench.sizes();
+    assert_eq!(sizes[0], 3);
     sizes.sort_unstable();
-    assert_eq!(sizes, [1, 2, 3]);
+    assert_eq!(sizes, [1, 1, 2, 2, 3]);
+}
+
+/// What was read, or of who has logged out, while the service took its time.
+#[tokio::test]
+async fn what_is_not_fresh_any_more_is_not_sent_in_a_further_request() {
+    let bench = bench().await;
+    refuse(&bench, 400, &["1"]);
+    // Fresh when it is handed over, and not any more when it was answered.
+    *bench.fake.slow.lock().unwrap() = FRESH + Duration::from_millis(300);
+    assert_eq!(send_all(&bench.expo, parcels(4)).await, [Handed::late(); 4]);
+    assert_eq!(bench.sizes(), [4]);
+    let stale = |parcel| Parcel { composed: Instant::now().checked_sub(FRESH * 2).unwrap(), ..parcel };
+    assert_eq!(send_all(&bench.expo, parcels(2).into_iter().map(stale).collect()).await, [Handed::late(); 2]);
+    assert_eq!(bench.sizes(), [4]);
 }
 
 #[tokio::test]
 async fn what_is_no_answer_of_the_service_loses_nothing() {
     let bench = bench().await;
     bench.answer(200, json!("<html>"));
-    assert_eq!(bench.expo.send(parcels(2)).await, [Handed::later("no_ticket"); 2]);
+    assert_eq!(send_all(&bench.expo, parcels(2)).await, [Handed::later("no_ticket"); 2]);
     bench.answer(404, json!({}));
-    assert_eq!(bench.expo.send(parcels(1)).await, [Handed::Later { why: "not_expo", pause: Some(SETUP_PAUSE) }]);
+    assert_eq!(send_all(&bench.expo, parcels(1)).await, [Handed::Later { why: "not_expo", pause: Some(SETUP_PAUSE) }]);
     bench.answer(401, json!({}));
     let unauthorized = Handed::Later { why: "unauthorized", pause: Some(SETUP_PAUSE) };
-    assert_eq!(bench.expo.send(parcels(1)).await, [unauthorized]);
+    assert_eq!(send_all(&bench.expo, parcels(1)).await, [unauthorized]);
 }
 
 #[tokio::test]
@@ -221,7 +267,7 @@ async fn nobody_at_the_other_end_is_left_alone_after_some_failures() {
     let (expo, ..) = expo_at(listener.local_addr().unwrap());
     drop(listener);
     for _ in 0..FAILURES_MAX {
-        assert_eq!(expo.send(parcels(1)).await, [Handed::later("unreachable")]);
+        assert_eq!(send_all(&expo, parcels(1)).await, [Handed::later("unreachable")]);
     }
     assert!(!expo.rests().is_zero());
 }
@@ -229,7 +275,7 @@ async fn nobody_at_the_other_end_is_left_alone_after_some_failures() {
 #[tokio::test]
 async fn receipts_are_asked_for_a_quarter_of_an_hour_later() {
     let bench = bench().await;
-    assert_eq!(bench.expo.send(parcels(2)).await, [Handed::Taken; 2]);
+    assert_eq!(send_all(&bench.expo, parcels(2)).await, [Handed::Taken; 2]);
     assert!(bench.expo.found_gone().await.is_empty());
     assert_eq!(bench.sizes(), [2], "it is too early");
     bench.clock.advance(Duration::from_secs(15 * 60));

@@ -1,15 +1,8 @@
 //! Where pushes for browsers may go: a member says the address, so it must not lead into the operator's network.
 
-use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use reqwest::{
-    Url,
-    dns::{Addrs, Name, Resolve, Resolving},
-};
-use tokio::net::lookup_host;
+use reqwest::Url;
 
 /// Whether an address is one of the public Internet.
 #[must_use]
@@ -60,23 +53,8 @@ pub(super) fn may_go_to(url: &Url) -> bool {
     let Some(host) = url.host_str().filter(|_| is_plain) else { return false };
     match host.trim_matches(['[', ']']).parse() {
         Ok(address) => is_public(address),
-        Err(_) => host.contains('.'),
-    }
-}
-
-/// Looks names up, and knows only public addresses of them.
-pub(super) struct PublicOnly;
-
-impl Resolve for PublicOnly {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move {
-            let found = lookup_host((name.as_str(), 0)).await?;
-            let public: Vec<SocketAddr> = found.filter(|address| is_public(address.ip())).collect();
-            if public.is_empty() {
-                return Err(io::Error::other("the name leads to no public address").into());
-            }
-            Ok(Box::new(public.into_iter()) as Addrs)
-        })
+        // One part alone, or an empty last one, is for a resolver of the own network.
+        Err(_) => host.contains('.') && !host.ends_with('.') && !host.ends_with(".localhost"),
     }
 }
 
@@ -139,6 +117,8 @@ mod tests {
             "http://push.example.com/",
             "https://push.example.com:8443/",
             "https://localhost/",
+            "https://localhost./",
+            "https://push.localhost/",
             "https://127.0.0.1/",
             "https://2130706433/",
             "https://[::1]/",

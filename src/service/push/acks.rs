@@ -138,6 +138,20 @@ impl Acks {
         taken
     }
 
+    /// Takes back who has read something, because nobody was told of it.
+    pub(super) fn put_back(&self, readers: Vec<(MemberId, Reader)>) {
+        for (member, device) in readers {
+            let [.., last] = *member.as_bytes();
+            let Some(mut shard) = self.shards.get(usize::from(last) % SHARDS).map(lock) else { continue };
+            if shard.readers.len() < REMEMBERED {
+                let reader = shard.readers.entry(member).or_insert_with(|| device.clone());
+                if *reader != device {
+                    *reader = None;
+                }
+            }
+        }
+    }
+
     fn shard(&self, conversation: ConversationId) -> Option<MutexGuard<'_, Shard>> {
         // The id is a hash.
         let [.., last] = *conversation.as_bytes();
@@ -203,6 +217,16 @@ mod tests {
         assert!(marks.is_empty() && readers.is_empty());
         acks.hear((HERE, ANA), Some(&laptop), 5, true);
         acks.hear((HERE, ANA), Some(&phone), 6, true);
+        assert_eq!(acks.take().readers, [(ANA, None)], "read on both");
+    }
+
+    #[test]
+    fn who_has_read_is_taken_back_until_somebody_was_told() {
+        let (acks, phone, laptop) = (Acks::default(), device("phone"), device("laptop"));
+        acks.hear((HERE, ANA), Some(&phone), 5, true);
+        acks.put_back(acks.take().readers);
+        assert_eq!(acks.take().readers, [(ANA, Some(phone.clone()))]);
+        acks.put_back(vec![(ANA, Some(phone)), (ANA, Some(laptop))]);
         assert_eq!(acks.take().readers, [(ANA, None)], "read on both");
     }
 

@@ -6,21 +6,25 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _, stream};
+use hmac::Mac as _;
 use protocol::{
     ConversationId, DeviceId, MemberId, SessionId, Timestamp,
     model::Notify,
     rest::{Language, PushContent},
 };
 
+use tokio::time::Instant;
+
 use super::{Push, quiet, words};
 use crate::{
+    auth::keys::first_bytes,
     push::{Notice, Parcel, What},
     store::{
         StoreError,
         conversations::Range,
         entries::StoredEntry,
         members::Standing,
-        push::{AddressHash, DeviceRecord, NewTask, Progress, PushChoice, Subject, TakenTask},
+        push::{AddressHash, DeviceKey, DeviceRecord, NewTask, Progress, PushChoice, Subject, TakenTask},
         sessions::SessionView,
         turns::Caller,
     },
@@ -51,6 +55,8 @@ pub(super) enum Composed {
 pub(super) struct Ready {
     pub(super) parcel: Parcel,
     pub(super) hash: AddressHash,
+    /// When the address was registered last: what it is told apart by from one that is registered again meanwhile.
+    pub(super) registered_at: Timestamp,
     /// Whether the device shows a number at its icon.
     pub(super) had_badge: bool,
 }
@@ -106,7 +112,7 @@ impl Push {
         };
         let hash = AddressHash::of(&record.address);
         match known.sessions.get(&record.session) {
-            Some(Some(view)) if !view.revoked => {
+            Some(Some(view)) if !view.is_over(known.now) => {
                 if view.standing(known.now) != Standing::Active {
                     return Ok(Composed::Nothing("signed_out"));
                 }
@@ -136,12 +142,24 @@ impl Push {
         if what == What::Badge && (record.badge.unwrap_or(0) == badge || !self.is_silent(record)) {
             return Ok(Composed::Nothing("nothing"));
         }
-        let parcel = Parcel { address: record.address.clone(), what, badge, ttl };
-        Ok(Composed::Ready(Box::new(Ready { parcel, hash, had_badge: record.badge.is_some() })))
+        let (member, address) = (task.member, record.address.clone());
+        let parcel = Parcel { member, composed: Instant::now(), address, what, badge, ttl };
+        Ok(Composed::Ready(Box::new(Ready {
+            parcel,
+            hash,
+            registered_at: record.registered_at,
+            had_badge: record.badge.is_some(),
+        })))
     }
 
     fn is_silent(&self, record: &DeviceRecord) -> bool {
         self.courier(record.address.service()).is_some_and(|courier| courier.is_silent())
+    }
+
+    /// What stands for a conversation on a device, for who must not know which it is.
+    fn topic(&self, task: &NewTask, conversation: ConversationId) -> [u8; 16] {
+        let DeviceKey(device) = DeviceKey::of(task.member, &task.device);
+        first_bytes(self.parts.topics.clone().chain_update(conversation.as_bytes()).chain_update(device))
     }
 
     /// What is shown of messages, and for how long it is worth being brought; or why nothing is.
@@ -182,7 +200,8 @@ impl Push {
         let sender = self.parts.members.by_id(Caller::System, newest.sender).await?;
         let sender = sender.map(|sender| sender.profile.name);
         let content = choice.content.min(self.options.content);
-        Ok(Ok((notice(&newest, sender, unread, (content, language)), expires.since(now))))
+        let topic = self.topic(task, conversation);
+        Ok(Ok((notice(&newest, sender, unread, (content, language), topic), expires.since(now))))
     }
 }
 
@@ -192,6 +211,7 @@ fn notice(
     sender: Option<String>,
     unread: u64,
     (content, language): (PushContent, Language),
+    topic: [u8; 16],
 ) -> Notice {
     let without_text = words::messages(language, unread);
     let body = match content {
@@ -201,6 +221,7 @@ fn notice(
     let is_known = content != PushContent::Nothing;
     Notice {
         conversation: newest.conversation,
+        topic,
         seq: newest.seq,
         message: is_known.then_some((newest.id, newest.sender)),
         title: sender.filter(|_| is_known),
@@ -234,7 +255,7 @@ mod tests {
             at: Timestamp::from_millis(0),
             body: EntryBody::Text(text.to_owned()),
         };
-        notice(&newest, Some("Ana".to_owned()), unread, (content, language))
+        notice(&newest, Some("Ana".to_owned()), unread, (content, language), [9; 16])
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! Which devices of a member are registered: remembered, so that it is not asked for every message.
+//! Which devices of a member are registered. Where no other node registers any they are remembered, so that it is not asked for every message.
+//! Among other nodes they are read when it is decided who is told, once for all who have a message due: what another node has registered by then
+//! counts, whatever the bus has lost.
 
 use std::{
     collections::HashMap,
@@ -9,30 +11,30 @@ use std::{
     time::Duration,
 };
 
-use protocol::{DeviceId, MemberId, Timestamp};
+use protocol::{DeviceId, MemberId};
 use quick_cache::sync::Cache;
 use tokio::time::Instant;
 
-use crate::store::{
-    PushStore, StoreError,
-    push::{BULK_MAX, DeviceRecord},
-    turns::Caller,
+use crate::{
+    position::Position,
+    store::{
+        PushStore, StoreError,
+        push::{BULK_MAX, DeviceRecord},
+        turns::Caller,
+    },
 };
 
 /// Members whose devices are remembered: about 150 bytes each, and 100 more for a device.
 const MEMBERS: usize = 50_000;
-/// How long what is remembered is believed: another node may have changed it, and the bus may have lost that.
+/// How long what is remembered is believed.
 const LIFETIME: Duration = Duration::from_secs(60);
-
-/// The same of members who have none, on a node among others: what is stored meanwhile is for nobody, as far as is known.
-const NONE_LIFETIME: Duration = Duration::from_secs(4);
 
 /// A device that is registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Registered {
     pub(super) device: DeviceId,
-    /// Since when: what was stored before is not for it.
-    pub(super) since: Timestamp,
+    /// From which position on: what was stored before is not for it.
+    pub(super) since: Position,
     /// Whether it shows a number at its icon.
     pub(super) has_badge: bool,
 }
@@ -44,8 +46,8 @@ type Known = Option<Arc<[Registered]>>;
 pub(super) struct Devices {
     store: Arc<dyn PushStore>,
     known: Cache<MemberId, (Instant, Known)>,
-    /// How long it is believed that a member has none.
-    none_lifetime: Duration,
+    /// Nothing is remembered: another node may have changed it, and there may be no bus, or it has lost that.
+    is_shared: bool,
     /// Counts what was forgotten, so that what was read before that is not remembered after it.
     forgotten: AtomicU64,
 }
@@ -53,8 +55,7 @@ pub(super) struct Devices {
 impl Devices {
     /// Those of a store, which other nodes change too if it is shared.
     pub(super) fn new(store: Arc<dyn PushStore>, is_shared: bool) -> Self {
-        let none_lifetime = if is_shared { NONE_LIFETIME } else { LIFETIME };
-        Self { store, known: Cache::new(MEMBERS), none_lifetime, forgotten: AtomicU64::new(0) }
+        Self { store, known: Cache::new(if is_shared { 0 } else { MEMBERS }), is_shared, forgotten: AtomicU64::new(0) }
     }
 
     /// The devices of a member are not what they were.
@@ -75,9 +76,7 @@ impl Devices {
         let (mut found, mut asked) = (HashMap::new(), HashMap::new());
         for member in members {
             match self.known.get(&member) {
-                Some((at, known))
-                    if now.duration_since(at) < if known.is_some() { LIFETIME } else { self.none_lifetime } =>
-                {
+                Some((at, known)) if now.duration_since(at) < LIFETIME => {
                     found.extend(known.map(|known| (member, known)));
                 }
                 _ => drop(asked.insert(member, Vec::new())),
@@ -95,7 +94,7 @@ impl Devices {
         let is_current = self.forgotten.load(Ordering::Acquire) == forgotten;
         for (member, devices) in asked {
             let known: Known = (!devices.is_empty()).then(|| devices.into());
-            if is_current {
+            if is_current && !self.is_shared {
                 self.known.insert(member, (now, known.clone()));
             }
             found.extend(known.map(|known| (member, known)));

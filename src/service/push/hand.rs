@@ -1,73 +1,79 @@
 //! Handing over: what is wanted still goes to couriers, and what they were given is not given to them again.
 
-use std::time::Duration;
-
-use futures_util::future::join_all;
+use futures_util::{
+    StreamExt as _,
+    future::{join, join_all},
+    stream::FuturesUnordered,
+};
 use protocol::{MemberId, Timestamp};
-use tokio::time::Instant;
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::{Instant, timeout},
+};
 
 use super::{
     Push,
     compose::{Composed, Ready},
-    lease::Lease,
+    dispatch::{ROOM, TOGETHER},
+    held::Batch,
 };
 use crate::{
-    push::{Courier, Handed},
+    push::{Courier, FRESH, Handed},
     store::push::{AddressHash, DeviceMark, NewTask, Settled, Subject, TakenTask},
 };
 
-/// How old what was found out about tasks may be when they are handed over: something may be read, or somebody log out, every moment.
-const FRESH: Duration = Duration::from_secs(2);
 /// How often it is found out until it was not too slow.
 const COMPOSED_TIMES: usize = 3;
+
 /// What became of a task.
 pub(super) struct End {
     pub(super) taken: TakenTask,
     pub(super) settled: Settled,
     pub(super) outcome: &'static str,
     /// What its device need not be told of again.
-    told: Option<DeviceMark>,
+    pub(super) told: Option<DeviceMark>,
     /// Whether the device shows a number at its icon that showed none before, or the other way round.
     is_toggled: bool,
 }
 
 impl Push {
-    /// Finds out which tasks are wanted still, and has couriers bring them.
-    pub(super) async fn hand_over(&self, taken: Vec<TakenTask>, lease: &Lease) -> Vec<End> {
+    /// Finds out which tasks are wanted still, has couriers bring them, and stores what becomes of each as soon as that is known.
+    pub(super) async fn hand_over(&self, taken: Vec<TakenTask>, batch: &Batch<'_>, composing: SemaphorePermit<'_>) {
         let mut composed = self.composed(&taken).await;
-        if !lease.is_held() {
+        drop(composing);
+        if !batch.lease.is_held() {
             // Another node may have them by now.
             composed.fill(Composed::Later("lease"));
         }
-        let mut ends = Vec::with_capacity(taken.len());
+        let mut ends = Vec::new();
         let mut ready = Vec::new();
         for (taken, composed) in taken.into_iter().zip(composed) {
             match composed {
-                Composed::Ready(push) => ready.push((taken, *push)),
+                Composed::Ready(push) => match self.pace.check(&taken.task.member) {
+                    Ok(()) => ready.push((taken, *push)),
+                    // What comes meanwhile is in the same push.
+                    Err(failure) => ends.push(self.postponed(taken, "pace", failure.retry_after)),
+                },
                 Composed::Nothing(outcome) => ends.push(End::of(taken, Settled::Finished { badge: None }, outcome)),
                 Composed::Quiet(due) => ends.push(End::of(taken, Settled::Postponed { due }, "quiet")),
-                Composed::Later(why) => {
-                    let end = self.postponed(taken, why, None);
-                    ends.push(end);
-                }
+                Composed::Later(why) => ends.push(self.postponed(taken, why, None)),
             }
         }
         let mut brought = Vec::with_capacity(self.parts.couriers.len());
-        for courier in &self.parts.couriers {
+        for (courier, room) in self.parts.couriers.iter().zip(&self.rooms) {
             let (own, others): (Vec<_>, Vec<_>) =
                 ready.into_iter().partition(|(_, push)| push.parcel.address.service() == courier.service());
             ready = others;
             if !own.is_empty() {
-                brought.push(self.bring(courier.as_ref(), own));
+                brought.push(self.bring(courier.as_ref(), room.as_ref(), own, batch));
             }
         }
-        // At the same time: what one service keeps waiting is not told late by the other.
-        ends.extend(join_all(brought).await.into_iter().flatten());
         for (taken, _) in ready {
             // Of a service that is not set up any more.
             ends.push(End::of(taken, Settled::Finished { badge: None }, "refused"));
         }
-        ends
+        // At the same time: what one service keeps waiting is not told late by the other.
+        join(self.settle(batch, ends), join_all(brought)).await;
     }
 
     /// What there is to be done about tasks, as of a moment ago.
@@ -87,34 +93,62 @@ impl Push {
         vec![Composed::Later("store"); taken.len()]
     }
 
-    /// Has a courier bring pushes, and stores which devices were told: then nobody tells them again, whatever becomes of the rest.
-    async fn bring(&self, courier: &dyn Courier, ready: Vec<(TakenTask, Ready)>) -> Vec<End> {
-        let sent = self.parts.clock.now();
-        let (tasks, parcels): (Vec<_>, Vec<_>) = ready
+    /// Has a courier bring pushes. Each is settled when it is answered: it does not wait for the slowest.
+    async fn bring(
+        &self,
+        courier: &dyn Courier,
+        room: Option<&Semaphore>,
+        ready: Vec<(TakenTask, Ready)>,
+        batch: &Batch<'_>,
+    ) {
+        let _place = match room {
+            None => None,
+            Some(room) => match timeout(ROOM, room.acquire()).await {
+                Ok(Ok(place)) => Some(place),
+                Ok(Err(_)) | Err(_) => {
+                    let late = ready.into_iter().map(|(taken, _)| self.postponed(taken, "late", None)).collect();
+                    return self.settle(batch, late).await;
+                }
+            },
+        };
+        let (mut tasks, parcels): (Vec<_>, Vec<_>) = ready
             .into_iter()
-            .map(|(taken, Ready { parcel, hash, had_badge })| ((taken, hash, had_badge, parcel.badge), parcel))
+            .map(|(taken, Ready { parcel, hash, registered_at, had_badge })| {
+                (Some((taken, (hash, registered_at), (had_badge, parcel.badge))), parcel)
+            })
             .unzip();
-        let mut ends = Vec::with_capacity(tasks.len());
-        for ((taken, hash, had_badge, badge), handed) in tasks.into_iter().zip(courier.send(parcels).await) {
-            ends.push(self.end(taken, (hash, sent), (had_badge, badge), handed).await);
+        let mut handed = courier.send(parcels).ready_chunks(TOGETHER).fuse();
+        let mut settling = FuturesUnordered::new();
+        loop {
+            // Requests go on while the store takes its time.
+            let some = tokio::select! {
+                Some(some) = handed.next() => some,
+                Some(()) = settling.next() => continue,
+                else => break,
+            };
+            let some = some.into_iter().filter_map(|(place, handed)| Some((tasks.get_mut(place)?.take()?, handed)));
+            let some: Vec<_> = some.collect();
+            settling.push(async {
+                let mut ends = Vec::with_capacity(some.len());
+                for ((taken, address, badges), handed) in some {
+                    ends.push(self.end(taken, address, badges, handed).await);
+                }
+                self.settle(batch, ends).await;
+            });
         }
-        let told: Vec<DeviceMark> = ends.iter().filter_map(|end| end.told.clone()).collect();
-        if !told.is_empty() {
-            self.insist(|| self.parts.store.acknowledge(told.clone())).await;
-        }
-        ends
     }
 
     /// What becomes of a task whose parcel was handed to a courier.
     async fn end(
         &self,
         taken: TakenTask,
-        (hash, sent): (AddressHash, Timestamp),
+        (hash, registered_at): (AddressHash, Timestamp),
         (had_badge, badge): (bool, u32),
         handed: Handed,
     ) -> End {
         match handed {
             Handed::Taken => {
+                self.refusals.taken(hash);
                 let NewTask { member, device, subject, last, at, .. } = &taken.task;
                 let (outcome, told) = match subject {
                     Subject::Badge => ("badge", None),
@@ -127,20 +161,33 @@ impl Push {
                 let is_toggled = had_badge != (badge > 0);
                 End { taken, settled: Settled::Finished { badge: Some(badge) }, outcome, told, is_toggled }
             }
-            Handed::Gone => {
-                if let Err(error) = self.parts.store.address_gone(hash, sent).await {
-                    tracing::debug!(%error, "an address at which nobody is was not removed");
-                }
-                self.devices.forget(taken.task.member);
-                // With its device, unless that has another address by now.
-                End { outcome: "gone", ..self.postponed(taken, "gone", None) }
+            Handed::Gone => self.gone(taken, (hash, registered_at), "gone").await,
+            handed if handed.is_refusal() && self.refusals.refused(hash, self.parts.clock.now()) => {
+                self.gone(taken, (hash, registered_at), "ended").await
             }
             Handed::Refused(why) => {
-                tracing::info!(why, "a push is given up: the service will never take it");
+                if self.given_up.is_due() {
+                    tracing::info!(why, "pushes are given up: the service will never take them");
+                }
                 End::of(taken, Settled::Finished { badge: None }, "refused")
             }
             Handed::Later { why, pause } => self.postponed(taken, why, pause),
         }
+    }
+
+    /// Ends the registration of an address.
+    async fn gone(
+        &self,
+        taken: TakenTask,
+        (hash, registered_at): (AddressHash, Timestamp),
+        outcome: &'static str,
+    ) -> End {
+        if let Err(error) = self.parts.store.address_gone(hash, registered_at).await {
+            tracing::debug!(%error, "an address at which nobody is was not removed");
+        }
+        self.devices.forget(taken.task.member);
+        // With its device, unless that has another address by now.
+        End { outcome, ..self.postponed(taken, "gone", None) }
     }
 }
 

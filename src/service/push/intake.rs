@@ -16,7 +16,7 @@ use std::{
 use protocol::{ConversationId, DeviceId, MemberId, Timestamp};
 use tokio::{sync::Notify, time::Instant};
 
-use super::acks::{Acks, Heard, Unwritten};
+use super::acks::{Acks, Heard, Reader, Unwritten};
 use crate::position::Position;
 
 /// Messages that are kept in memory, for all members that they are for: about 64 bytes each.
@@ -32,6 +32,8 @@ pub(super) struct Pending {
     pub(super) at: Timestamp,
     /// It was stored beyond.
     floor: Position,
+    /// And up to.
+    pub(super) latest: Position,
     /// When it is looked whether devices have it.
     due: Instant,
 }
@@ -51,6 +53,8 @@ pub struct Stored<'a> {
     pub lane: usize,
     /// It was stored beyond.
     pub floor: Position,
+    /// And up to.
+    pub latest: Position,
     /// The conversation.
     pub conversation: ConversationId,
     /// Its number.
@@ -128,8 +132,8 @@ impl Intake {
                 lane.behind.get_or_insert(stored.floor);
                 return;
             }
-            let Stored { floor, conversation, seq, at, .. } = *stored;
-            lane.pending.push_back(Pending { member: *member, conversation, seq, at, floor, due });
+            let Stored { floor, latest, conversation, seq, at, .. } = *stored;
+            lane.pending.push_back(Pending { member: *member, conversation, seq, at, floor, latest, due });
         }
     }
 
@@ -160,6 +164,11 @@ impl Intake {
     /// Takes what devices have said and is not written yet.
     pub(super) fn unwritten(&self) -> Unwritten {
         self.acks.take()
+    }
+
+    /// Takes back who has read something, because nobody was told of it.
+    pub(super) fn put_back(&self, readers: Vec<(MemberId, Reader)>) {
+        self.acks.put_back(readers);
     }
 
     /// Takes messages whose time has come, about so many at most.
@@ -278,7 +287,8 @@ mod tests {
 
     fn message(lane: usize, floor: u64, seq: u64) -> Stored<'static> {
         let at = Timestamp::from_millis(0);
-        Stored { lane, floor: Position(floor), conversation: HERE, seq, sender: ANA, at, members: &[ANA, BEN] }
+        let floor = Position(floor);
+        Stored { lane, floor, latest: floor, conversation: HERE, seq, sender: ANA, at, members: &[ANA, BEN] }
     }
 
     fn seqs(pending: &[Pending]) -> Vec<u64> {

@@ -1,7 +1,10 @@
 //! Looking through the log: for what the process before this one has stored, or a node that is gone, and nobody has looked at; and for what this
 //! node had no room for. The same is decided as of what was stored just now.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{MutexGuard, PoisonError, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep, timeout};
 
@@ -10,7 +13,7 @@ use crate::{
     position::Position,
     store::{
         StoreError,
-        push::{Stretch, Unlooked},
+        push::{StoredPlace, Stretch, Unlooked},
     },
 };
 
@@ -92,8 +95,17 @@ impl Push {
                 // What this process has stored is looked at as it is stored.
                 self.look_through(unlooked.after, self.begun).await?;
             }
+            // Of one that is only silent once: it comes no further.
+            if *self.compared() != Some(unlooked) {
+                self.compare_numbers().await?;
+                *self.compared() = Some(unlooked);
+            }
         }
         self.parts.store.looked(unlooked).await
+    }
+
+    fn compared(&self) -> MutexGuard<'_, Option<Unlooked>> {
+        self.compared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has those told who have to be of what was stored after a position and before now. What was stored just now may not be seen yet: it is looked
@@ -135,11 +147,11 @@ impl Push {
         let oldest = self.parts.clock.now().before(self.options.ttl + DAY);
         let mut candidates = Vec::new();
         for Stretch { conversation, members, entries } in stretches {
-            for (seq, sender, at) in entries.iter().filter(|(_, _, at)| *at >= oldest) {
-                let others = members.iter().filter(|member| *member != sender);
+            for StoredPlace { seq, sender, at, latest } in entries.iter().filter(|entry| entry.at >= oldest).copied() {
+                let others = members.iter().filter(|member| **member != sender);
                 candidates.extend(others.map(|member| {
-                    let (member, conversation, seq, at) = (*member, *conversation, *seq, *at);
-                    Candidate { member, conversation, seq, at }
+                    let (member, conversation) = (*member, *conversation);
+                    Candidate { member, conversation, seq, at, latest }
                 }));
             }
         }

@@ -18,7 +18,7 @@ use crate::{
     position::Position,
     store::{
         StoreError,
-        push::{BULK_MAX, NewTask, Subject},
+        push::{BULK_MAX, DeviceKey, NewTask, Subject},
     },
 };
 
@@ -32,8 +32,13 @@ const COUNT_SHARED: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_millis(500);
 /// Messages that are looked at together.
 const TOGETHER: usize = 1_000;
+/// How often at most it is decided who is told where other nodes register devices: each time is a read of those, unless there is more than one
+/// read takes.
+const TOGETHER_FOR: Duration = Duration::from_millis(100);
 /// How long after something was read the number at the icons of other devices changes: who reads one conversation reads the next.
 const BADGE: Duration = Duration::from_secs(1);
+/// One number at an icon after the other is compared with what is unread, where there are many.
+const COMPARE: Duration = Duration::from_millis(5);
 
 /// A message that a member may have to be told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,11 +47,13 @@ pub(super) struct Candidate {
     pub(super) conversation: ConversationId,
     pub(super) seq: u64,
     pub(super) at: Timestamp,
+    /// Up to which position it was stored.
+    pub(super) latest: Position,
 }
 
 impl From<Pending> for Candidate {
-    fn from(Pending { member, conversation, seq, at, .. }: Pending) -> Self {
-        Self { member, conversation, seq, at }
+    fn from(Pending { member, conversation, seq, at, latest, .. }: Pending) -> Self {
+        Self { member, conversation, seq, at, latest }
     }
 }
 
@@ -81,7 +88,8 @@ impl Push {
             // What is stored meanwhile is not due before then.
             let now = Instant::now();
             let latest = now + intake.after().clamp(Duration::from_millis(1), WRITE);
-            let wait = intake.next().map_or(latest, |next| next.min(latest)).saturating_duration_since(now);
+            let least = if self.options.is_shared { TOGETHER_FOR } else { Duration::ZERO };
+            let wait = intake.next().map_or(latest, |next| next.min(latest)).saturating_duration_since(now).max(least);
             sleep(if intake.is_on() { wait } else { WRITE }).await;
         }
     }
@@ -94,10 +102,7 @@ impl Push {
         }
         if now.duration_since(times.written) >= WRITE.min(intake.after()) {
             times.written = now;
-            self.write_marks().await;
-            if intake.is_on() {
-                self.write_place().await;
-            }
+            self.write_what_was_heard().await;
         }
         let every = if self.options.is_shared { COUNT_SHARED } else { COUNT };
         // Where no other node registers devices, nobody has to ask whether there is one since there was none.
@@ -161,11 +166,11 @@ impl Push {
         let devices = self.devices.of(candidates.iter().map(|candidate| candidate.member)).await?;
         let mut open: HashMap<(MemberId, ConversationId, DeviceId), NewTask> = HashMap::new();
         let due = self.parts.clock.now();
-        for Candidate { member, conversation, seq, at } in candidates.iter().copied() {
+        for Candidate { member, conversation, seq, at, latest } in candidates.iter().copied() {
             let Some(devices) = devices.get(&member) else { continue };
             let heard = self.parts.intake.heard(member, conversation);
             let has_it = |device: &DeviceId| heard.as_ref().is_some_and(|heard| heard.has(device, seq));
-            for device in devices.iter().filter(|device| device.since <= at && !has_it(&device.device)) {
+            for device in devices.iter().filter(|device| device.since <= latest && !has_it(&device.device)) {
                 let device = device.device.clone();
                 let subject = Subject::Messages(conversation);
                 let task = open.entry((member, conversation, device.clone())).or_insert(NewTask {
@@ -208,9 +213,25 @@ impl Push {
         Ok(open.into_values().collect())
     }
 
-    /// Writes what devices have said, and has the number at the icons of other devices changed where something was read.
-    pub(super) async fn write_marks(&self) {
+    /// Writes what devices have said, and then up to where this node has looked: if what was read was lost with this process, somebody compares
+    /// the numbers at icons.
+    async fn write_what_was_heard(&self) {
+        if self.write_marks().await && self.parts.intake.is_on() {
+            self.write_place().await;
+        }
+    }
+
+    /// Writes what was heard last. To be called when nothing is heard any more.
+    pub async fn finish(&self) {
+        if !self.parts.couriers.is_empty() {
+            self.write_what_was_heard().await;
+        }
+    }
+
+    /// Writes what devices have said, and has the number at the icons of other devices changed where something was read. Whether that was stored.
+    async fn write_marks(&self) -> bool {
         let Unwritten { marks, readers } = self.parts.intake.unwritten();
+        let unread = readers.clone();
         let written = async {
             let members = marks.iter().map(|mark| mark.member).chain(readers.iter().map(|(member, _)| *member));
             let devices = self.devices.of(members.collect::<HashSet<_>>()).await?;
@@ -237,10 +258,33 @@ impl Push {
             Ok::<_, StoreError>(())
         };
         match timeout(Duration::from_secs(10), written).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => return true,
             // A device that is told of something that it has shows it once more at worst.
             Ok(Err(error)) => tracing::debug!(%error, "what devices have acknowledged was not written"),
             Err(_) => tracing::debug!("what devices have acknowledged was not written in time"),
+        }
+        // A number at an icon that is wrong stays so until somebody is told.
+        self.parts.intake.put_back(unread);
+        false
+    }
+
+    /// Has every device that shows a number at its icon compared with what is unread: who has read something was known to a process that is gone.
+    pub(super) async fn compare_numbers(&self) -> Result<(), StoreError> {
+        let (mut after, mut due) = (None, self.parts.clock.now());
+        loop {
+            let some = self.parts.store.with_badge(after).await?;
+            let at = self.parts.clock.now();
+            let task = |(member, device): &(MemberId, DeviceId)| {
+                let (member, device, subject) = (*member, device.clone(), Subject::Badge);
+                due = due.after(COMPARE);
+                NewTask { member, device, subject, first: 0, last: 0, at, due }
+            };
+            self.parts.store.add(some.iter().map(task).collect(), None).await?;
+            self.wanted.notify_one();
+            if some.len() < BULK_MAX {
+                return Ok(());
+            }
+            after = some.last().map(|(member, device)| DeviceKey::of(*member, device));
         }
     }
 

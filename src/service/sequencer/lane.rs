@@ -16,7 +16,7 @@ use crate::{
     cluster::event::EntryPlace,
     failure::Failure,
     hub::MessageFrame,
-    position::StreamPosition,
+    position::{Position, StreamPosition},
     service::{
         asker::Asker,
         backlog::Backlog,
@@ -37,6 +37,9 @@ use crate::{
 const BATCH: usize = 4_096;
 /// Bytes of the room from which on a batch takes no more: a lane that hangs keeps no more from the others.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+/// After which position, and up to which, what a batch has stored is.
+type PositionRange = (Position, Position);
 
 /// A lane.
 pub(super) struct Lane {
@@ -153,25 +156,26 @@ impl Lane {
 
     /// Publishes what happened, in its order, and answers.
     fn settle(&self, applied: Applied, mut askers: Vec<Asker>) {
-        let Applied { outcomes, untold, .. } = applied;
+        let Applied { outcomes, untold, latest, .. } = applied;
         // What the batch has stored is beyond it.
         let floor = self.intake.is_on().then(|| self.progress.floor(self.number)).flatten();
+        let range = floor.map(|floor| (floor.position, latest));
         let superseded = superseded_receipts(&outcomes, &askers);
         let mut untold = Backlog::new(untold, &outcomes, &askers);
         for ((outcome, asker), superseded) in outcomes.into_iter().zip(&mut askers).zip(superseded) {
             match outcome {
                 Ok(outcome) => {
                     if let Some((conversation, seq)) = place_of(&outcome) {
-                        untold.up_to(conversation, seq, |untold, origin| self.tell(&untold, origin, floor));
+                        untold.up_to(conversation, seq, |untold, origin| self.tell(&untold, origin, range));
                     }
-                    let pushed = if superseded { None } else { self.publish(&outcome, asker.origin, floor) };
+                    let pushed = if superseded { None } else { self.publish(&outcome, asker.origin, range) };
                     self.told.pushed(&outcome);
                     self.reply(asker, Ok(outcome), pushed);
                 }
                 Err(refusal) => self.refuse(asker, refusal.into()),
             }
         }
-        untold.rest(|untold, origin| self.tell(&untold, origin, floor));
+        untold.rest(|untold, origin| self.tell(&untold, origin, range));
     }
 
     /// Tells of what another node has stored, or this one in a batch whose outcome was not known.
@@ -179,7 +183,7 @@ impl Lane {
         &self,
         Untold { message, ours, membership }: &Untold,
         origin: Option<ConnectionId>,
-        floor: Option<StreamPosition>,
+        range: Option<PositionRange>,
     ) {
         self.metrics.messages_recovered.inc();
         let author = if *ours {
@@ -188,17 +192,17 @@ impl Lane {
             Author::AnotherNode { floor: self.progress.floor(self.number).unwrap_or(StreamPosition::NOWHERE) }
         };
         if *ours {
-            self.take_in(message, membership, floor);
+            self.take_in(message, membership, range);
         }
         self.push(message, membership, origin, author);
     }
 
     /// Has those told later who do not say in time that they have a message that this node has stored.
-    fn take_in(&self, message: &StoredEntry, membership: &Membership, floor: Option<StreamPosition>) {
-        let Some(StreamPosition { position: floor, .. }) = floor else { return };
+    fn take_in(&self, message: &StoredEntry, membership: &Membership, range: Option<PositionRange>) {
+        let Some((floor, latest)) = range else { return };
         let StoredEntry { conversation, seq, sender, at, .. } = *message;
         let members = &membership.members;
-        self.intake.stored(&Stored { lane: self.number, floor, conversation, seq, sender, at, members });
+        self.intake.stored(&Stored { lane: self.number, floor, latest, conversation, seq, sender, at, members });
     }
 
     fn push(
@@ -226,7 +230,7 @@ impl Lane {
         &self,
         outcome: &Outcome,
         origin: Option<ConnectionId>,
-        floor: Option<StreamPosition>,
+        range: Option<PositionRange>,
     ) -> Option<MessageFrame> {
         match outcome {
             Outcome::Appended(Appended { duplicate: true, .. }) => {
@@ -235,7 +239,7 @@ impl Lane {
             }
             Outcome::Appended(Appended { message, membership, .. }) => {
                 self.metrics.messages_stored.inc();
-                self.take_in(message, membership, floor);
+                self.take_in(message, membership, range);
                 self.push(message, membership, origin, Author::ThisNode)
             }
             Outcome::Marked(Marked { moved: false, .. })

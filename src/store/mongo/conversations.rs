@@ -57,7 +57,7 @@ fn place_of(conversation: &ConversationDoc) -> u64 {
     (conversation.listed.map_or(0, millis) << ID_BITS) | beginning
 }
 
-/// The conversations of a member that changed after `changed`, those with the newest entry first.
+/// The conversations of a member in which something changed after `changed` that is for them, those with the newest entry first.
 ///
 /// The index finds them by member and change; the order is made here: a member has far fewer conversations than
 /// messages, and an index for the order would have to be written with every message.
@@ -67,8 +67,9 @@ async fn conversations_of(db: &Db, member: MemberId, changed: Option<DateTime>) 
         filter.insert("changed", doc! { "$gt": changed });
     }
     let mut found: Vec<ConversationDoc> = db.all("conversations", filter, FindOptions::default()).await?;
-    // Without an entry there is nothing to list.
-    found.retain(|conversation| conversation.last_seq > 0);
+    // Without an entry there is nothing to list; and what others have set is theirs.
+    let is_for = |found: &ConversationDoc| changed.is_none_or(|changed| found.changed_for(member) > Some(changed));
+    found.retain(|conversation| conversation.last_seq > 0 && is_for(conversation));
     found.sort_unstable_by_key(|conversation| std::cmp::Reverse(place_of(conversation)));
     Ok(found)
 }

@@ -330,6 +330,12 @@ pub(super) struct ConversationDoc {
     /// When anything was last recorded here, by the clock of the database: what a sync brings.
     #[serde(default)]
     pub(super) changed: Option<DateTime>,
+    /// When something was recorded last that is for all members, if what was since is only what one of them has set (`configured`).
+    #[serde(default)]
+    former: Option<DateTime>,
+    /// When one of the members has set something: `changed`, if it was nothing else since.
+    #[serde(default)]
+    configured: Option<DateTime>,
 }
 
 impl ConversationDoc {
@@ -346,6 +352,17 @@ impl ConversationDoc {
 }
 
 impl ConversationDoc {
+    /// When anything was last recorded here that is for a member. What others have set is not.
+    pub(super) fn changed_for(&self, member: MemberId) -> Option<DateTime> {
+        let own = self.participants.iter().find(|each| each.member_id == member_oid(member));
+        let own = own.and_then(|own| own.settings.as_ref()?.at);
+        match self.former {
+            // A node of a former version leaves it where it is when it records something.
+            Some(former) if self.changed == self.configured => Some(own.map_or(former, |own| own.max(former))),
+            _ => self.changed,
+        }
+    }
+
     /// What a member has set.
     pub(super) fn settings_of(&self, member: MemberId) -> Result<StoredSettings, Fault> {
         let own = self.participants.iter().find(|each| each.member_id == member_oid(member));
@@ -378,6 +395,9 @@ pub(super) struct SettingsDoc {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     muted_until: Option<DateTime>,
     revision: i64,
+    /// When, by the clock of the database; not of those that were copied, or set by a node of a former version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    at: Option<DateTime>,
 }
 
 impl SettingsDoc {
@@ -385,7 +405,7 @@ impl SettingsDoc {
     pub(super) fn of(StoredSettings { settings, revision }: StoredSettings) -> Option<Self> {
         let ConversationSettings { notify, muted_until } = settings;
         let (notify, muted_until) = (notify.as_str().to_owned(), muted_until.map(date));
-        (revision > 0).then(|| Self { notify, muted_until, revision: signed(revision) })
+        (revision > 0).then(|| Self { notify, muted_until, revision: signed(revision), at: None })
     }
 
     /// How often they were changed.

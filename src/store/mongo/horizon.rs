@@ -36,7 +36,7 @@ use mongodb::bson::DateTime;
 use protocol::Timestamp;
 use tokio::time::Instant;
 
-use super::document::date;
+use super::document::{date, millis};
 use crate::{
     position::{Epoch, Position, StreamPosition},
     store::{epochs::Epochs, fleet::ClockReading},
@@ -119,6 +119,13 @@ impl Horizon {
     /// About what the database's clock shows. For what need not be exact.
     pub(super) fn estimate(&self) -> DateTime {
         date(self.reading().map_or(Timestamp::from_millis(0), |reading| reading.shows_at(Instant::now())))
+    }
+
+    /// No change has a later stamp that was made before this was called, as far as the clock of the database goes on from its latest beat.
+    pub(super) fn latest(&self) -> Position {
+        // It may have been read as early as it was asked for.
+        let shown = |reading: ClockReading| millis(date(reading.shows_at(Instant::now() + reading.round_trip() / 2)));
+        Position(self.reading().map_or(u64::MAX >> 2, shown))
     }
 
     /// How much earlier than its stamp in the conversation an entry's own stamp may be, in milliseconds.

@@ -173,7 +173,8 @@ async fn run(core: &Core, db: &Db, batch: Vec<Command>, now: Timestamp) -> Resul
         let own: HashSet<_> = outcomes.iter().filter_map(stored).collect();
         all_untold.retain(|untold| !own.contains(&untold.message.id));
     }
-    Ok(Applied { outcomes, untold: all_untold, position: core.link.horizon.now().position })
+    let horizon = &core.link.horizon;
+    Ok(Applied { outcomes, untold: all_untold, position: horizon.now().position, latest: horizon.latest() })
 }
 
 /// What is remembered of a conversation. What is of another epoch does not count: the log may have gone back, and the numbers after it

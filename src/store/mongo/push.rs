@@ -171,9 +171,10 @@ pub(super) fn key_of(document: &Document) -> Option<Key> {
 
 #[async_trait]
 impl PushStore for Mongo {
-    async fn register(&self, record: DeviceRecord) -> Result<(), StoreError> {
+    async fn register(&self, record: DeviceRecord, good_from: u64) -> Result<bool, StoreError> {
         let by = Caller::Member(record.member);
-        self.write(by, async move |_, db| devices::register(&db, record).await).await
+        let epoch = self.core.link.horizon.now().epoch;
+        self.write(by, async move |_, db| devices::register(&db, record, (epoch, good_from)).await).await
     }
 
     async fn unregister(&self, member: MemberId, device: &DeviceId) -> Result<bool, StoreError> {
@@ -193,7 +194,8 @@ impl PushStore for Mongo {
     }
 
     async fn devices(&self, by: Caller, members: Vec<MemberId>) -> Result<Vec<DeviceRecord>, StoreError> {
-        self.read(Turn::look_ups(by, members.len()), async move |_, db| devices::of(&db, &members).await).await
+        let epoch = self.core.link.horizon.now().epoch;
+        self.read(Turn::look_ups(by, members.len()), async move |_, db| devices::of(&db, &members, epoch).await).await
     }
 
     async fn choice(&self, by: Caller, member: MemberId) -> Result<PushChoice, StoreError> {
@@ -261,6 +263,10 @@ impl PushStore for Mongo {
         self.read(Turn::SYSTEM, async move |_, db| tasks::waiting(&db).await).await
     }
 
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read(Turn::SYSTEM, async move |_, db| tasks::next_due(&db).await).await
+    }
+
     async fn count(&self) -> Result<u64, StoreError> {
         self.read(Turn::SYSTEM, async move |_, db| {
             let devices = db.collection::<Document>("push_devices");
@@ -271,6 +277,19 @@ impl PushStore for Mongo {
             }
         })
         .await
+    }
+
+    async fn rouse(&self, due: Timestamp, beyond: Timestamp, stored_after: Timestamp) -> Result<u64, StoreError> {
+        self.write(Caller::System, async move |_, db| {
+            let late = doc! { "due": { "$gt": date(beyond) }, "at": { "$gt": date(stored_after) } };
+            let now = doc! { "$set": { "due": date(due) }, "$unset": { "next_due": "" } };
+            Ok(db.collection::<Document>("push_tasks").update_many(late, now).await?.modified_count)
+        })
+        .await
+    }
+
+    async fn with_badge(&self, after: Option<DeviceKey>) -> Result<Vec<(MemberId, DeviceId)>, StoreError> {
+        self.read(Turn::SYSTEM, async move |_, db| devices::with_badge(&db, after).await).await
     }
 
     async fn expire(&self, before: Timestamp) -> Result<u64, StoreError> {

@@ -311,7 +311,7 @@ fn stored(found: &Document) -> Result<Stored, Fault> {
 fn view_of(stored: &Stored, found: &Document) -> Result<SessionView, Fault> {
     let user_type = user_type(found.get_str("user_type").unwrap_or_default())?;
     let is_active = found.get_bool("is_active").unwrap_or(false);
-    let Stored { member, revoked_at, generation, good_from, confirmed_at, proved_at, .. } = *stored;
+    let Stored { member, revoked_at, ends_at, generation, good_from, confirmed_at, proved_at, .. } = *stored;
     let (revoked, confirmed) = (revoked_at.is_some(), confirmed_at.is_some());
     let suspended_until = found.get_datetime("suspended_until").ok().map(|until| time(*until));
     let has_second_factor = found.get_document("second_factor").is_ok();
@@ -324,6 +324,7 @@ fn view_of(stored: &Stored, found: &Document) -> Result<SessionView, Fault> {
         generation,
         good_from,
         confirmed,
+        ends_at,
         proved_at,
         has_second_factor,
     })
@@ -364,6 +365,7 @@ async fn views(db: &Db, sessions: &[SessionId]) -> Result<Vec<Option<SessionView
     let ids: Vec<ObjectId> = sessions.iter().copied().map(session_oid).collect();
     let fields = doc! {
         "member_id": 1, "created_at": 1, "revoked_at": 1, "generation": 1, "good_from": 1, "confirmed_at": 1, "proved_at": 1,
+        "ends_at": 1,
     };
     let fields = FindOptions::builder().projection(fields).build();
     let found = by_id(db.all("sessions", doc! { "_id": { "$in": &ids } }, fields).await?);
@@ -486,7 +488,9 @@ pub(super) async fn replace_tokens(
     };
     sessions.update_one(valid, replaced).session(&mut *session).await?;
     tokens.delete_many(doc! { "session_id": session_oid(kept.id) }).session(&mut *session).await?;
-    tokens.insert_one(token_document(session_oid(kept.id), kept.token)).session(session).await?;
+    tokens.insert_one(token_document(session_oid(kept.id), kept.token)).session(&mut *session).await?;
+    // Whoever has copied a token may have registered a device with it. That of the member registers again, with its new tokens.
+    push::remove_in(db, session, doc! { "session_id": session_oid(kept.id) }).await?;
     Ok(())
 }
 

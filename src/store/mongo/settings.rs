@@ -1,5 +1,8 @@
 //! What members have set of conversations: a field of the participant in the document of the conversation.
 //!
+//! It is for that member alone, so a sync of another one does not bring it: `changed` of the conversation, by which syncs and the sweeps of
+//! other nodes find it, says `configured` then, and `former` when it was changed for all before (`ConversationDoc::changed_for`).
+//!
 //! Several nodes may set it at the same time, so the database counts the revision, and what it says is the outcome. A repetition whose
 //! first attempt arrived counts once more: it is the newer one then, and says the same.
 
@@ -53,8 +56,8 @@ pub(super) async fn apply(
         let outcome = match known {
             None => Err(Refusal::ConversationNotFound),
             Some((_, Some(known))) if known.settings == configure.settings => Ok((at, known, false)),
-            Some((place, _)) => {
-                let write = || write(db, place, &configure);
+            Some(_) => {
+                let write = || write(db, &configure);
                 let stored = retry_until_known(core, Some(epoch), "setting what a member wants", write).await?;
                 Ok((at, stored, true))
             }
@@ -82,24 +85,36 @@ fn known(working: &WorkingSet, configure: &Configure, place: usize) -> Option<St
     working.get(&configure.conversation)?.settings.get(place).copied()
 }
 
-async fn write(db: &Db, place: usize, configure: &Configure) -> Result<StoredSettings, Fault> {
+async fn write(db: &Db, configure: &Configure) -> Result<StoredSettings, Fault> {
     let ConversationSettings { notify, muted_until } = configure.settings;
-    let field = |name: &str| format!("participants.{place}.settings.{name}");
-    let (mut set, mut update) = (doc! { field("notify"): notify.as_str() }, Document::new());
-    match muted_until {
-        Some(until) => drop(set.insert(field("muted_until"), date(until))),
-        None => drop(update.insert("$unset", doc! { field("muted_until"): "" })),
-    }
-    update.insert("$set", set);
-    update.insert("$inc", doc! { field("revision"): 1_i64 });
-    update.insert("$currentDate", doc! { "changed": true });
+    let mut settings = doc! {
+        "notify": notify.as_str(),
+        "revision": { "$add": [{ "$ifNull": ["$$each.settings.revision", 0_i64] }, 1_i64] },
+        "at": "$$NOW",
+    };
+    settings.extend(muted_until.map(|until| ("muted_until".to_owned(), date(until).into())));
+    let is_own = doc! { "$eq": ["$$each.member_id", member_oid(configure.member)] };
+    let set = doc! { "$mergeObjects": ["$$each", { "settings": settings }] };
+    let each = doc! { "$cond": [is_own, set, "$$each"] };
+    // Of several that set something one after the other it is what was before the first.
+    let was_configured = doc! { "$eq": ["$changed", { "$ifNull": ["$configured", null] }] };
+    let former = doc! { "$cond": [was_configured, { "$ifNull": ["$former", "$changed"] }, "$changed"] };
+    // By one time for all, and so with a pipeline.
+    let update = vec![doc! { "$set": {
+        "participants": { "$map": { "input": "$participants", "as": "each", "in": each } },
+        "former": former,
+        "changed": "$$NOW",
+        "configured": "$$NOW",
+    } }];
     let conversations = db.collection::<ConversationDoc>("conversations");
     let written = conversations
         .find_one_and_update(doc! { "_id": conversation_oid(configure.conversation) }, update)
         .return_document(ReturnDocument::After)
         .max_time(db.max_time)
         .await?;
-    let participant = written.as_ref().and_then(|written| written.participants.get(place));
+    let member = member_oid(configure.member);
+    let participant =
+        written.as_ref().and_then(|written| written.participants.iter().find(|each| each.member_id == member));
     participant.ok_or_else(|| Fault::Data("a participant has vanished".to_owned()))?.stored()
 }
 

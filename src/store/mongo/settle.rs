@@ -126,7 +126,8 @@ fn collect(core: &Core, id: ObjectId, conversation: &Working, writes: &mut Write
     if *behind && !appended {
         let filter = doc! { "_id": id, "last_seq": { "$lt": signed(state.end.seq) } };
         let stamps = doc! { "changed": true, "listed": true };
-        writes.conversations.push(doc! { "q": filter, "u": { "$max": newest.clone(), "$currentDate": stamps } });
+        let update = doc! { "$max": newest.clone(), "$currentDate": stamps, "$unset": { "former": "" } };
+        writes.conversations.push(doc! { "q": filter, "u": update });
     }
     if !appended && moved.is_empty() {
         return;
@@ -160,5 +161,6 @@ fn collect(core: &Core, id: ObjectId, conversation: &Working, writes: &mut Write
             writes.statuses.push(receipts::status_update(id, member, kind, (before, after), at));
         }
     }
-    writes.conversations.push(doc! { "q": { "_id": id }, "u": { "$max": largest, "$currentDate": stamps } });
+    let update = doc! { "$max": largest, "$currentDate": stamps, "$unset": { "former": "" } };
+    writes.conversations.push(doc! { "q": { "_id": id }, "u": update });
 }

@@ -139,8 +139,8 @@ pub(super) const ROWS: &str =
     "SELECT c.key, c.id, c.kind, c.last_seq, c.last_at, c.last_position, c.newest, c.tally, p.member, p.read,
         p.notify, p.muted_until, p.settings_revision
     FROM participants p CROSS JOIN conversations c ON c.key = p.conversation
-    WHERE p.member = (SELECT key FROM members WHERE id = ?) AND c.changed > ? AND c.last_position < ?
-    ORDER BY c.last_position DESC LIMIT ?";
+    WHERE p.member = (SELECT key FROM members WHERE id = ?1) AND (c.changed > ?2 OR p.configured > ?2) AND c.last_position < ?3
+    ORDER BY c.last_position DESC LIMIT ?4";
 
 /// Whom a member has a conversation with; in that order, too.
 pub(super) const PARTNERS: &str = "SELECT DISTINCT m.id FROM participants mine
@@ -148,7 +148,7 @@ pub(super) const PARTNERS: &str = "SELECT DISTINCT m.id FROM participants mine
     CROSS JOIN members m ON m.key = theirs.member
     WHERE mine.member = (SELECT key FROM members WHERE id = ?)";
 
-/// The conversations of a member that changed after `changed` and whose newest entry is before `before`.
+/// The conversations of a member in which something changed after `changed` that is for them, and whose newest entry is before `before`.
 ///
 /// Every conversation of the member is looked at: an index ordered by change would have to be rewritten at two places
 /// for every message, and a member has far fewer conversations than messages.

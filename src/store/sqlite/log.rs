@@ -43,7 +43,8 @@ pub(super) fn apply(tx: &mut Tx<'_>, batch: Vec<Command>) -> rusqlite::Result<Ap
         });
     }
     log_marks(tx, moved, now)?;
-    Ok(Applied { outcomes, untold: Vec::new(), position: Position(tx.memory.position) })
+    let position = Position(tx.memory.position);
+    Ok(Applied { outcomes, untold: Vec::new(), position, latest: position })
 }
 
 fn append_message(tx: &mut Tx<'_>, mut append: Append, now: Timestamp) -> rusqlite::Result<Result<Outcome, Refusal>> {
@@ -190,7 +191,7 @@ fn move_watermark(
     Ok(Ok(Outcome::Marked(rules::marked(mark, (before, after), end.seq, at, unread, &state.membership))))
 }
 
-/// Sets what a participant wants. The mark that goes with it moves nothing, and says that the conversation has changed.
+/// Sets what a participant wants. The mark that goes with it moves nothing, and says that its position is taken.
 fn configure(
     tx: &mut Tx<'_>,
     moved: &mut Moved,
@@ -209,8 +210,8 @@ fn configure(
     let before = super::settings::of_participant(tx.connection, state.key, participant.key)?;
     let after = rules::configured(settings, before);
     if let Some(after) = after {
-        super::settings::write(tx.connection, (state.key, participant.key), after)?;
         *position += 1;
+        super::settings::write(tx.connection, (state.key, participant.key), after, *position)?;
         state.moved(place, *position, participant.reached, state.end.not_before(now));
         moved.push((conversation, place));
     }
@@ -230,7 +231,7 @@ fn log_marks(tx: &mut Tx<'_>, mut moved: Moved, now: Timestamp) -> rusqlite::Res
             "INSERT INTO marks (position, conversation, member, delivered, read, at) VALUES (?, ?, ?, ?, ?, ?)",
         )?;
         insert.execute(params![
-            state.changed,
+            state.touched,
             state.key,
             participant.key,
             participant.reached.delivered,

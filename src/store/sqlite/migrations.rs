@@ -39,6 +39,8 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0027_settings.sql")),
         M::up(include_str!("migrations/0028_late_exchanges.sql")),
         M::up(include_str!("migrations/0029_push_since.sql")),
+        M::up(include_str!("migrations/0030_push_positions.sql")),
+        M::up(include_str!("migrations/0031_configured.sql")),
     ]
 }
 

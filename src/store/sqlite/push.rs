@@ -96,8 +96,17 @@ impl Sqlite {
 
 #[async_trait]
 impl PushStore for Sqlite {
-    async fn register(&self, record: DeviceRecord) -> Result<(), StoreError> {
-        self.write(move |tx| devices::register(tx.connection, &record)).await
+    async fn register(&self, record: DeviceRecord, good_from: u64) -> Result<bool, StoreError> {
+        self.write(move |tx| {
+            let is_good = devices::is_good(tx.connection, record.session, good_from)?;
+            if is_good {
+                // What is stored from now on is for it.
+                let since = Position(tx.memory.position + 1);
+                devices::register(tx.connection, &DeviceRecord { since, ..record })?;
+            }
+            Ok(is_good)
+        })
+        .await
     }
 
     async fn unregister(&self, member: MemberId, device: &DeviceId) -> Result<bool, StoreError> {
@@ -212,11 +221,34 @@ impl PushStore for Sqlite {
         .await
     }
 
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        self.read(Turn::SYSTEM, |connection| {
+            let mut query = connection.prepare_cached("SELECT min(due) AS due FROM push_tasks")?;
+            query.query_row([], |row| optional_time(row, "due"))
+        })
+        .await
+    }
+
     async fn count(&self) -> Result<u64, StoreError> {
         self.read(Turn::SYSTEM, |connection| {
             connection.prepare_cached("SELECT count(*) FROM push_devices")?.query_row([], |row| row.get(0))
         })
         .await
+    }
+
+    async fn rouse(&self, due: Timestamp, beyond: Timestamp, stored_after: Timestamp) -> Result<u64, StoreError> {
+        let mut roused = 0;
+        loop {
+            let some = self.write(move |tx| tasks::rouse(tx.connection, due, beyond, stored_after)).await?;
+            roused += u64::try_from(some).unwrap_or(0);
+            if some < BULK_MAX {
+                return Ok(roused);
+            }
+        }
+    }
+
+    async fn with_badge(&self, after: Option<DeviceKey>) -> Result<Vec<(MemberId, DeviceId)>, StoreError> {
+        self.read(Turn::SYSTEM, move |connection| devices::with_badge(connection, after)).await
     }
 
     async fn expire(&self, before: Timestamp) -> Result<u64, StoreError> {

@@ -247,7 +247,7 @@ fn forget_used(connection: &Connection, token: &StoredToken) -> rusqlite::Result
 pub(super) fn view(connection: &Connection, session: SessionId) -> rusqlite::Result<Option<SessionView>> {
     let mut query = connection.prepare_cached(
         "SELECT m.id, m.user_type, m.is_active, m.suspended_until, s.revoked_at, s.generation, s.good_from,
-             s.confirmed_at, ifnull(s.proved_at, s.created_at) AS proved_at, m.second_factor_at IS NOT NULL AS has_second_factor
+             s.confirmed_at, s.ends_at, ifnull(s.proved_at, s.created_at) AS proved_at, m.second_factor_at IS NOT NULL AS has_second_factor
          FROM sessions s JOIN members m ON m.key = s.member WHERE s.id = ?",
     )?;
     let view = query.query_row([session.as_bytes()], |row| {
@@ -260,6 +260,7 @@ pub(super) fn view(connection: &Connection, session: SessionId) -> rusqlite::Res
             generation: row.get("generation")?,
             good_from: row.get("good_from")?,
             confirmed: optional_time(row, "confirmed_at")?.is_some(),
+            ends_at: optional_time(row, "ends_at")?,
             proved_at: time(row, "proved_at")?,
             has_second_factor: row.get("has_second_factor")?,
         })
@@ -318,6 +319,8 @@ pub(super) fn replace_tokens(
     let values = params![kept.token.hash, at.as_millis(), kept.id.as_bytes(), member.as_bytes()];
     let Some(key) = replace.query_row(values, |row| row.get::<_, i64>(0)).optional()? else { return Ok(()) };
     connection.prepare_cached("DELETE FROM refresh_tokens WHERE session = ?")?.execute([key])?;
+    // Whoever has copied a token may have registered a device with it. That of the member registers again, with its new tokens.
+    connection.prepare_cached("DELETE FROM push_devices WHERE session = ?")?.execute([kept.id.as_bytes()])?;
     store_token(connection, key, kept.token)
 }
 

@@ -1,7 +1,8 @@
 //! What members have set of conversations: columns of `participants`.
 //!
-//! They are written with their command, unlike watermarks, and with a row of `marks` that moves nothing: from that a restart knows that
-//! the conversation has changed.
+//! They are written with their command, unlike watermarks, and with the position of that: by it a sync of the member finds them. That position
+//! is no change of the conversation, which the other members would be told of. A row of `marks` that moves nothing goes with it, so that
+//! a restart knows that the position is taken.
 
 use protocol::{
     ConversationId, MemberId, Timestamp,
@@ -37,17 +38,20 @@ pub(super) fn of_participant(
     query.query_row([conversation, member], stored)
 }
 
-/// Writes what a participant has set.
+/// Writes what a participant has set at a position.
 pub(super) fn write(
     connection: &Connection,
     (conversation, member): (i64, i64),
     StoredSettings { settings, revision }: StoredSettings,
+    position: u64,
 ) -> rusqlite::Result<()> {
     let mut update = connection.prepare_cached(
-        "UPDATE participants SET notify = ?, muted_until = ?, settings_revision = ? WHERE conversation = ? AND member = ?",
+        "UPDATE participants SET notify = ?, muted_until = ?, settings_revision = ?, configured = ?
+         WHERE conversation = ? AND member = ?",
     )?;
     let muted_until = settings.muted_until.map(Timestamp::as_millis);
-    update.execute(params![settings.notify.as_str(), muted_until, revision, conversation, member]).map(drop)
+    let values = params![settings.notify.as_str(), muted_until, revision, position, conversation, member];
+    update.execute(values).map(drop)
 }
 
 /// Forgets all that a member has set.

@@ -61,7 +61,10 @@ pub(super) struct LogState {
     pub(super) last_position: u64,
     /// The position of the newest entry.
     pub(super) newest: Option<u64>,
+    /// The position of the newest entry or step of a participant: what a sync brings to all of them.
     pub(super) changed: u64,
+    /// The newest position that was taken here; beyond `changed` if a participant has set something for themselves.
+    pub(super) touched: u64,
     /// Whether the row is behind this.
     pub(super) is_dirty: bool,
     /// Who has sent the newest entries.
@@ -87,6 +90,7 @@ impl LogState {
                     last_position: row.get("last_position")?,
                     newest: row.get("newest")?,
                     changed: row.get("changed")?,
+                    touched: row.get("changed")?,
                     is_dirty: false,
                     recent: Recent::default(),
                     participants: Box::default(),
@@ -148,6 +152,7 @@ impl LogState {
             last_position: 0,
             newest: None,
             changed: 0,
+            touched: 0,
             is_dirty: false,
             recent: Recent::default(),
             participants: members.iter().map(participant).collect(),
@@ -175,10 +180,11 @@ impl LogState {
         self.last_position = position;
         self.newest = Some(position);
         self.changed = self.changed.max(position);
+        self.touched = self.touched.max(position);
         self.is_dirty = true;
     }
 
-    /// Takes in how far the participant at `place` has got. What is known changes nothing.
+    /// Takes in how far the participant at `place` has got. What is known changes nothing but that the position is taken.
     pub(super) fn moved(&mut self, place: usize, position: u64, after: Reached, at: Timestamp) {
         let Some(Participant { reached: before, key: member, .. }) = self.participants.get(place).copied() else {
             return;
@@ -193,7 +199,10 @@ impl LogState {
             participant.reached =
                 Reached { delivered: before.delivered.max(after.delivered), read: before.read.max(after.read) };
         }
-        self.changed = self.changed.max(position);
+        if after.delivered > before.delivered || after.read > before.read {
+            self.changed = self.changed.max(position);
+        }
+        self.touched = self.touched.max(position);
         self.is_dirty = true;
     }
 

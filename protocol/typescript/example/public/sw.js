@@ -92,11 +92,12 @@ async function pushed(data) {
   const told = read(data);
   if (typeof told.badge === "number") await (told.badge > 0 ? navigator.setAppBadge?.(told.badge) : navigator.clearAppBadge?.())?.catch(() => undefined);
   const { conversation, seq, title, body } = told;
-  if (told.kind !== "message" || typeof conversation !== "string") return;
+  if (told.kind !== "message") return;
   const tabs = await windows();
-  if (await isSeen(tabs, conversation)) return;
+  // Without a conversation it tells of any message: nobody is looking at that.
+  if (typeof conversation === "string" && (await isSeen(tabs, conversation))) return;
   await self.registration.showNotification(title ?? "Members Book", {
-    body, tag: conversation, renotify: true, data: { conversation, seq }, icon: new URL("icon.png", APP).href,
+    body, tag: conversation ?? "messages", renotify: true, data: { kind: "message", conversation, seq }, icon: new URL("icon.png", APP).href,
   });
   // It may have been read meanwhile.
   for (const tab of tabs) tab.postMessage({ push: "came", conversation });

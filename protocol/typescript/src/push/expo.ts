@@ -147,7 +147,7 @@ class Phone implements Surface {
     notifications.setNotificationHandler({
       handleNotification: ({ request }) => {
         const [of] = shownAs(request.identifier, request.content.data);
-        const show = of !== undefined && !(isOpen?.(of.conversation) ?? false);
+        const show = of !== undefined && !((of.conversation !== undefined && isOpen?.(of.conversation)) ?? false);
         return Promise.resolve({ shouldShowBanner: show, shouldShowList: show, shouldPlaySound: show, shouldSetBadge: true });
       },
     });
@@ -179,7 +179,8 @@ class Phone implements Surface {
     if (!of || id === this.opened) return;
     this.opened = id;
     this.notifications?.clearLastNotificationResponse();
-    this.options.open(of.conversation);
+    // One that says of no conversation opens the app where it was.
+    if (of.conversation !== undefined) this.options.open(of.conversation);
   }
 
   private ready(notifications: NotificationsModule): Promise<unknown> {

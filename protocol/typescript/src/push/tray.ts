@@ -5,15 +5,17 @@ import type { MembersBook } from "../types.js";
 export interface Shown {
   /** What the platform closes it by. */
   readonly id: unknown;
-  readonly conversation: ConversationId;
+  /** Missing where the member has chosen that nothing is shown: then it tells of any message. */
+  readonly conversation?: ConversationId;
   /** The newest message that it tells of. */
   readonly seq: number;
 }
 
-/** A notification, if it is one of a conversation. */
+/** A notification, if it is one of messages. */
 export function shownAs(id: unknown, data: unknown): Shown[] {
-  const { conversation, seq } = (data ?? {}) as { conversation?: ConversationId; seq?: unknown };
-  return typeof conversation === "string" ? [{ id, conversation, seq: typeof seq === "number" ? seq : 0 }] : [];
+  const { kind, conversation, seq } = (data ?? {}) as { kind?: unknown; conversation?: ConversationId; seq?: unknown };
+  if (typeof conversation === "string") return [{ id, conversation, seq: typeof seq === "number" ? seq : 0 }];
+  return kind === "message" ? [{ id, seq: 0 }] : [];
 }
 
 /** Where a platform shows notifications, and the number at the icon of the app. */
@@ -25,8 +27,8 @@ export interface Tray {
 }
 
 /**
- * Keeps the notifications of this device in step with what was read, here or on another device: one whose messages are read is closed, and the number at the icon is that of all unread
- * messages. What the client does not know yet stays: it was pushed because the client had not got it.
+ * Keeps the notifications of this device in step with what was read, here or on another device: one whose messages are read is closed, one that says of no conversation when nothing is
+ * unread, and the number at the icon is that of all unread messages. What the client does not know yet stays: it was pushed because the client had not got it.
  */
 export class Reconciler {
   private running: Promise<void> | undefined;
@@ -93,7 +95,10 @@ export class Reconciler {
   }
 
   private isRead({ conversation, seq }: Shown): boolean {
-    const known = this.client.conversations.getSnapshot().conversations.find(({ id }) => id === conversation);
+    const { conversations, ready } = this.client.conversations.getSnapshot();
+    // Whether anything else is unread is known only when everything is.
+    if (conversation === undefined) return this.current && ready && this.client.unread.getSnapshot().total === 0;
+    const known = conversations.find(({ id }) => id === conversation);
     // The newest one may be of the outbox: then everything before it was seen.
     return known !== undefined && known.unread === 0 && known.last !== undefined && (known.last.seq ?? (known.last.own ? Infinity : 0)) >= seq;
   }

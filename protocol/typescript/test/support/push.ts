@@ -150,7 +150,7 @@ export class FakeNotifications implements NotificationsModule {
   }
 
   /** A push arrives while the app is in front. Resolves with whether it is shown. */
-  async arrive(conversation: string, seq: number): Promise<boolean> {
+  async arrive(conversation: string | undefined, seq: number): Promise<boolean> {
     const one = notification(conversation, seq);
     const shown = (await this.handler?.handleNotification(one))?.shouldShowBanner ?? true;
     if (shown) this.presented.push(one);
@@ -158,13 +158,15 @@ export class FakeNotifications implements NotificationsModule {
     return shown;
   }
 
-  press(conversation: string, seq: number): void {
+  press(conversation: string | undefined, seq: number): void {
     for (const listener of this.listeners.pressed) listener({ notification: notification(conversation, seq) });
   }
 }
 
-export function notification(conversation: string, seq: number): ExpoNotification {
-  return { request: { identifier: `notification ${conversation}`, content: { data: { kind: "message", conversation, seq } } } };
+/** `undefined`: a push that says of no conversation. */
+export function notification(conversation: string | undefined, seq: number): ExpoNotification {
+  const data = conversation === undefined ? { kind: "message" } : { kind: "message", conversation, seq };
+  return { request: { identifier: `notification ${conversation}`, content: { data } } };
 }
 
 export class FakeAppState implements AppState {

@@ -6,28 +6,30 @@ use mongodb::{
     bson::{Document, doc, oid::ObjectId},
     options::{FindOneOptions, FindOptions},
 };
-use protocol::{MemberId, SessionId, rest::QuietHours};
+use protocol::{DeviceId, MemberId, SessionId, rest::QuietHours};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     super::{
         db::Db,
-        document::{binary, bytes_of, date, member_oid, time},
+        document::{binary, bytes_of, date, member_oid, millis, signed, time},
         fault::Fault,
         members::transaction,
     },
     ids_of, owner,
 };
-use crate::store::{
-    push::{AddressHash, CONTENTS, DEVICES_MAX, DeviceKey, DeviceRecord, Ended, PushChoice, surplus},
-    sessions::{PLATFORMS, platform_word},
+use crate::{
+    position::{Epoch, Position},
+    store::{
+        push::{AddressHash, BULK_MAX, CONTENTS, DEVICES_MAX, DeviceKey, DeviceRecord, Ended, PushChoice, surplus},
+        sessions::{PLATFORMS, platform_word},
+    },
 };
 
 /// A device as a document.
 pub(in crate::store::mongo) fn document(record: &DeviceRecord) -> Result<Document, Fault> {
     let mut document = doc! { "_id": binary(&DeviceKey::of(record.member, &record.device).0) };
     document.extend(fields(record)?);
-    document.insert("since", date(record.since));
     Ok(document)
 }
 
@@ -59,8 +61,7 @@ pub(in crate::store::mongo) fn record(document: &Document) -> Option<DeviceRecor
         address: serde_json::from_str(document.get_str("address").ok()?).ok()?,
         platform: PLATFORMS.iter().find(|(known, _)| *known == platform)?.1,
         registered_at,
-        // One of a former version does not say it.
-        since: document.get_datetime("since").map_or(registered_at, |since| time(*since)),
+        since: Position::default(),
         badge: document.get_i64("badge").ok().and_then(|badge| u32::try_from(badge).ok()),
     })
 }
@@ -100,27 +101,50 @@ async fn meet(db: &Db, session: &mut ClientSession, member: MemberId) -> Result<
     Ok(met.is_some())
 }
 
-pub(super) async fn register(db: &Db, record: DeviceRecord) -> Result<(), Fault> {
+/// Whether a session goes on, with tokens that are good from this generation on. One that is not there has said nothing against it: who pushes
+/// looks for it.
+async fn is_good(db: &Db, session: &mut ClientSession, id: SessionId, good_from: u64) -> Result<bool, Fault> {
+    let is_over = doc! { "$or": [{ "revoked_at": { "$ne": null } }, { "good_from": { "$gt": signed(good_from) } }] };
+    let over = doc! { "$and": [{ "_id": ObjectId::from_bytes(*id.as_bytes()) }, is_over] };
+    let sessions = db.collection::<Document>("sessions");
+    Ok(sessions.find_one(over).projection(doc! { "_id": 1 }).session(session).await?.is_none())
+}
+
+pub(super) async fn register(db: &Db, record: DeviceRecord, (epoch, good_from): (Epoch, u64)) -> Result<bool, Fault> {
     let (own, never) = (db.clone(), CancellationToken::new());
     let registered = transaction(db, &never, move |session| {
         let (db, record) = (own.clone(), record.clone());
-        async move { register_in(&db, session, &record).await }.boxed()
+        async move { register_in(&db, session, &record, (epoch, good_from)).await }.boxed()
     });
-    registered.await.map(drop)
+    Ok(registered.await?.unwrap_or(false))
 }
 
-async fn register_in(db: &Db, session: &mut ClientSession, record: &DeviceRecord) -> Result<(), Fault> {
+async fn register_in(
+    db: &Db,
+    session: &mut ClientSession,
+    record: &DeviceRecord,
+    (epoch, good_from): (Epoch, u64),
+) -> Result<bool, Fault> {
     if !meet(db, session, record.member).await? {
         // They have left meanwhile.
-        return Ok(());
+        return Ok(true);
+    }
+    // What replaces the tokens of a session changes its member too: of both in a transaction, one comes after the other.
+    if !is_good(db, session, record.session, good_from).await? {
+        return Ok(false);
     }
     let own = binary(&DeviceKey::of(record.member, &record.device).0);
     let hash = binary(&AddressHash::of(&record.address).0);
     remove_in(db, session, doc! { "hash": hash, "_id": { "$ne": &own } }).await?;
     // What is not named stays: the number that it shows, its marks, its tasks. It is the same installation.
     let devices = db.collection::<Document>("push_devices");
-    let write = doc! { "$set": fields(record)?, "$setOnInsert": { "since": date(record.since) } };
-    devices.update_one(doc! { "_id": &own }, write).upsert(true).session(&mut *session).await?;
+    let write = doc! { "$set": fields(record)? };
+    let written = devices.update_one(doc! { "_id": &own }, write).upsert(true).session(&mut *session).await?;
+    if written.upserted_id.is_some() {
+        // By the clock of the database, as the stamps of what is stored from now on.
+        let begun = doc! { "$currentDate": { "begun": true }, "$set": { "epoch": binary(&epoch.0) } };
+        devices.update_one(doc! { "_id": &own }, begun).session(&mut *session).await?;
+    }
     let others = doc! { "member_id": member_oid(record.member), "_id": { "$ne": own } };
     let fields = doc! { "registered_at": 1 };
     let mut found = devices.find(others).projection(fields).session(&mut *session).await?;
@@ -129,7 +153,8 @@ async fn register_in(db: &Db, session: &mut ClientSession, record: &DeviceRecord
         let at = other.get_datetime("registered_at").ok().map(|at| time(*at));
         others.extend(at.zip(bytes_of(&other, "_id").map(DeviceKey)));
     }
-    remove_all(db, session, surplus(others, DEVICES_MAX - 1)).await
+    remove_all(db, session, surplus(others, DEVICES_MAX - 1)).await?;
+    Ok(true)
 }
 
 /// Removes devices, and what hangs on them.
@@ -196,14 +221,33 @@ pub(in crate::store::mongo) async fn forget(
     Ok(())
 }
 
+/// From which position on a device is registered. From the beginning, if it was by a former version, or in a former epoch: its clock says
+/// nothing of what was stored in this one.
+fn since(device: &Document, epoch: Epoch) -> Position {
+    let is_current = bytes_of(device, "epoch") == Some(epoch.0);
+    Position(device.get_datetime("begun").ok().filter(|_| is_current).map_or(0, |begun| millis(*begun)))
+}
+
 /// The devices of members, the one that was registered last first.
-pub(super) async fn of(db: &Db, members: &[MemberId]) -> Result<Vec<DeviceRecord>, Fault> {
+pub(super) async fn of(db: &Db, members: &[MemberId], epoch: Epoch) -> Result<Vec<DeviceRecord>, Fault> {
     let members: Vec<ObjectId> = members.iter().copied().map(member_oid).collect();
     let theirs = doc! { "member_id": { "$in": members } };
     let found: Vec<Document> = db.all("push_devices", theirs, FindOptions::default()).await?;
-    let mut devices: Vec<_> = found.iter().filter_map(record).collect();
+    let mut devices: Vec<_> =
+        found.iter().filter_map(|found| Some(DeviceRecord { since: since(found, epoch), ..record(found)? })).collect();
     devices.sort_by_key(|device| std::cmp::Reverse(device.registered_at));
     Ok(devices)
+}
+
+/// Those that show a number at their icons, after a key.
+pub(super) async fn with_badge(db: &Db, after: Option<DeviceKey>) -> Result<Vec<(MemberId, DeviceId)>, Fault> {
+    let mut shows = doc! { "badge": { "$gt": 0_i64 } };
+    shows.extend(after.map(|DeviceKey(after)| ("_id".to_owned(), doc! { "$gt": binary(&after) }.into())));
+    let fields = doc! { "member_id": 1, "device": 1 };
+    let limit = i64::try_from(BULK_MAX).unwrap_or(i64::MAX);
+    let options = FindOptions::builder().projection(fields).sort(doc! { "_id": 1 }).limit(limit).build();
+    let found: Vec<Document> = db.all("push_devices", shows, options).await?;
+    Ok(found.iter().filter_map(owner).collect())
 }
 
 pub(super) async fn choice(db: &Db, member: MemberId) -> Result<PushChoice, Fault> {

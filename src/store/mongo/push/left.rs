@@ -26,7 +26,7 @@ use super::super::{
 };
 use crate::{
     position::Position,
-    store::push::{Stretch, Unlooked},
+    store::push::{StoredPlace, Stretch, Unlooked},
 };
 
 /// Places that are looked at: those of nodes that are gone are removed one by one.
@@ -197,13 +197,16 @@ pub(super) async fn stored(
         found.cut(limit, after.saturating_add(window), until);
     }
     let conversations = conversations.iter().map(|conversation| (conversation.id, conversation)).collect();
-    Ok((stretches(found.entries, &conversations), Position(found.cut.unwrap_or(until))))
+    Ok((stretches(found.entries, &conversations, window), Position(found.cut.unwrap_or(until))))
 }
 
 /// Puts together what is of one conversation, the one with the oldest entry first.
-fn stretches(entries: Vec<Entry>, conversations: &HashMap<ObjectId, &ConversationDoc>) -> Vec<Stretch> {
+fn stretches(entries: Vec<Entry>, conversations: &HashMap<ObjectId, &ConversationDoc>, window: u64) -> Vec<Stretch> {
     let (mut stretches, mut places) = (Vec::<Stretch>::new(), HashMap::new());
-    for Entry { conversation, seq, sender, at, .. } in entries {
+    for Entry { conversation, seq, sender, at, stamp } in entries {
+        // It was recorded a window after its own stamp at the latest, and not after the newest one.
+        let listed = conversations.get(&conversation).and_then(|found| found.listed).map_or(u64::MAX, millis);
+        let latest = Position(stamp.saturating_add(window).min(listed));
         let place = *places.entry(conversation).or_insert_with(|| {
             let participants = conversations.get(&conversation).map(|found| found.participants.iter());
             let members = participants.into_iter().flatten().map(|each| MemberId::from_bytes(each.member_id.bytes()));
@@ -212,11 +215,11 @@ fn stretches(entries: Vec<Entry>, conversations: &HashMap<ObjectId, &Conversatio
             stretches.len() - 1
         });
         if let Some(stretch) = stretches.get_mut(place) {
-            stretch.entries.push((seq, sender, at));
+            stretch.entries.push(StoredPlace { seq, sender, at, latest });
         }
     }
     for stretch in &mut stretches {
-        stretch.entries.sort_unstable_by_key(|(seq, ..)| *seq);
+        stretch.entries.sort_unstable_by_key(|entry| entry.seq);
     }
     stretches
 }

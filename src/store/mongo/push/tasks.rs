@@ -270,8 +270,11 @@ pub(super) async fn settle(db: &Db, settled: Vec<(TakenTask, Settled)>) -> Resul
 
 pub(super) async fn waiting(db: &Db) -> Result<WaitingTasks, Fault> {
     let count = db.collection::<Document>("push_tasks").estimated_document_count().max_time(db.max_time).await?;
+    Ok(WaitingTasks { count, next: next_due(db).await? })
+}
+
+pub(super) async fn next_due(db: &Db) -> Result<Option<Timestamp>, Fault> {
     let first = FindOneOptions::builder().sort(doc! { "due": 1 }).projection(doc! { "due": 1 }).build();
     let first: Option<Document> = db.one("push_tasks", doc! {}, first).await?;
-    let next = first.and_then(|first| first.get_datetime("due").ok().map(|due| time(*due)));
-    Ok(WaitingTasks { count, next })
+    Ok(first.and_then(|first| first.get_datetime("due").ok().map(|due| time(*due))))
 }

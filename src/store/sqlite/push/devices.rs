@@ -1,15 +1,18 @@
 //! Devices that are registered, and what members have chosen.
 
-use protocol::{MemberId, SessionId, rest::QuietHours};
+use protocol::{DeviceId, MemberId, SessionId, rest::QuietHours};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{
     super::row::{inconsistent, time, word},
     device_id, key_of, member_id,
 };
-use crate::store::{
-    push::{AddressHash, CONTENTS, DEVICES_MAX, DeviceKey, DeviceRecord, PushChoice, surplus},
-    sessions::{PLATFORMS, platform_word},
+use crate::{
+    position::Position,
+    store::{
+        push::{AddressHash, BULK_MAX, CONTENTS, DEVICES_MAX, DeviceKey, DeviceRecord, PushChoice, surplus},
+        sessions::{PLATFORMS, platform_word},
+    },
 };
 
 /// A row of `push_devices`, with the id of its member.
@@ -22,7 +25,7 @@ pub(in crate::store::sqlite) fn record(row: &Row<'_>) -> rusqlite::Result<Device
         address: serde_json::from_str(address).map_err(|_| inconsistent("the address of a device"))?,
         platform: word(row, "platform", PLATFORMS)?,
         registered_at: time(row, "registered_at")?,
-        since: time(row, "since")?,
+        since: Position(row.get("since")?),
         badge: row.get("badge")?,
     })
 }
@@ -51,6 +54,14 @@ fn remove(connection: &Connection, devices: &[i64]) -> rusqlite::Result<()> {
 pub(in crate::store::sqlite) fn forget(connection: &Connection, member: i64) -> rusqlite::Result<()> {
     connection.prepare_cached("DELETE FROM push_devices WHERE member = ?")?.execute([member])?;
     connection.prepare_cached("DELETE FROM push_choices WHERE member = ?")?.execute([member]).map(drop)
+}
+
+/// Whether a session goes on, with tokens that are good from this generation on. One that is not there has said nothing against it: who pushes
+/// looks for it.
+pub(super) fn is_good(connection: &Connection, session: SessionId, good_from: u64) -> rusqlite::Result<bool> {
+    let mut over = connection
+        .prepare_cached("SELECT 1 FROM sessions WHERE id = ? AND (revoked_at IS NOT NULL OR good_from > ?)")?;
+    Ok(!over.exists(params![session.as_bytes(), good_from])?)
 }
 
 pub(super) fn register(connection: &Connection, record: &DeviceRecord) -> rusqlite::Result<()> {
@@ -87,7 +98,7 @@ fn insert(connection: &Connection, record: &DeviceRecord, member: i64) -> rusqli
         AddressHash::of(address).0,
         platform_word(*platform),
         registered_at.as_millis(),
-        since.as_millis(),
+        since.0,
         badge,
     ];
     insert.execute(values).map(drop)
@@ -98,7 +109,9 @@ pub(in crate::store::sqlite) fn restore(connection: &Connection, record: &Device
     let mut member = connection.prepare_cached("SELECT key FROM members WHERE id = ?")?;
     let member = member.query_row([record.member.as_bytes()], |row| row.get(0)).optional()?;
     let is_there = key_of(connection, DeviceKey::of(record.member, &record.device))?.is_some();
-    member.filter(|_| !is_there).map_or(Ok(()), |member| insert(connection, record, member))
+    // Positions of the other store say nothing here.
+    let record = DeviceRecord { since: Position::default(), ..record.clone() };
+    member.filter(|_| !is_there).map_or(Ok(()), |member| insert(connection, &record, member))
 }
 
 /// The devices of a member; from the index on, whatever the planner thinks.
@@ -115,6 +128,19 @@ pub(super) fn devices(connection: &Connection, members: &[MemberId]) -> rusqlite
     }
     found.sort_by_key(|device| std::cmp::Reverse(device.registered_at));
     Ok(found)
+}
+
+/// Those that show a number at their icons, after a key.
+pub(super) fn with_badge(
+    connection: &Connection,
+    after: Option<DeviceKey>,
+) -> rusqlite::Result<Vec<(MemberId, DeviceId)>> {
+    let mut query = connection.prepare_cached(
+        "SELECT d.device AS name, m.id AS member_id FROM push_devices d CROSS JOIN members m ON m.key = d.member
+         WHERE d.id > ? AND d.badge IS NOT NULL ORDER BY d.id LIMIT ?",
+    )?;
+    let after = after.map(|DeviceKey(id)| id.to_vec()).unwrap_or_default();
+    query.query_map(params![after, BULK_MAX], |row| Ok((member_id(row)?, device_id(row)?)))?.collect()
 }
 
 pub(super) fn choice(connection: &Connection, member: MemberId) -> rusqlite::Result<PushChoice> {

@@ -6,7 +6,10 @@ use protocol::{ConversationId, MemberId, Timestamp};
 use rusqlite::{Connection, params};
 
 use super::super::{history::MemberIds, row::time};
-use crate::{position::Position, store::push::Stretch};
+use crate::{
+    position::Position,
+    store::push::{StoredPlace, Stretch},
+};
 
 /// What is known of what was stored by the process before this one.
 #[derive(Debug)]
@@ -48,11 +51,12 @@ pub(super) fn stored(
                 *new.insert(stretches.len() - 1)
             }
         };
-        let entry = (row.get("seq")?, ids.get(connection, row.get("sender")?)?, time(row, "at")?);
+        let position = row.get("position")?;
+        let (seq, sender, at) = (row.get("seq")?, ids.get(connection, row.get("sender")?)?, time(row, "at")?);
         if let Some(stretch) = stretches.get_mut(place) {
-            stretch.entries.push(entry);
+            stretch.entries.push(StoredPlace { seq, sender, at, latest: Position(position) });
         }
-        (count, reached) = (count + 1, row.get("position")?);
+        (count, reached) = (count + 1, position);
     }
     // All there were.
     if count < limit {

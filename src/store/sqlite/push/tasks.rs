@@ -144,6 +144,19 @@ pub(super) fn hurry(connection: &Connection, member: MemberId, Ended { until, no
     update.execute(params![now.as_millis(), until.as_millis(), member.as_bytes()]).map(drop)
 }
 
+pub(super) fn rouse(
+    connection: &Connection,
+    due: Timestamp,
+    beyond: Timestamp,
+    stored_after: Timestamp,
+) -> rusqlite::Result<usize> {
+    let mut update = connection.prepare_cached(
+        "UPDATE push_tasks SET due = ?1, next_due = NULL WHERE (device, subject) IN (
+             SELECT device, subject FROM push_tasks WHERE due > ?2 AND at > ?3 LIMIT ?4)",
+    )?;
+    update.execute(params![due.as_millis(), beyond.as_millis(), stored_after.as_millis(), BULK_MAX])
+}
+
 pub(super) fn expire(connection: &Connection, before: Timestamp) -> rusqlite::Result<usize> {
     let mut delete = connection.prepare_cached(
         "DELETE FROM push_tasks WHERE (device, subject) IN (SELECT device, subject FROM push_tasks WHERE at < ? LIMIT ?)",

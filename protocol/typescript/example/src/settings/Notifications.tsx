@@ -78,11 +78,15 @@ interface Part {
 function Content({ settings, onChanged }: Part) {
   const rest = usePushSettings();
   const { busy, failure, run } = useAction();
+  // From the most to the least: the club may show less than a member has chosen.
+  const most = Math.max(0, CONTENTS.findIndex(({ value }) => value === settings.content_max));
+  const offered = CONTENTS.slice(most);
+  const shown = offered.find(({ value }) => value === settings.content)?.value ?? settings.content_max ?? settings.content;
   const choose = (content: PushContent) => void run(async () => onChanged(await rest.change({ content })));
   return (
     <>
       {failure ? <Notice tone="danger" text={failure.message} /> : null}
-      <Choice label="What a notification shows" showLabel options={CONTENTS} value={settings.content} onChange={choose} disabled={busy} />
+      <Choice label="What a notification shows" showLabel options={offered} value={shown} onChange={choose} disabled={busy} />
     </>
   );
 }
