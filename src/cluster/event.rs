@@ -175,6 +175,11 @@ pub enum Note {
         /// What, and by whom.
         by: Spent,
     },
+    /// A [`Spent::Guess`] does not count after all.
+    GivenBack {
+        /// The hash of whose allowance that is.
+        allowance: u64,
+    },
     /// The right password was given, or another one set: wrong ones of before do not count any more.
     Forgiven {
         /// The hash of whose allowance that is.
@@ -198,7 +203,7 @@ pub enum Spent {
     Login(IpAddr),
     /// Somebody registered from an address.
     Registration(IpAddr),
-    /// Somebody tried a password or a code that was wrong, by the hash of whose allowance that is.
+    /// Somebody tries a password or a code, by the hash of whose allowance that is.
     Guess(u64),
 }
 
@@ -251,6 +256,7 @@ impl Event {
                 Note::PushDevices { .. } => "push_devices",
                 Note::KeptOut { .. } => "kept_out",
                 Note::Spent { .. } => "spent",
+                Note::GivenBack { .. } => "given_back",
                 Note::Forgiven { .. } => "forgiven",
             },
         }
@@ -385,6 +391,7 @@ mod tests {
             Note::Ask { number: 1, question: Question::Connections { members: vec![ANA] } }.into(),
             Note::Spent { by: Spent::Refresh(ANA) }.into(),
             Note::Spent { by: Spent::Login([127, 0, 0, 1].into()) }.into(),
+            Note::GivenBack { allowance: 7 }.into(),
             Note::Forgiven { allowance: u64::MAX }.into(),
         ];
         let mut encoded = BytesMut::new();

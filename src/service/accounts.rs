@@ -35,7 +35,7 @@ use crate::{
     sources::subscriber,
     store::{
         MemberStore,
-        changes::Actor,
+        changes::{Actor, Asking},
         members::{MemberRecord, Standing},
         sessions::AHEAD,
         turns::Caller,
@@ -57,8 +57,12 @@ pub struct Authorized {
     pub member: MemberId,
     /// The session.
     pub session: SessionId,
+    /// The generation of the access token, if it says one.
+    pub generation: Option<u64>,
     /// What the member may do.
     pub user_type: UserType,
+    /// Whether the club demands a second factor of its administrators.
+    pub demands_second_factor: bool,
     /// Whether they are an administrator without the second factor that the club demands of one. They may do what a member may.
     pub lacks_second_factor: bool,
     /// When who is at the device has proved last that they are the member.
@@ -73,7 +77,9 @@ impl Authorized {
     /// They, as who asks for a change, from an address.
     #[must_use]
     pub const fn asks_from(&self, address: IpAddr) -> Actor {
-        Actor { member: Some(self.member), session: Some(self.session), address: Some(address) }
+        let Self { session: id, generation, demands_second_factor, .. } = *self;
+        let asking = Asking { id, generation, demands_second_factor };
+        Actor { member: Some(self.member), session: Some(asking), address: Some(address) }
     }
 }
 
@@ -284,6 +290,8 @@ impl Accounts {
         Ok(Authorized {
             member: verified.member,
             session: verified.session,
+            generation: verified.generation,
+            demands_second_factor: self.demands_second_factor,
             user_type: if lacks_second_factor { UserType::Member } else { session.user_type },
             lacks_second_factor,
             proved_at: session.proved_at,

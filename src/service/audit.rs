@@ -110,13 +110,22 @@ impl AuditTrail {
 
     /// Somebody failed to log in at an account. If it is an administrator's, that is written soon. Never waits.
     pub(super) fn login_failed(&self, account: Option<&MemberRecord>, wrong: WrongFactor, from: IpAddr) {
+        self.failed(account, json!({ "wrong": wrong.name() }), from);
+    }
+
+    /// The same of who is signed in and failed to prove again who is at the device.
+    pub(super) fn step_up_failed(&self, account: &MemberRecord, wrong: WrongFactor, from: IpAddr) {
+        self.failed(Some(account), json!({ "wrong": wrong.name(), "step_up": true }), from);
+    }
+
+    fn failed(&self, account: Option<&MemberRecord>, details: Value, from: IpAddr) {
         let Some(account) = account.filter(|account| account.profile.user_type == UserType::Admin) else { return };
         let entry = AuditRecord {
             at: self.clock.now(),
             actor: None,
             action: AuditAction::LoginFailed,
             target: Some(account.profile.id),
-            details: json!({ "wrong": wrong.name() }),
+            details,
             address: Some(from),
         };
         if self.queue.try_send(entry).is_err() {
@@ -129,6 +138,7 @@ impl AuditTrail {
         let mut queued = self.queued.lock().await;
         while let Some(Some(entry)) = stop.run_until_cancelled(queued.recv()).await {
             if self.is_too_often(&entry) {
+                self.metrics.audit_dropped.inc();
                 continue;
             }
             if stop.run_until_cancelled(self.append_at_last(&entry)).await.is_none() {
@@ -156,7 +166,7 @@ impl AuditTrail {
         let write = async {
             let mut queued = self.queued.lock().await;
             while let Ok(entry) = queued.try_recv() {
-                if !self.is_too_often(&entry) && self.append(&entry).await.is_err() {
+                if self.is_too_often(&entry) || self.append(&entry).await.is_err() {
                     self.metrics.audit_dropped.inc();
                 }
             }

@@ -171,6 +171,7 @@ impl Invitations {
             Created::Done => {}
             Created::TooMany => return Err(ErrorCode::TooManyInvitations.into()),
             Created::NotAllowed => return Err(ErrorCode::Forbidden.into()),
+            Created::Overtaken(why) => return Err(why.into()),
         }
         tracing::info!(invitation = %record.id, member = %who.member, "an invitation was made");
         let link = format!("{}{APP_REGISTER}?invitation={code}", self.public_url);

@@ -66,10 +66,13 @@ impl Accounts {
     pub async fn log_in(self: &Arc<Self>, request: LoginRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
         // Not given back after a good one: it bounds hashes and sessions, too, and whoever has one account could have as many as they like.
         self.logins.check(&subscriber(from))?;
+        let mut code = request.second_factor.as_deref();
         for _ in 0..CHECKS {
             let claim = self.identify(&request, subscriber(from)).await?;
             let known = self.check_password(&request.password, claim, from).await?;
-            let shown = self.check_second_factor(known, request.second_factor.as_deref(), from).await?;
+            // One that was good is used up: checked anew, it is asked for another one, and none was wrong.
+            let code = if known.member.second_factor.is_some() { code.take() } else { None };
+            let shown = self.check_second_factor(known, code, from).await?;
             if let Some(answer) = self.let_in(&request, shown, from).await? {
                 return Ok(answer);
             }
@@ -110,13 +113,9 @@ impl Accounts {
         if verdict == Verdict::Wrong {
             self.audit.login_failed(member.as_ref(), WrongFactor::Password, from);
         }
-        let member = member.filter(|_| verdict != Verdict::Wrong).ok_or_else(|| {
-            self.guesses.was_wrong(allowance);
-            self.unknown()
-        })?;
+        let member = member.filter(|_| verdict != Verdict::Wrong).ok_or_else(|| self.unknown())?;
         if self.has_to_verify(&member) {
             // As with a wrong one, in everything.
-            self.guesses.was_wrong(allowance);
             self.remind_to_verify(&member, from);
             return Err(self.unknown());
         }
@@ -146,7 +145,6 @@ impl Accounts {
         let by = Actor::without_session(member.profile.id, Some(from));
         let was_good = self.codes.use_up(member, code, by).await.inspect_err(|_| self.guesses.give_back(charged))?;
         if !was_good {
-            self.guesses.was_wrong(codes);
             self.audit.login_failed(Some(member), WrongFactor::SecondFactor, from);
             return Err(self.denied(ErrorCode::SecondFactorInvalid));
         }

@@ -203,7 +203,7 @@ impl Post {
         if let Err(error) = self.store.purge_links(now).await {
             tracing::warn!(%error, "old links were not removed");
         }
-        match self.store.expire(now, Expired::Unknown).await {
+        match self.store.expire(self.now(), Expired::Unknown).await {
             Ok(0) => {}
             Ok(removed) => tracing::warn!(removed, "mails of kinds that only a later version knows were given up"),
             Err(error) => tracing::warn!(%error, "mails of unknown kinds were not removed"),

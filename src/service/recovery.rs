@@ -116,10 +116,7 @@ impl Recovery {
         let source = Source { address, familiar: false };
         let verified = accounts.enrolment.passwords.verify(password, Some(record.password_hash.clone()), source).await;
         match verified.inspect_err(|_| accounts.guesses.give_back(charged))? {
-            Verdict::Wrong => {
-                accounts.guesses.was_wrong(allowance);
-                Err(wrong())
-            }
+            Verdict::Wrong => Err(wrong()),
             _ => Ok(()),
         }
     }

@@ -15,6 +15,7 @@ use protocol::{
 use super::{
     accounts::{Accounts, Authorized},
     attempts::Attempts,
+    audit::WrongFactor,
     codes::Codes,
     credentials::wrong_password,
     decisions::until_known,
@@ -197,13 +198,19 @@ impl SecondFactors {
             let code = given("code", code)?;
             self.attempts.check(who)?;
             if !self.accounts.codes.use_up(&record, &code, who.asks_from(from)).await? {
+                self.accounts.audit.step_up_failed(&record, WrongFactor::SecondFactor, from);
                 return Err(wrong_code());
             }
             self.accounts.post.wake();
         } else {
             let password = given("password", password)?;
             self.attempts.check(who)?;
-            self.check_password(&record, from, password).await?;
+            let checked = self.check_password(&record, from, password).await;
+            checked.inspect_err(|failure| {
+                if failure.code == ErrorCode::ValidationFailed {
+                    self.accounts.audit.step_up_failed(&record, WrongFactor::Password, from);
+                }
+            })?;
         }
         self.prove(who).await
     }

@@ -6,7 +6,7 @@ use protocol::{
     CloseCode, ErrorCode, Timestamp,
     rest::{AuthResponse, DeviceInfo, TokenType},
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{
     accounts::{Accounts, Authorized},
@@ -31,8 +31,9 @@ use crate::{
     },
 };
 
-/// How often what is read after a change that is made is read again when the store does not answer.
-const READS: u32 = 10;
+/// For how long what is read after a change that is made is read again while the store does not answer, whatever it fails of: whoever asked
+/// has nothing else to go on with, and does not wait much longer.
+const READ_FOR: Duration = Duration::from_secs(60);
 /// How long after the read before.
 const READ_AGAIN: Duration = Duration::from_millis(300);
 
@@ -175,20 +176,15 @@ impl Accounts {
     /// The answer to such a change, once that is made: new tokens, and a new proof of the device.
     ///
     /// # Errors
-    /// The store.
+    /// The store, when it does not answer for a minute.
     pub(super) async fn go_on(&self, member: MemberRecord, fresh: Fresh) -> Result<AuthResponse, Failure> {
         let Fresh { kept: KeptSession { id: session, token: NewToken { expires_at, .. } }, token, ends_at } = fresh;
         // Nobody but who gets this answer can have exchanged the token.
-        let mut reads = 0;
+        let (store, deadline) = (&self.sessions.store, Instant::now() + READ_FOR);
         let view = loop {
-            match until_known(|_| self.sessions.store.view(session)).await {
-                Ok(known) => break known.outcome,
-                // The change is made: without its answer the member has nothing left to go on with.
-                Err(_) if reads < READS => {
-                    reads += 1;
-                    sleep(READ_AGAIN).await;
-                }
-                Err(error) => return Err(error.into()),
+            match store.view(session).await {
+                Err(_) if Instant::now() < deadline => sleep(READ_AGAIN).await,
+                read => break read?,
             }
         };
         let view = view.ok_or(ErrorCode::SessionRevoked)?;

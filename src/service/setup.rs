@@ -212,7 +212,6 @@ impl Setup {
         let hash = Some(record.password_hash.clone());
         let verified = accounts.enrolment.passwords.verify(account.password, hash, source).await;
         if verified.inspect_err(|_| accounts.guesses.give_back(charged))? == Verdict::Wrong {
-            accounts.guesses.was_wrong(allowance);
             return Err(done());
         }
         accounts.guesses.give_back(charged);

@@ -102,7 +102,7 @@ impl SharedLimits {
             Spent::Refresh(member) => self.refreshes.taken_elsewhere(&member),
             Spent::Login(address) => self.logins.taken_elsewhere(&address),
             Spent::Registration(address) => self.registrations.taken_elsewhere(&address),
-            Spent::Guess(allowance) => self.guesses.wrong_elsewhere(Allowance(allowance)),
+            Spent::Guess(allowance) => self.guesses.taken_elsewhere(Allowance(allowance)),
         }
     }
 
@@ -111,9 +111,16 @@ impl SharedLimits {
         self.guesses.forgiven_elsewhere(Allowance(allowance));
     }
 
-    /// How many nodes there are, this one included, that do not hear of what the others allow; one, while all do.
-    pub fn divide(&self, nodes: usize) {
-        self.parts.set(u32::try_from(nodes).unwrap_or(u32::MAX));
+    /// At another node a try was charged that does not count, by the hash of whose allowance that is.
+    pub fn given_back(&self, allowance: u64) {
+        self.guesses.given_back_elsewhere(Allowance(allowance));
+    }
+
+    /// How many nodes there are, this one included, and whether they hear of what the others allow.
+    pub fn divide(&self, nodes: usize, is_heard: bool) {
+        let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
+        self.parts.set(if is_heard { 1 } else { nodes });
+        self.guesses.divide(nodes);
     }
 }
 
@@ -126,7 +133,8 @@ fn tell_guess(uplink: &Uplink) -> Box<guesses::Tell> {
     let uplink = uplink.clone();
     Box::new(move |Allowance(of), news| {
         let note = match news {
-            News::Wrong => Note::Spent { by: Spent::Guess(of) },
+            News::Taken => Note::Spent { by: Spent::Guess(of) },
+            News::GivenBack => Note::GivenBack { allowance: of },
             News::Forgiven => Note::Forgiven { allowance: of },
         };
         uplink.publish(Channel::Everybody, || note.into());

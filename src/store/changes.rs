@@ -155,10 +155,21 @@ pub enum Revoked {
 pub struct Actor {
     /// The member; nobody for the command line.
     pub member: Option<MemberId>,
-    /// The session in which they asked for it; nothing where something else than a session lets them, such as a link.
-    pub session: Option<SessionId>,
+    /// What let them ask for it; nothing where that is something else than a session, such as a link.
+    pub session: Option<Asking>,
     /// Where the request came from.
     pub address: Option<IpAddr>,
+}
+
+/// The session in which somebody asks for a change, and what was found good of it then. It is looked at once more when the change is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asking {
+    /// The session.
+    pub id: SessionId,
+    /// The generation of the access token that they asked with, as [`SessionView::takes`] takes it.
+    pub generation: Option<u64>,
+    /// Whether only who has a second factor is an administrator.
+    pub demands_second_factor: bool,
 }
 
 /// What became of a change.
@@ -189,15 +200,21 @@ pub enum Changed {
 pub enum Overtaken {
     /// The session in which it was asked for is over, or its member may not sign in.
     SignedOut,
+    /// The access token with which it was asked for was replaced: the member has another password, or a second factor.
+    TokenReplaced,
     /// It is for administrators alone, and who asked for it is none.
     NoAdmin,
+    /// It is for administrators alone, and who asked for it has no second factor any more, which the club demands of them.
+    NoSecondFactor,
 }
 
 impl From<Overtaken> for Failure {
     fn from(why: Overtaken) -> Self {
         match why {
             Overtaken::SignedOut => ErrorCode::SessionRevoked.into(),
+            Overtaken::TokenReplaced => ErrorCode::TokenExpired.into(),
             Overtaken::NoAdmin => ErrorCode::Forbidden.into(),
+            Overtaken::NoSecondFactor => ErrorCode::SecondFactorMissing.into(),
         }
     }
 }
@@ -215,15 +232,21 @@ impl Actor {
         self.member != Some(target)
     }
 
-    /// Whether a change was overtaken by what became of who asks for it. `session`: theirs, in the transaction that makes it.
+    /// Whether a change was overtaken by what became of who asks for it. `session`: theirs, in the transaction that makes it. Never of
+    /// whom something else lets than a session.
     #[must_use]
     pub fn overtaken(self, needs_admin: bool, session: Option<&SessionView>, at: Timestamp) -> Option<Overtaken> {
+        let asking = self.session?;
         let stands = session.filter(|session| {
             !session.revoked && Some(session.member) == self.member && session.standing(at) == Standing::Active
         });
         match stands {
             None => Some(Overtaken::SignedOut),
+            Some(session) if !session.takes(asking.generation) => Some(Overtaken::TokenReplaced),
             Some(session) if needs_admin && session.user_type != UserType::Admin => Some(Overtaken::NoAdmin),
+            Some(session) if needs_admin && asking.demands_second_factor && !session.has_second_factor => {
+                Some(Overtaken::NoSecondFactor)
+            }
             Some(_) => None,
         }
     }

@@ -51,7 +51,14 @@ impl InvitationRecord {
     /// Whether somebody can come by it now.
     #[must_use]
     pub fn is_open(&self, now: Timestamp) -> bool {
-        self.revoked_at.is_none() && self.used < self.uses && now < self.expires_at
+        self.can_open(now) && self.used < self.uses
+    }
+
+    /// Whether somebody can come by it now or later: one that is used up is open again when a use comes back ([`return_of`]). What ends
+    /// invitations ends all of these.
+    #[must_use]
+    pub fn can_open(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && now < self.expires_at
     }
 }
 
@@ -130,12 +137,13 @@ pub fn return_of(invited: &Invited, member: MemberId, at: Timestamp) -> AuditRec
     }
 }
 
-/// Which open invitations end with a change of a member.
+/// Which invitations that [can open](InvitationRecord::can_open) end with a change of a member.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Revocations {
     /// Those that this member has made.
     pub made_by: Option<MemberId>,
-    /// This one, which the member came by: who was put out does not come back by it, nor does who gave them the code.
+    /// This one, which the member came by: who was put out does not come back by it, nor does who gave them the code; and who has left
+    /// needs a new one.
     pub came_by: Option<InvitationId>,
     /// Whether the notes of the member's invitations go as well: they leave.
     pub forgets_notes: bool,
@@ -149,7 +157,7 @@ pub fn of_change(change: &Change, before: &MemberRecord) -> Revocations {
     let came_by = profile.invited.map(|invited| invited.invitation);
     match change {
         Change::Active(false) | Change::Suspended(Some(_)) => Revocations { made_by, came_by, forgets_notes: false },
-        Change::Erase => Revocations { made_by, came_by: None, forgets_notes: true },
+        Change::Erase => Revocations { made_by, came_by, forgets_notes: true },
         // What only an administrator may make is not open after they are none.
         Change::Role(UserType::Member) => Revocations { made_by, ..Revocations::default() },
         Change::Role(UserType::Admin)
@@ -191,6 +199,8 @@ pub enum Created {
     TooMany,
     /// Its maker may not make it any more.
     NotAllowed,
+    /// Nor may whoever asked for it in that session.
+    Overtaken(Overtaken),
 }
 
 /// Who came by an invitation.

@@ -339,6 +339,16 @@ pub struct TakenMail {
     pub revision: i64,
 }
 
+impl TakenMail {
+    /// Until when it is tried, if that is longer than was written down: its time begins when it is taken for the first time. The node that
+    /// wrote it may have a clock that is behind. What a link in it is good for does not change.
+    #[must_use]
+    pub fn longer_until(&self, now: Timestamp) -> Option<Timestamp> {
+        let until = now.after(self.kind.lifetime());
+        (self.attempts == 1 && self.until < until).then_some(until)
+    }
+}
+
 /// What waits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct WaitingMail {

@@ -112,7 +112,7 @@ metrics! {
     Registrations = "registrations", Counter, ["way"];
     /// Codes of second factors that were given, by what became of them: `app` and `recovery` were used up, `refused` was not good.
     SecondFactorCodes = "second_factor_codes", Counter, ["result"];
-    /// Failed logins of administrators that are not in the audit log: too many waited to be written, or the server stopped.
+    /// Failed logins of administrators that are not in the audit log: there were too many, or the server stopped.
     AuditDropped = "audit_dropped", Counter, [];
     /// Requests that were refused by a rate limit, by limit.
     RateLimited = "rate_limited", Counter, ["limit"];

@@ -30,6 +30,7 @@ for_every_store![
     one_that_takes_the_place_of_another_is_not_finished_with_it,
     what_is_due_later_than_anybody_waits_can_be_made_due,
     what_nobody_has_taken_is_due_whatever_clock_it_was_written_by,
+    the_time_of_a_mail_begins_when_it_is_taken_for_the_first_time,
     no_more_wait_than_there_is_room_for,
     what_concerns_members_goes_before_what_strangers_have_written,
     a_link_that_is_handed_out_is_good_once_and_in_the_audit_log,
@@ -193,6 +194,21 @@ async fn what_is_due_later_than_anybody_waits_can_be_made_due(f: &Fixture) {
     assert_eq!(hasten(86_399).await, 1);
     assert_eq!(drain(f).await, [forgot("ana@example.com")]);
     assert_eq!(hasten(0).await, 0);
+}
+
+/// Found by a reviewer: a node whose clock was behind lost its mails, which others found too old when they came to them.
+async fn the_time_of_a_mail_begins_when_it_is_taken_for_the_first_time(f: &Fixture) {
+    let behind = f.now();
+    f.wait(3_600);
+    f.store.mail.add(Caller::System, forgot("ana@example.com"), behind).await.unwrap();
+    let until = f.now().after(LINK_LIFETIME);
+    for attempt in 1..=2 {
+        let taken = take(f).await.unwrap();
+        assert_eq!((taken.until, taken.attempts), (until, attempt));
+        f.wait(60);
+        f.store.mail.postpone(taken, f.now()).await.unwrap();
+    }
+    assert_eq!(f.store.mail.oldest().await.unwrap(), Some(behind.after(Duration::from_secs(3_600))));
 }
 
 /// Found by reading: a mail that a node wrote whose clock was ahead waited until the clocks of the others had come to that.

@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use members_book::store::{
     addresses::Allowed,
     audit::AuditRecord,
-    changes::{Actor, Change, Changed, Overtaken},
+    changes::{Actor, Asking, Change, Changed, Overtaken},
     conversations::Refusal,
     invitations::{CameBy, Created, InvitationRecord, NewInvitation, Withdrawn},
     members::{Filter, MemberRecord, NotRegistered, Registration, Rejected, Standing, Suspension, UNVERIFIED_MAX, Way},
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     addresses,
     fixture::{Fixture, append},
-    for_every_store, sessions,
+    for_every_store, sessions, unverified,
 };
 
 for_every_store![
@@ -32,7 +32,9 @@ for_every_store![
     invitations_are_listed_the_newest_first,
     an_invitation_is_found_by_its_code_and_revoked_once,
     what_was_ordered_by_who_may_not_any_more_is_not_done,
+    what_was_ordered_with_a_token_that_was_replaced_is_not_done,
     invitations_end_with_who_made_them_and_with_who_was_put_out,
+    who_was_put_out_does_not_come_back_by_a_use_that_is_given_back,
     who_waits_is_nowhere_until_they_are_approved,
     who_waits_can_do_nothing_and_nothing_can_be_done_to_them,
     who_is_approved_is_a_member_like_others,
@@ -56,6 +58,15 @@ async fn invite(f: &Fixture, maker: MemberId, uses: u32) -> InvitationRecord {
 }
 
 async fn try_invite(f: &Fixture, maker: MemberId, uses: u32, most_open: usize) -> (Created, InvitationRecord) {
+    try_invite_as(f, Actor::without_session(maker, Some(FROM)), maker, (uses, most_open)).await
+}
+
+async fn try_invite_as(
+    f: &Fixture,
+    by: Actor,
+    maker: MemberId,
+    (uses, most_open): (u32, usize),
+) -> (Created, InvitationRecord) {
     let id = f.ids.invitation();
     let mut code = [0; 32];
     code[..12].copy_from_slice(id.as_bytes());
@@ -71,7 +82,6 @@ async fn try_invite(f: &Fixture, maker: MemberId, uses: u32, most_open: usize) -
         revoked_at: None,
         note: Some("for a friend".to_owned()),
     };
-    let by = Actor::without_session(maker, Some(FROM));
     let new = NewInvitation { record: record.clone(), most_open, needs_admin: false, by };
     let created = f.store.invitations.create(new.clone()).await.unwrap();
     if created == Created::Done {
@@ -191,7 +201,7 @@ async fn what_was_ordered_by_who_may_not_any_more_is_not_done(f: &Fixture) {
     f.change(eva, Change::Role(UserType::Admin)).await;
     let [of_root, of_eva] = [invite(f, root, 1).await, invite(f, eva, 1).await];
     let asking = sessions::session(f, eva, 1).await;
-    let by = Actor { member: Some(eva), session: Some(asking), address: Some(FROM) };
+    let by = Actor { member: Some(eva), session: Some(sessions::in_session(asking)), address: Some(FROM) };
     let order = async || {
         let entry = AuditRecord {
             at: f.now(),
@@ -222,8 +232,37 @@ async fn what_was_ordered_by_who_may_not_any_more_is_not_done(f: &Fixture) {
     assert_eq!(revoke(&own).await, Withdrawn::Overtaken(Overtaken::SignedOut));
     assert_eq!(logged_since().await, changed + 1, "but for the invitation that was made");
     assert_eq!((found(f, own.id).await.revoked_at, found(f, of_root.id).await.revoked_at), (None, None));
-    let by = Actor { member: Some(root), session: Some(sessions::session(f, root, 2).await), address: Some(FROM) };
+    let roots = sessions::in_session(sessions::session(f, root, 2).await);
+    let by = Actor { member: Some(root), session: Some(roots), address: Some(FROM) };
     assert_eq!(allow(by).await, Allowed::Done);
+}
+
+/// Found by a reviewer: an order that was given with a copied token was obeyed after the member had changed the password, and one of an
+/// administrator after their second factor was gone. Nobody asked about who makes an invitation at all.
+async fn what_was_ordered_with_a_token_that_was_replaced_is_not_done(f: &Fixture) {
+    let (root, ana) = (f.member("Root").await, f.member("Ana").await);
+    f.change(root, Change::Role(UserType::Admin)).await;
+    let id = sessions::session(f, root, 1).await;
+    let before = sessions::in_session(id);
+    let as_root = |asking| Actor { member: Some(root), session: Some(asking), address: Some(FROM) };
+    let orders = async |asking| {
+        let (by, change) = (as_root(asking), Change::Tier(Tier::Socio));
+        let made = try_invite_as(f, by, root, (1, 9)).await.0;
+        let changed = f.store.members.change(ana, change, by, f.now(), CancellationToken::new()).await.unwrap();
+        f.change(ana, Change::Tier(Tier::Disruption)).await;
+        (made, matches!(changed, Changed::Done { .. }))
+    };
+    assert_eq!(orders(before).await, (Created::Done, true));
+    let credentials = f.store.members.by_id(Caller::System, root).await.unwrap().unwrap().credentials;
+    f.change(root, Change::Password { credentials, hash: "new".to_owned(), keep: Some(f.keep(id)) }).await;
+    assert_eq!(orders(before).await, (Created::Overtaken(Overtaken::TokenReplaced), false));
+    let after = Asking { generation: Some(1), ..before };
+    assert_eq!(orders(after).await, (Created::Done, true));
+    // As a member they go on, without the second factor that the club demands of administrators.
+    let without = Asking { demands_second_factor: true, ..after };
+    assert_eq!(orders(without).await, (Created::Done, false));
+    f.store.sessions.revoke_many(root, vec![id], f.now()).await.unwrap();
+    assert_eq!(orders(after).await, (Created::Overtaken(Overtaken::SignedOut), false));
 }
 
 async fn an_invitation_is_found_by_its_code_and_revoked_once(f: &Fixture) {
@@ -250,7 +289,7 @@ async fn invitations_end_with_who_made_them_and_with_who_was_put_out(f: &Fixture
     let changes: [(Change, bool, bool); 6] = [
         (Change::Active(false), true, true),
         (Change::Suspended(until(60)), true, true),
-        (Change::Erase, true, false),
+        (Change::Erase, true, true),
         (Change::Role(UserType::Member), true, false),
         (Change::Tier(Tier::Socio), false, false),
         (Change::Suspended(None), false, false),
@@ -273,6 +312,30 @@ async fn invitations_end_with_who_made_them_and_with_who_was_put_out(f: &Fixture
         assert_eq!(is_told, ends_made, "{change:?}");
         let forgets = matches!(change, Change::Erase);
         assert_eq!(found(f, made.id).await.note.is_none(), forgets, "{change:?}: notes");
+    }
+}
+
+/// Found by a reviewer: a use that came back opened an invitation that had brought in somebody who was put out.
+async fn who_was_put_out_does_not_come_back_by_a_use_that_is_given_back(f: &Fixture) {
+    for (number, change) in (0..).zip([Change::Active(false), Change::Erase]) {
+        let maker = f.member(&format!("maker{number}")).await;
+        let invitation = invite(f, maker, 2).await;
+        let bad = register(f, &format!("bad{number}"), Way::Invitation(invitation.id)).await.unwrap().profile.id;
+        let sock = unverified::register(f, &format!("sock{number}"), Way::Invitation(invitation.id), 2 * number).await;
+        let sock = sock.unwrap().profile.id;
+        // One that the member has made, and which is used up as well.
+        let made = invite(f, bad, 1).await;
+        unverified::register(f, &format!("friend{number}"), Way::Invitation(made.id), 2 * number + 1).await.unwrap();
+        f.change(bad, change.clone()).await;
+        for ended in [&invitation, &made] {
+            assert!(found(f, ended.id).await.revoked_at.is_some(), "{change:?}: used up");
+        }
+        f.wait(60);
+        assert_eq!(f.store.members.purge_unverified(f.now(), f.now()).await.unwrap(), 2);
+        assert!(f.store.members.by_id(Caller::System, sock).await.unwrap().is_none());
+        assert_eq!(found(f, invitation.id).await.used, 1, "{change:?}: the use is given back");
+        let again = register(f, &format!("again{number}"), Way::Invitation(invitation.id)).await;
+        assert_eq!(again.err(), Some(NotRegistered::InvitationInvalid), "{change:?}");
     }
 }
 
@@ -353,7 +416,7 @@ async fn who_is_rejected_leaves_nothing_but_an_audit_entry(f: &Fixture) {
     let eva = register(f, "Eva", Way::Application { most: 5 }).await.unwrap().profile.id;
     assert_eq!(register(f, "EVA", Way::Free).await.err(), Some(NotRegistered::EmailTaken));
     // Found by a reviewer: who had asked for it and was put out meanwhile still removed them.
-    let over = Actor { session: Some(f.ids.session()), ..by };
+    let over = Actor { session: Some(sessions::in_session(f.ids.session())), ..by };
     let refused = Rejected::Overtaken(Overtaken::SignedOut);
     assert_eq!(f.store.members.reject(eva, over, f.now()).await.unwrap(), refused);
     assert!(f.store.members.by_id(Caller::System, eva).await.unwrap().is_some());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use members_book::store::{
     archive::Part,
-    changes::{Actor, Change, Changed, Overtaken, ProfileEdit},
+    changes::{Actor, Asking, Change, Changed, Overtaken, ProfileEdit},
     members::Suspension,
     second_factor::StoredFactor,
     sessions::{
@@ -81,6 +81,11 @@ pub(super) async fn session(f: &Fixture, member: MemberId, first_token: u8) -> S
     let id = new.id;
     assert!(f.store.sessions.start(new).await.unwrap().is_some());
     id
+}
+
+/// Who asks in a session, with its first access token.
+pub(super) const fn in_session(id: SessionId) -> Asking {
+    Asking { id, generation: Some(0), demands_second_factor: false }
 }
 
 /// An exchange under a secret under which `next` follows `used`.
@@ -497,7 +502,7 @@ async fn what_was_asked_for_by_who_may_not_any_more_is_not_done(f: &Fixture) {
         let eva = f.member(name).await;
         f.change(eva, Change::Role(UserType::Admin)).await;
         let asking = session(f, eva, number).await;
-        let by = Actor { member: Some(eva), session: Some(asking), address: None };
+        let by = Actor { member: Some(eva), session: Some(in_session(asking)), address: None };
         let changes = async |target, change: Change| {
             f.store.members.change(target, change, by, f.now(), CancellationToken::new()).await.unwrap()
         };

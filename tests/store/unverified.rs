@@ -48,7 +48,7 @@ fn registration(f: &Fixture, name: &str, way: Way, byte: u8) -> Registration {
     Registration { member, way, from: FROM, link: Some(link), most_unverified: UNVERIFIED_MAX }
 }
 
-async fn register(f: &Fixture, name: &str, way: Way, byte: u8) -> Result<MemberRecord, NotRegistered> {
+pub(super) async fn register(f: &Fixture, name: &str, way: Way, byte: u8) -> Result<MemberRecord, NotRegistered> {
     f.store.members.register(registration(f, name, way, byte)).await.unwrap()
 }
 

@@ -121,6 +121,7 @@ impl Fleet {
                 self.parts.hellos.keep_out(*member, Duration::from_millis((*wait_ms).min(KEPT_OUT_MAX_MS)));
             }
             Note::Spent { by } => self.parts.limits.spent(*by),
+            Note::GivenBack { allowance } => self.parts.limits.given_back(*allowance),
             Note::Forgiven { allowance } => self.parts.limits.forgiven(*allowance),
             _ => {}
         }

@@ -75,7 +75,7 @@ impl Post {
 
     /// When it is, for what is due: by the clock that all nodes share, where there is one. By its own a node that is behind would take what
     /// others have in hand for late, and one that is ahead would take it from them.
-    fn now(&self) -> Timestamp {
+    pub(super) fn now(&self) -> Timestamp {
         let shared = self.shared.as_ref().and_then(|shared| shared.reading());
         shared.map_or_else(|| self.clock.now(), |reading| reading.shows_at(Instant::now()))
     }

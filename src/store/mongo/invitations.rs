@@ -83,7 +83,14 @@ pub(super) fn record(document: &Document) -> Result<InvitationRecord, Fault> {
 
 /// Those by which somebody can come at a time.
 fn open(at: Timestamp) -> Document {
-    doc! { "revoked_at": null, "left": { "$gt": 0_i64 }, "expires_at": { "$gt": date(at) } }
+    let mut open = can_open(at);
+    open.insert("left", doc! { "$gt": 0_i64 });
+    open
+}
+
+/// Those that [can open](InvitationRecord::can_open) at a time.
+pub(super) fn can_open(at: Timestamp) -> Document {
+    doc! { "revoked_at": null, "expires_at": { "$gt": date(at) } }
 }
 
 /// Takes one use of an invitation, if it is good.
@@ -119,7 +126,7 @@ pub(super) async fn follow(
     let came = revocations.came_by.map(|id| ("_id", Bson::from(invitation_oid(id))));
     let mut count = 0;
     for (field, value) in made.into_iter().chain(came) {
-        let mut ended = open(at);
+        let mut ended = can_open(at);
         ended.insert(field, value);
         let revoke = doc! { "$set": { "revoked_at": date(at) } };
         count += invitations.update_many(ended, revoke).session(&mut *session).await?.modified_count;
@@ -155,6 +162,9 @@ async fn create_in(db: &Db, session: &mut ClientSession, new: &NewInvitation) ->
     }
     // Two of one maker must meet, and whoever puts the maker out.
     meet(db, session, record.created_by).await?;
+    if let Some(overtaken) = overtaken(db, session, new.by, new.needs_admin, record.created_at).await? {
+        return Ok(Created::Overtaken(overtaken));
+    }
     let maker = doc! { "_id": member_oid(record.created_by) };
     let maker = db.collection::<MemberDoc>("members").find_one(maker).session(&mut *session).await?;
     let maker = maker.map(MemberDoc::into_record).transpose()?;

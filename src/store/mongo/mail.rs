@@ -335,7 +335,13 @@ async fn take_among(db: &Db, names: Vec<&str>, now: Timestamp, until: Timestamp)
     // What cannot be read must not stay the first that is due: it is taken like others.
     let row = record(&taken);
     let until = row.as_ref().map_or(now, |row| row.until);
-    Ok(Some(TakenMail { key, kind, mail: row.map(|row| row.mail), attempts: attempts(&taken), until, revision }))
+    let mut taken = TakenMail { key, kind, mail: row.map(|row| row.mail), attempts: attempts(&taken), until, revision };
+    if let Some(until) = taken.longer_until(now) {
+        let prolong = doc! { "$set": { "until": date(until) } };
+        db.collection::<Document>("mail").update_one(still(&taken), prolong).await?;
+        taken.until = until;
+    }
+    Ok(Some(taken))
 }
 
 async fn hand_out(db: &Db, link: LinkRow, entry: AuditRecord) -> Result<(), Fault> {
@@ -425,10 +431,14 @@ impl MailStore for Mongo {
 
     async fn hasten(&self, after: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
         self.write(Caller::System, async move |_, db| {
-            let untaken = doc! { "due": { "$gt": date(now) }, "attempts": 0 };
-            let late = doc! { "$or": [{ "due": { "$gt": date(after) } }, untaken] };
             let due = doc! { "$set": { "due": date(now) } };
-            Ok(db.collection::<Document>("mail").update_many(late, due).await?.modified_count)
+            // Of all kinds, so that the index has them; two commands, each along it.
+            let names = Kind::names_of(|_| true);
+            let late = doc! { "kind": { "$in": &names }, "due": { "$gt": date(after) } };
+            let untaken = doc! { "kind": { "$in": names }, "due": { "$gt": date(now) }, "attempts": 0_i64 };
+            let mail = db.collection::<Document>("mail");
+            let late = mail.update_many(late, due.clone()).await?.modified_count;
+            Ok(late + mail.update_many(untaken, due).await?.modified_count)
         })
         .await
     }

@@ -161,7 +161,7 @@ pub(super) async fn overtaken(
     at: Timestamp,
 ) -> Result<Option<Overtaken>, Fault> {
     let Some(asking) = by.session else { return Ok(None) };
-    let overtaken = by.overtaken(needs_admin, sessions::view_in(db, session, asking).await?.as_ref(), at);
+    let overtaken = by.overtaken(needs_admin, sessions::view_in(db, session, asking.id).await?.as_ref(), at);
     if let Some(member) = by.member.filter(|_| overtaken.is_none() && needs_admin) {
         meet(db, session, member).await?;
     }

@@ -13,7 +13,7 @@ use mongodb::{
 };
 use tokio::time::sleep;
 
-use super::{audit, db::Db, document::date, fault::Fault, link::Link};
+use super::{audit, db::Db, document::date, fault::Fault, invitations::can_open, link::Link};
 use crate::store::{
     StoreError,
     audit::AuditRecord,
@@ -37,9 +37,7 @@ pub(super) async fn end(link: &Link, ending: Ending) -> Result<Ended, Fault> {
         links: each(link, "links", good, Some(doc! { "$set": { "is_over": true } })).await?,
         mails: each(link, "mail", doc! {}, None).await?,
         invitations: if ending.invitations {
-            // Those that are used up, too: a use may come back.
-            let good = doc! { "revoked_at": null, "expires_at": { "$gt": date(at) } };
-            Some(each(link, "invitations", good, revoke()).await?)
+            Some(each(link, "invitations", can_open(at), revoke()).await?)
         } else {
             None
         },

@@ -21,6 +21,9 @@ use crate::store::{
     turns::{Caller, Turn},
 };
 
+/// Those that [can open](InvitationRecord::can_open) at the time that is the first parameter.
+pub(super) const CAN_OPEN: &str = "revoked_at IS NULL AND expires_at > ?1";
+
 pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<InvitationRecord> {
     Ok(InvitationRecord {
         id: InvitationId::from_bytes(row.get("id")?),
@@ -85,14 +88,13 @@ pub(super) fn follow(
     at: Timestamp,
 ) -> rusqlite::Result<()> {
     let revocations = of_change(change, before);
-    let open = "revoked_at IS NULL AND used < uses AND expires_at > ?1";
     let mut count = 0;
     if let Some(made_by) = revocations.made_by {
-        let sql = format!("UPDATE invitations SET revoked_at = ?1 WHERE created_by = ?2 AND {open}");
+        let sql = format!("UPDATE invitations SET revoked_at = ?1 WHERE created_by = ?2 AND {CAN_OPEN}");
         count += connection.prepare_cached(&sql)?.execute(params![at.as_millis(), made_by.as_bytes()])?;
     }
     if let Some(came_by) = revocations.came_by {
-        let sql = format!("UPDATE invitations SET revoked_at = ?1 WHERE id = ?2 AND {open}");
+        let sql = format!("UPDATE invitations SET revoked_at = ?1 WHERE id = ?2 AND {CAN_OPEN}");
         count += connection.prepare_cached(&sql)?.execute(params![at.as_millis(), came_by.as_bytes()])?;
     }
     if revocations.forgets_notes {
@@ -113,16 +115,17 @@ fn create(tx: &Tx<'_>, new: &NewInvitation) -> rusqlite::Result<Created> {
         // By an attempt whose answer was late.
         return Ok(Created::Done);
     }
+    if let Some(overtaken) = members::overtaken(tx.connection, new.by, new.needs_admin, record.created_at)? {
+        return Ok(Created::Overtaken(overtaken));
+    }
     let maker = members::by_id(tx.connection, record.created_by)?;
     if !maker.is_some_and(|maker| new.may_be_made_by(&maker.profile)) {
         return Ok(Created::NotAllowed);
     }
-    let mut open = tx.connection.prepare_cached(
-        "SELECT count(*) FROM invitations
-         WHERE created_by = ? AND revoked_at IS NULL AND used < uses AND expires_at > ?",
-    )?;
+    let sql = format!("SELECT count(*) FROM invitations WHERE created_by = ?2 AND used < uses AND {CAN_OPEN}");
+    let mut open = tx.connection.prepare_cached(&sql)?;
     let open: usize =
-        open.query_row(params![record.created_by.as_bytes(), record.created_at.as_millis()], |row| row.get(0))?;
+        open.query_row(params![record.created_at.as_millis(), record.created_by.as_bytes()], |row| row.get(0))?;
     if open >= new.most_open {
         return Ok(Created::TooMany);
     }

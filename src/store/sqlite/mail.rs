@@ -265,13 +265,21 @@ fn take_with(
     until: Timestamp,
 ) -> rusqlite::Result<Option<TakenMail>> {
     let mut take = connection.prepare_cached(sql)?;
-    let taken = take.query_row([now.as_millis(), until.as_millis()], |row| {
-        let kind = Kind::of(row.get_ref("kind")?.as_str()?).ok_or_else(|| inconsistent("the kind of a mail"))?;
-        let (key, attempts, revision) = (row.get("key")?, row.get("attempts")?, row.get("revision")?);
-        // What cannot be read must not stay the first that is due: it is taken like others.
-        Ok(TakenMail { key, kind, mail: mail(row).ok(), attempts, until: time(row, "until")?, revision })
-    });
-    taken.optional()
+    let taken: Option<TakenMail> = take
+        .query_row([now.as_millis(), until.as_millis()], |row| {
+            let kind = Kind::of(row.get_ref("kind")?.as_str()?).ok_or_else(|| inconsistent("the kind of a mail"))?;
+            let (key, attempts, revision) = (row.get("key")?, row.get("attempts")?, row.get("revision")?);
+            // What cannot be read must not stay the first that is due: it is taken like others.
+            Ok(TakenMail { key, kind, mail: mail(row).ok(), attempts, until: time(row, "until")?, revision })
+        })
+        .optional()?;
+    let Some(mut taken) = taken else { return Ok(None) };
+    if let Some(until) = taken.longer_until(now) {
+        let mut prolong = connection.prepare_cached("UPDATE mail SET until = ? WHERE key = ?")?;
+        prolong.execute(params![until.as_millis(), taken.key])?;
+        taken.until = until;
+    }
+    Ok(Some(taken))
 }
 
 #[async_trait]

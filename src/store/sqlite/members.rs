@@ -191,7 +191,7 @@ pub(super) fn overtaken(
     at: Timestamp,
 ) -> rusqlite::Result<Option<Overtaken>> {
     let Some(asking) = by.session else { return Ok(None) };
-    Ok(by.overtaken(needs_admin, super::sessions::view(connection, asking)?.as_ref(), at))
+    Ok(by.overtaken(needs_admin, super::sessions::view(connection, asking.id)?.as_ref(), at))
 }
 
 fn reject(tx: &mut Tx<'_>, id: MemberId, by: Actor, at: Timestamp) -> rusqlite::Result<Rejected> {

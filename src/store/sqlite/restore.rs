@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Params};
 
-use super::audit;
+use super::{audit, invitations::CAN_OPEN};
 use crate::store::restore::{Ended, Ending};
 
 /// Ends it, with what the audit log keeps of that, in the transaction of the caller.
@@ -14,9 +14,8 @@ pub(super) fn end(connection: &Connection, ending: Ending) -> rusqlite::Result<E
         links: change(connection, "UPDATE links SET is_over = 1 WHERE is_over = 0 AND expires_at > ?", now)?,
         mails: change(connection, "DELETE FROM mail", [])?,
         invitations: if invitations {
-            // Those that are used up, too: a use may come back.
-            let sql = "UPDATE invitations SET revoked_at = ?1 WHERE revoked_at IS NULL AND expires_at > ?1";
-            Some(change(connection, sql, now)?)
+            let sql = format!("UPDATE invitations SET revoked_at = ?1 WHERE {CAN_OPEN}");
+            Some(change(connection, &sql, now)?)
         } else {
             None
         },
