@@ -215,8 +215,8 @@ async fn a_session_that_is_over_by_its_age_is_told_nothing() {
     let clock = ManualClock::at(at("2026-12-01T12:00:00Z"));
     let server = Server::at(&clock, |settings| {
         expo.set(settings);
-        settings.auth.refresh_token_ttl = Duration::from_secs(7_200).into();
-        settings.auth.session_lifetime = Duration::from_secs(7_200).into();
+        settings.auth.refresh_token_ttl = Duration::from_secs(7_200);
+        settings.auth.session_lifetime = Duration::from_secs(7_200);
     })
     .await;
     let (ana, ben) = server.two_members().await;

@@ -614,6 +614,7 @@ async fn sign_in(f: &Fixture, member: MemberId, byte: u8) -> SessionId {
     id
 }
 
+#[expect(clippy::cognitive_complexity, reason = "the ends of a session, one after the other")]
 async fn a_session_that_ends_takes_its_devices_with_it(f: &Fixture) {
     let ana = f.member("Ana").await;
     let sessions = [sign_in(f, ana, 1).await, sign_in(f, ana, 2).await, sign_in(f, ana, 3).await];
