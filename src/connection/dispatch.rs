@@ -13,10 +13,11 @@ use tokio::time::Instant;
 use super::{
     Context,
     machine::{Call, Machine, Query, target},
+    turns::Turn,
 };
 use crate::{
     failure::Failure,
-    hub::{Answer, Connection, Delivery, Outbox, Reply, Ticket, Turn},
+    hub::{Answer, Connection, Delivery, Outbox, Reply, Ticket},
     service::{
         asker::Sent,
         messaging::{Draft, Target, Unread},
@@ -207,7 +208,7 @@ pub(super) fn dispatch(asked: Asked<'_>, machine: &mut Machine, call: Call) -> O
             Ok(()) => {
                 let (context, connection) = (Arc::clone(context), Arc::clone(connection));
                 let registers = matches!(query, Query::PushRegister(_) | Query::PushUnregister);
-                let turn = registers.then(|| connection.push_turn());
+                let turn = registers.then(|| machine.registrations.next());
                 drop(asked.context.tasks.spawn(ask(context, connection, ticket, (query, turn))));
             }
             Err(failure) => reply(outbox, ticket, Err(failure)),

@@ -22,6 +22,7 @@ use super::{
     order::{Blocked, Order},
     silence::Silence,
     stranger::{decode_error, error, violation},
+    turns::Turns,
     typing::Typing,
     window::Window,
 };
@@ -176,6 +177,8 @@ pub struct Machine {
     is_warned: bool,
     /// What it has paid for frames too much.
     pub(super) charge: Charge,
+    /// Whose turn it is to register its device for pushes.
+    pub(super) registrations: Turns,
     in_flight: InFlight,
     order: Order,
     bad_frames: Window,
@@ -202,6 +205,7 @@ impl Machine {
             is_warned: false,
             charge: Charge::default(),
             in_flight: InFlight::default(),
+            registrations: Turns::default(),
             order: Order::default(),
             bad_frames: Window::default(),
             rate_limited: Window::default(),

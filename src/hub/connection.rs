@@ -10,7 +10,6 @@ use std::{
 };
 
 use protocol::{ConnectionId, DeviceId, MemberId, SessionId, Timestamp};
-use tokio::sync::oneshot;
 
 use super::{Outbox, Watched};
 use crate::{ids::made_at, position::Epoch};
@@ -24,7 +23,7 @@ pub struct Connection {
     /// The session that it was opened with.
     pub session: SessionId,
     /// The generation of that from which on tokens were good when it was opened: with older ones it would not have been.
-    pub good_from: u64,
+    good_from: u32,
     /// The device at its other end.
     pub device: DeviceId,
     /// The way into it.
@@ -38,26 +37,6 @@ pub struct Connection {
     /// The bytes of the epoch of the store in which its sync was made.
     synced: AtomicU64,
     watching: Mutex<Watching>,
-    /// The turn of what was asked for last about its registration for pushes.
-    last_turn: Mutex<Option<oneshot::Receiver<()>>>,
-}
-
-/// The turn of one of several requests that are done one after the other, in the order in which they came. The next one's comes when this is
-/// dropped.
-#[derive(Debug)]
-pub struct Turn {
-    before: Option<oneshot::Receiver<()>>,
-    _after: oneshot::Sender<()>,
-}
-
-impl Turn {
-    /// Waits for those before it.
-    pub async fn comes(&mut self) {
-        if let Some(before) = self.before.take() {
-            // Nothing is ever sent: it is dropped.
-            let _ = before.await;
-        }
-    }
 }
 
 /// Whom a connection watches.
@@ -86,7 +65,6 @@ impl Connection {
             away: AtomicBool::new(false),
             synced,
             watching,
-            last_turn: Mutex::default(),
         }
     }
 
@@ -99,22 +77,20 @@ impl Connection {
 
     /// The same connection, opened when tokens of its session were good from this generation on.
     #[must_use]
-    pub fn good_from(self, good_from: u64) -> Self {
-        Self { good_from, ..self }
+    pub fn with_good_from(self, good_from: u64) -> Self {
+        Self { good_from: u32::try_from(good_from).unwrap_or(u32::MAX), ..self }
+    }
+
+    /// The generation from which on tokens of its session were good when it was opened.
+    #[must_use]
+    pub fn good_from(&self) -> u64 {
+        self.good_from.into()
     }
 
     /// When it was opened, by the clock of its node.
     #[must_use]
     pub fn opened_at(&self) -> Timestamp {
         made_at(self.id).after(Duration::from_millis(self.opened_after.into()))
-    }
-
-    /// The turn of a request about the registration of its device for pushes: to be asked for in the order of the requests.
-    #[must_use]
-    pub fn push_turn(&self) -> Turn {
-        let (after, next) = oneshot::channel();
-        let before = self.last_turn.lock().unwrap_or_else(PoisonError::into_inner).replace(next);
-        Turn { before, _after: after }
     }
 
     /// Keeps whether the device is in use.

@@ -21,7 +21,7 @@ use dashmap::{DashMap, Entry};
 use protocol::{CloseCode, ConnectionId, DeviceId, MemberId, SessionId, Timestamp};
 use smallvec::{SmallVec, smallvec};
 
-pub use connection::{Connection, Turn};
+pub use connection::Connection;
 pub use frame::{Frame, MessageFrame};
 pub use outbox::{Close, Delivery, Outbox, OutboxLimits};
 pub use reply::{Answer, Reply, Ticket};

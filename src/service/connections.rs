@@ -64,7 +64,7 @@ impl Connections {
         let id = self.ids.connection();
         let connection = Connection::new(id, authorized.member, authorized.session, hello.device.id, outbox);
         let opened_at = self.clock.now();
-        let connection = Arc::new(connection.opened(peer, opened_at).good_from(authorized.good_from));
+        let connection = Arc::new(connection.opened(peer, opened_at).with_good_from(authorized.good_from));
         let registered = self
             .hub
             .register(Arc::clone(&connection))

@@ -123,8 +123,8 @@ impl From<&Authorized> for Registrant {
 }
 
 impl From<&Connection> for Registrant {
-    fn from(Connection { member, session, good_from, .. }: &Connection) -> Self {
-        Self { member: *member, session: *session, good_from: *good_from }
+    fn from(connection: &Connection) -> Self {
+        Self { member: connection.member, session: connection.session, good_from: connection.good_from() }
     }
 }
 
