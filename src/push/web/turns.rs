@@ -175,6 +175,7 @@ mod tests {
         assert!(first[..25].iter().all(|tickets| tickets.len() == WAITING_OF_MEMBER));
         assert_eq!(first[25].len(), OF_MEMBER);
         drop(first);
-        assert_eq!((turns.waiting().count, turns.waiting().members.len()), (0, 0));
+        let left = turns.waiting();
+        assert_eq!((left.count, left.members.len()), (0, 0));
     }
 }
