@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use super::{
     Context,
     machine::{Call, Machine, Query, target},
-    turns::Turn,
 };
 use crate::{
     failure::Failure,
@@ -21,6 +20,7 @@ use crate::{
     service::{
         asker::Sent,
         messaging::{Draft, Target, Unread},
+        push::{Registrant, Turn},
         room::Permit,
         views,
     },
@@ -208,7 +208,7 @@ pub(super) fn dispatch(asked: Asked<'_>, machine: &mut Machine, call: Call) -> O
             Ok(()) => {
                 let (context, connection) = (Arc::clone(context), Arc::clone(connection));
                 let registers = matches!(query, Query::PushRegister(_) | Query::PushUnregister);
-                let turn = registers.then(|| machine.registrations.next());
+                let turn = registers.then(|| context.push.turns.next(connection.id));
                 drop(asked.context.tasks.spawn(ask(context, connection, ticket, (query, turn))));
             }
             Err(failure) => reply(outbox, ticket, Err(failure)),
@@ -272,7 +272,7 @@ async fn ask(
         }
         Query::PushRegister(registration) => {
             let device = connection.device.clone();
-            let registered = context.push.register((&*connection).into(), device, *registration).await;
+            let registered = context.push.register(Registrant::Connection(&connection), device, *registration).await;
             registered.map(|()| Some(okay()))
         }
         Query::PushUnregister => context.push.unregister(member, &connection.device).await.map(|()| Some(okay())),

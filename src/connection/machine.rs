@@ -22,7 +22,6 @@ use super::{
     order::{Blocked, Order},
     silence::Silence,
     stranger::{decode_error, error, violation},
-    turns::Turns,
     typing::Typing,
     window::Window,
 };
@@ -177,8 +176,6 @@ pub struct Machine {
     is_warned: bool,
     /// What it has paid for frames too much.
     pub(super) charge: Charge,
-    /// Whose turn it is to register its device for pushes.
-    pub(super) registrations: Turns,
     in_flight: InFlight,
     order: Order,
     bad_frames: Window,
@@ -205,7 +202,6 @@ impl Machine {
             is_warned: false,
             charge: Charge::default(),
             in_flight: InFlight::default(),
-            registrations: Turns::default(),
             order: Order::default(),
             bad_frames: Window::default(),
             rate_limited: Window::default(),

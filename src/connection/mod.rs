@@ -8,7 +8,6 @@
 //! | [`in_flight`] | the requests that are being worked on |
 //! | [`typing`] | what a connection is typing in, and until when |
 //! | [`order`] | keeping the order of messages of which one was refused |
-//! | [`turns`] | requests that are done one after the other |
 //! | [`window`] | counting events within a minute |
 //! | [`task`] | the task: waiting for hello, signing in, closing |
 //! | [`open`] | a signed-in connection at work: what it does when its outbox, its socket or its timer wakes it |
@@ -42,7 +41,6 @@ mod stranger;
 mod sync;
 pub mod task;
 mod transport;
-mod turns;
 mod typing;
 mod window;
 mod writing;

@@ -4,7 +4,7 @@ use std::{
     net::IpAddr,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -22,8 +22,6 @@ pub struct Connection {
     pub member: MemberId,
     /// The session that it was opened with.
     pub session: SessionId,
-    /// The generation of that from which on tokens were good when it was opened: with older ones it would not have been.
-    good_from: u32,
     /// The device at its other end.
     pub device: DeviceId,
     /// The way into it.
@@ -32,11 +30,19 @@ pub struct Connection {
     pub from: Option<IpAddr>,
     /// How many milliseconds after [`made_at`] of its id it was opened.
     opened_after: u16,
-    /// Whether its device shows that it is not in use.
-    away: AtomicBool,
+    /// The [`AWAY`] bit, and the rest of [`Self::good_from`].
+    flags: AtomicU8,
     /// The bytes of the epoch of the store in which its sync was made.
     synced: AtomicU64,
     watching: Mutex<Watching>,
+}
+
+/// The device shows that it is not in use.
+const AWAY: u8 = 128;
+
+/// What is kept of a generation.
+fn remainder(generation: u64) -> u8 {
+    u8::try_from(generation % u64::from(AWAY)).unwrap_or(0)
 }
 
 /// Whom a connection watches.
@@ -57,12 +63,11 @@ impl Connection {
             id,
             member,
             session,
-            good_from: 0,
             device,
             outbox,
             from: None,
             opened_after: 0,
-            away: AtomicBool::new(false),
+            flags: AtomicU8::new(0),
             synced,
             watching,
         }
@@ -77,14 +82,15 @@ impl Connection {
 
     /// The same connection, opened when tokens of its session were good from this generation on.
     #[must_use]
-    pub fn with_good_from(self, good_from: u64) -> Self {
-        Self { good_from: u32::try_from(good_from).unwrap_or(u32::MAX), ..self }
+    pub fn with_good_from(self, generation: u64) -> Self {
+        Self { flags: AtomicU8::new(remainder(generation)), ..self }
     }
 
-    /// The generation from which on tokens of its session were good when it was opened.
+    /// Whether this is the generation from which on tokens of its session were good when it was opened. Of 128 generations in a row one is: a
+    /// connection is closed when the next one begins.
     #[must_use]
-    pub fn good_from(&self) -> u64 {
-        self.good_from.into()
+    pub fn is_good_from(&self, generation: u64) -> bool {
+        self.flags.load(Ordering::Relaxed) & !AWAY == remainder(generation)
     }
 
     /// When it was opened, by the clock of its node.
@@ -95,13 +101,17 @@ impl Connection {
 
     /// Keeps whether the device is in use.
     pub fn set_away(&self, is_away: bool) {
-        self.away.store(is_away, Ordering::Relaxed);
+        if is_away {
+            self.flags.fetch_or(AWAY, Ordering::Relaxed);
+        } else {
+            self.flags.fetch_and(!AWAY, Ordering::Relaxed);
+        }
     }
 
     /// Whether the device has said that it is not in use: an app in the background, a tab that nobody sees.
     #[must_use]
     pub fn is_away(&self) -> bool {
-        self.away.load(Ordering::Relaxed)
+        self.flags.load(Ordering::Relaxed) & AWAY != 0
     }
 
     /// Keeps the epoch of the store in which the connection's sync was made.

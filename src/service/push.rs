@@ -31,6 +31,7 @@ mod lease;
 mod look;
 mod quiet;
 mod refusals;
+mod turns;
 mod watch;
 mod words;
 
@@ -43,18 +44,21 @@ use std::{
 };
 
 use protocol::{
-    DeviceId, ErrorCode, MemberId, SessionId, Timestamp,
+    DeviceId, ErrorCode, MemberId, Timestamp,
     rest::{ClubPush, Language, PushContent, PushDevice, PushPatch, PushRegistration, PushService, PushSettings},
 };
 use quick_cache::sync::Cache;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-pub use self::intake::{Intake, Stored};
 use self::{
     devices::Devices,
     held::{Held, Key},
     refusals::Refusals,
+};
+pub use self::{
+    intake::{Intake, Stored},
+    turns::{Turn, Turns},
 };
 use super::{
     accounts::Authorized,
@@ -106,26 +110,12 @@ pub struct Options {
 }
 
 /// Who registers a device.
-#[derive(Debug, Clone, Copy)]
-pub struct Registrant {
-    /// The member.
-    pub member: MemberId,
-    /// Their session.
-    pub session: SessionId,
-    /// The generation from which on tokens of it were good when theirs was checked.
-    pub good_from: u64,
-}
-
-impl From<&Authorized> for Registrant {
-    fn from(Authorized { member, session, good_from, .. }: &Authorized) -> Self {
-        Self { member: *member, session: *session, good_from: *good_from }
-    }
-}
-
-impl From<&Connection> for Registrant {
-    fn from(connection: &Connection) -> Self {
-        Self { member: connection.member, session: connection.session, good_from: connection.good_from() }
-    }
+#[derive(Clone, Copy)]
+pub enum Registrant<'a> {
+    /// Who has asked over REST.
+    Authorized(&'a Authorized),
+    /// A connection.
+    Connection(&'a Connection),
 }
 
 /// What push needs of the rest.
@@ -160,6 +150,8 @@ pub struct Parts {
 
 /// Pushes to devices.
 pub struct Push {
+    /// The turns of registrations of one connection.
+    pub turns: Turns,
     parts: Parts,
     options: Options,
     devices: Devices,
@@ -202,6 +194,7 @@ impl Push {
             limit: Limiter::new("push", CHANGES, Arc::clone(&parts.metrics)),
             pace: Limiter::new("push_pace", PACE, Arc::clone(&parts.metrics)),
             held: Held::default(),
+            turns: Turns::default(),
             refusals: Refusals::new(),
             untried: Cache::new(UNTRIED),
             rooms: parts.couriers.iter().map(|courier| courier.batches().map(Semaphore::new)).collect(),
@@ -239,10 +232,14 @@ impl Push {
     /// `push_unavailable`, `validation_failed` for an address to which nothing can be sent, `token_expired` if the tokens of the session were replaced or ended meanwhile, a rate limit, or the store.
     pub async fn register(
         &self,
-        Registrant { member, session, good_from }: Registrant,
+        registrant: Registrant<'_>,
         device: DeviceId,
         registration: PushRegistration,
     ) -> Result<(), Failure> {
+        let (member, session) = match registrant {
+            Registrant::Authorized(Authorized { member, session, .. }) => (*member, *session),
+            Registrant::Connection(Connection { member, session, .. }) => (*member, *session),
+        };
         let PushRegistration { address, platform } = registration;
         let Some(courier) = self.courier(address.service()) else {
             return Err(ErrorCode::PushUnavailable.into());
@@ -263,6 +260,7 @@ impl Push {
             Some(_) => {}
             None => self.limit.check(&member)?,
         }
+        let good_from = self.good_from(registrant).await?;
         self.leave_behind().await;
         // Whatever is stored from now on may be for it.
         self.turn_on();
@@ -275,6 +273,17 @@ impl Push {
         // It may have happened all the same.
         self.changed(member);
         if registered? { Ok(()) } else { Err(ErrorCode::TokenExpired.into()) }
+    }
+
+    /// The generation from which on tokens of a session were good when who registers was let in.
+    async fn good_from(&self, registrant: Registrant<'_>) -> Result<u64, Failure> {
+        let connection = match registrant {
+            Registrant::Authorized(authorized) => return Ok(authorized.good_from),
+            Registrant::Connection(connection) => connection,
+        };
+        let view = self.parts.sessions.views(vec![connection.session]).await?.pop().flatten();
+        let good_from = view.map(|view| view.good_from).filter(|good_from| connection.is_good_from(*good_from));
+        good_from.ok_or_else(|| ErrorCode::TokenExpired.into())
     }
 
     /// Ends the registration of a device, if there is one. Whether there is one costs the store as much as ending it.

@@ -111,6 +111,13 @@ async fn a_number_at_an_icon_is_right_again_though_a_crash_came_after_what_was_r
     let message = ana.connect().await.say(ben.id, "Hello").await;
     let mut laptop = ben.connect_as("laptop", None).await;
     assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "Hello", 1)]);
+    // The service has it, and a moment later the server knows what the phone shows.
+    let database = rusqlite::Connection::open(folder.path().join("data/members-book.db")).unwrap();
+    eventually("what the phone shows to be stored", async || {
+        database.query_row("SELECT badge FROM push_devices WHERE badge = 1", [], |row| row.get::<_, i64>(0)).ok()
+    })
+    .await;
+    drop(database);
     laptop.read(message.conversation, message.seq).await;
     server.kill();
     let server = Process::spawn(&mut command(folder.path(), &expo, "50ms"));

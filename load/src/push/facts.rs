@@ -199,8 +199,8 @@ impl Facts {
 
     /// A phone is going to be registered. What it had, and who had the address, may be over from now on.
     pub(crate) fn registering(&mut self, phone: usize, member: usize, address: &str) {
-        self.end(|known| known.phone == phone || known.address == address, false);
         let (address, begun) = (address.to_owned(), Span::begin());
+        self.end_at(begun, |known| known.phone == phone || known.address == address, false);
         self.registrations.push(Registration { phone, member, address, begun, ended: None, is_gone: false });
     }
 
@@ -258,9 +258,32 @@ impl Facts {
         self.registrations.iter().rev().find(|known| known.phone == phone).filter(|known| known.ended.is_none())
     }
 
+    /// Since when a phone is registered by the same member, whatever address it had: what waits is told to the one that it has.
+    pub(crate) fn registered_since(&self, registration: &Registration) -> Instant {
+        let mut since = registration.begun.begun;
+        let of_phone = |known: &&Registration| known.phone == registration.phone;
+        for known in self
+            .registrations
+            .iter()
+            .rev()
+            .filter(of_phone)
+            .filter(|known| known.begun.begun < registration.begun.begun)
+        {
+            if known.member != registration.member || known.ended.is_none_or(|ended| ended.begun != since) {
+                break;
+            }
+            since = known.begun.begun;
+        }
+        since
+    }
+
     fn end(&mut self, which: impl Fn(&Registration) -> bool, is_gone: bool) {
+        self.end_at(Span::begin(), which, is_gone);
+    }
+
+    fn end_at(&mut self, at: Span, which: impl Fn(&Registration) -> bool, is_gone: bool) {
         for known in self.registrations.iter_mut().filter(|known| known.ended.is_none() && which(known)) {
-            let mut span = Span::begin();
+            let mut span = at;
             if is_gone {
                 span.end();
             }

@@ -268,7 +268,7 @@ impl<'a> Case<'a> {
         if all_have(&has) {
             broken.push("pushed what the device has".to_owned());
         }
-        let is_older = |owner: &Registration| message.stored.is_done_by(owner.begun.begun);
+        let is_older = |owner: &Registration| message.stored.is_done_by(self.facts.registered_since(owner));
         if all_have(&is_older) {
             broken.push("pushed what was stored before the device was registered".to_owned());
         }

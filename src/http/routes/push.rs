@@ -13,6 +13,7 @@ use crate::{
         AppState,
         extract::{Body, PathId, SignedIn},
     },
+    service::push::Registrant,
 };
 
 /// The routes of this group.
@@ -74,7 +75,7 @@ async fn register(
     PathId(device): PathId<DeviceId>,
     Body(registration): Body<PushRegistration>,
 ) -> Result<StatusCode, Failure> {
-    state.connection.push.register((&who).into(), device, registration).await?;
+    state.connection.push.register(Registrant::Authorized(&who), device, registration).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -169,9 +169,15 @@ async fn what_is_too_old_or_from_before_the_registration_is_not_pushed() {
 
     let mut facts = written().await;
     registered(&mut facts, PHONE, BEN).await;
-    push(&mut facts, 1, 1);
-    assert_eq!(broken(&facts), [""; 0], "made before it was registered anew");
     after(4).await;
+    push(&mut facts, 1, 1);
+    assert_eq!(broken(&facts), [""; 0], "what waits is told to the address that the phone has now");
+
+    let mut facts = written().await;
+    facts.ending(PHONE);
+    facts.ended(PHONE);
+    after(4).await;
+    registered(&mut facts, PHONE, BEN).await;
     push(&mut facts, 1, 1);
     let broken = broken(&facts);
     assert!(broken.contains(&"pushed what was stored before the device was registered".to_owned()), "{broken:?}");
