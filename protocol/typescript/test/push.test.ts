@@ -430,11 +430,11 @@ test("the settings of a member are read and changed", async () => {
   await device.launch();
   await device.client.login(credentials(ana.person));
   const push = new Push(device.client.api);
-  expect(await push.settings()).toEqual({ content: "full", quiet_hours: null, devices: [] });
+  expect(await push.settings()).toEqual({ content: "full", content_max: "full", quiet_hours: null, devices: [] });
   const quiet_hours = { from: "22:00", until: "07:30", time_zone: "Europe/Lisbon" };
-  expect(await push.change({ quiet_hours })).toEqual({ content: "full", quiet_hours, devices: [] });
-  expect(await push.change({ content: "sender" })).toEqual({ content: "sender", quiet_hours, devices: [] });
-  expect(await push.change({ quiet_hours: null })).toEqual({ content: "sender", quiet_hours: null, devices: [] });
+  expect(await push.change({ quiet_hours })).toEqual({ content: "full", content_max: "full", quiet_hours, devices: [] });
+  expect(await push.change({ content: "sender" })).toEqual({ content: "sender", content_max: "full", quiet_hours, devices: [] });
+  expect(await push.change({ quiet_hours: null })).toEqual({ content: "sender", content_max: "full", quiet_hours: null, devices: [] });
   await expect(push.change({ quiet_hours: { ...quiet_hours, from: "25:00" } })).rejects.toMatchObject({ code: "validation_failed" });
   await push.register("laptop", { address: { service: "expo", token: "ExponentPushToken[laptop]" }, platform: "desktop" });
   expect((await push.settings()).devices).toMatchObject([{ device: "laptop", service: "expo", platform: "desktop" }]);
