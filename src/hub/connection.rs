@@ -30,7 +30,7 @@ pub struct Connection {
     pub from: Option<IpAddr>,
     /// How many milliseconds after [`made_at`] of its id it was opened.
     opened_after: u16,
-    /// The [`AWAY`] bit, and the rest of [`Self::good_from`].
+    /// The [`AWAY`] bit, and what is kept of the generation of its session ([`Self::is_good_from`]).
     flags: AtomicU8,
     /// The bytes of the epoch of the store in which its sync was made.
     synced: AtomicU64,
