@@ -47,13 +47,13 @@ use self::{
     message::Message,
     receipts::{Asked, Receipts},
 };
-use super::{Courier, FRESH, Handed, Parcel, REFUSED, pace::Pace, remind::Reminder};
+use super::{Courier, FRESH, Handed, Parcel, REFUSED, pace::Pace};
 use crate::{
     breaker::{Breaker, Condition, Leave, Outcome},
     clock::Clock,
     outbound,
     store::push::AddressHash,
-    telemetry::Metrics,
+    telemetry::{Metrics, Minutely},
 };
 
 /// Messages in one request.
@@ -101,10 +101,10 @@ pub struct Expo {
 /// What is said in the log once a minute.
 #[derive(Default)]
 struct Reminders {
-    setup: Reminder,
-    token: Reminder,
-    refused: Reminder,
-    not_expo: Reminder,
+    setup: Minutely,
+    token: Minutely,
+    refused: Minutely,
+    not_expo: Minutely,
 }
 
 /// Why a request has no answer that can be used.
@@ -228,7 +228,7 @@ impl Expo {
 
     /// Says that the project is not set up as it has to be, not more often than every minute.
     fn remind(&self) {
-        if self.reminders.setup.is_due() {
+        if self.reminders.setup.allows() {
             tracing::error!(
                 "Expo cannot push to devices: the credentials of the project are missing or do not fit (docs/push.md)"
             );
@@ -305,7 +305,7 @@ impl Expo {
             }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
                 leave.end(Outcome::Success, "refused");
-                if self.reminders.token.is_due() {
+                if self.reminders.token.allows() {
                     tracing::error!(
                         status = status.as_u16(),
                         "Expo refuses the access token (EXPO_ACCESS_TOKEN), or a device registered with another project"
@@ -315,14 +315,14 @@ impl Expo {
             }
             StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => {
                 leave.end(Outcome::Success, "refused");
-                if self.reminders.refused.is_due() {
+                if self.reminders.refused.allows() {
                     tracing::warn!(status = status.as_u16(), "the push service refused a request");
                 }
                 Err(answer::mixed(&answer).map_or(Trouble::Refused, Trouble::Mixed))
             }
             _ => {
                 leave.end(Outcome::Success, "not_expo");
-                if self.reminders.not_expo.is_due() {
+                if self.reminders.not_expo.allows() {
                     tracing::error!(
                         status = status.as_u16(),
                         "that is no answer of Expo's push service (PUSH_EXPO_URL)"

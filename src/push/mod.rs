@@ -5,11 +5,9 @@
 //! | [`expo`] | Expo's service, for apps |
 //! | [`web`] | the push services of browsers |
 //! | [`pace`] | so many messages a second |
-//! | [`remind`] | a line in the log that is not repeated all the time |
 
 pub mod expo;
 mod pace;
-pub(crate) mod remind;
 pub mod web;
 
 use std::{fmt, time::Duration};

@@ -45,13 +45,13 @@ use self::{
     seal::Receiver,
     turns::{Pulse, Turns},
 };
-use super::{Courier, FRESH, Handed, Notice, Parcel, REFUSED, Unfit, What, remind::Reminder};
+use super::{Courier, FRESH, Handed, Notice, Parcel, REFUSED, Unfit, What};
 use crate::{
     breaker::{Breaker, Condition, Outcome},
     clock::Clock,
     ids::Entropy,
     outbound,
-    telemetry::Metrics,
+    telemetry::{Metrics, Minutely},
 };
 
 pub use self::vapid::Vapid;
@@ -92,16 +92,16 @@ struct Service {
     breaker: Breaker,
     pulse: Pulse,
     /// That it refuses what this server sends.
-    refusals: Reminder,
+    refusals: Minutely,
 }
 
 impl Service {
     fn new() -> Self {
-        Self { breaker: Breaker::new(FAILURES_MAX, COOLDOWN), pulse: Pulse::new(), refusals: Reminder::default() }
+        Self { breaker: Breaker::new(FAILURES_MAX, COOLDOWN), pulse: Pulse::new(), refusals: Minutely::default() }
     }
 
     fn remind(&self, origin: &str, status: StatusCode) {
-        if self.refusals.is_due() {
+        if self.refusals.allows() {
             tracing::warn!(origin, %status, "a push service refuses what this server sends: is PUSH_CONTACT right?");
         }
     }

@@ -72,13 +72,13 @@ use crate::{
     hub::Connection,
     ids::Ids,
     position::Position,
-    push::{Courier, Unfit, remind::Reminder},
+    push::{Courier, Unfit},
     store::{
         ConversationStore, MemberStore, PushStore, SessionStore, StoreError,
         push::{DeviceRecord, Ended, PushChoice, Unlooked},
         turns::Caller,
     },
-    telemetry::Metrics,
+    telemetry::{Metrics, Minutely},
 };
 
 /// How often a member may register devices and change what they have chosen: 30 times at once, and then once a minute.
@@ -175,7 +175,7 @@ pub struct Push {
     /// How often it is found out at a time what tasks say.
     composing: Semaphore,
     /// That pushes are given up.
-    given_up: Reminder,
+    given_up: Minutely,
 }
 
 impl Push {
@@ -199,7 +199,7 @@ impl Push {
             untried: Cache::new(UNTRIED),
             rooms: parts.couriers.iter().map(|courier| courier.batches().map(Semaphore::new)).collect(),
             composing: Semaphore::new(dispatch::AT_ONCE),
-            given_up: Reminder::default(),
+            given_up: Minutely::default(),
             parts,
         }
     }

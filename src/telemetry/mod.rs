@@ -9,4 +9,4 @@ pub mod metrics;
 pub mod quiet;
 
 pub use metrics::Metrics;
-pub use quiet::{Hourly, Quiet};
+pub use quiet::{Hourly, Minutely, Quiet};

@@ -54,14 +54,16 @@ impl Quiet {
     }
 }
 
-/// How often a line about how the server is set up is written again.
-const HOUR: Duration = Duration::from_secs(3600);
+/// A bound of one log line that says what is so for long: it is written at most once in so many seconds.
+#[derive(Debug, Default)]
+pub struct Every<const SECONDS: u64>(Mutex<Option<Instant>>);
 
-/// A bound of one log line that clients cause and an operator has to read once: it is written at most once an hour.
-#[derive(Default)]
-pub struct Hourly(Mutex<Option<Instant>>);
+/// For a line about how the server is set up, which clients cause and an operator has to read once.
+pub type Hourly = Every<3_600>;
+/// For a line about what an operator may want to see end.
+pub type Minutely = Every<60>;
 
-impl Hourly {
+impl<const SECONDS: u64> Every<SECONDS> {
     /// Whether the line may be written now.
     pub fn allows(&self) -> bool {
         self.allows_at(Instant::now())
@@ -69,7 +71,7 @@ impl Hourly {
 
     fn allows_at(&self, now: Instant) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let allows = last.is_none_or(|last| now.saturating_duration_since(last) >= HOUR);
+        let allows = last.is_none_or(|last| now.saturating_duration_since(last) >= Duration::from_secs(SECONDS));
         if allows {
             *last = Some(now);
         }
@@ -86,6 +88,12 @@ mod tests {
         let (hourly, start) = (Hourly::default(), Instant::now());
         let allows = |seconds| hourly.allows_at(start + Duration::from_secs(seconds));
         assert!(allows(0) && !allows(0) && !allows(3599) && allows(3600) && !allows(3601) && allows(7200));
+        let (minutely, second) = (Minutely::default(), Duration::from_secs(1));
+        assert!(
+            minutely.allows_at(start)
+                && !minutely.allows_at(start + 59 * second)
+                && minutely.allows_at(start + 60 * second)
+        );
     }
 
     #[test]

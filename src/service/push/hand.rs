@@ -166,7 +166,7 @@ impl Push {
                 self.gone(taken, (hash, registered_at), "ended").await
             }
             Handed::Refused(why) => {
-                if self.given_up.is_due() {
+                if self.given_up.allows() {
                     tracing::info!(why, "pushes are given up: the service will never take them");
                 }
                 End::of(taken, Settled::Finished { badge: None }, "refused")
