@@ -754,6 +754,7 @@ async fn what_was_stored_before_a_device_was_registered_is_told_apart_without_cl
     let before = say().await;
     // Whatever a clock shows.
     let registered_at = Timestamp::from_millis(f.now().as_millis() + 3_600_000);
+    // Positions of MongoDB are of the clock of the database, which has to go on: there is nothing else to wait for.
     tokio::time::sleep(Duration::from_millis(50)).await;
     f.store.push.register(DeviceRecord { registered_at, ..record(f, ana, "phone", expo("phone")) }, 0).await.unwrap();
     let [since_then] = Vec::<Position>::try_into(since().await).unwrap();
