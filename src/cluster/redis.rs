@@ -12,7 +12,7 @@
 //!
 //! A link has one connection, to publish and to hear: the answer to a publication and what comes back of it are read together. It
 //! is up while that works, all that the node wants to hear is subscribed to, and its own beats come back within two seconds; when they
-//! take longer than 400 ms, or an answer does, it is late, and the node looks into the store meanwhile. Several servers share the members by a hash of their ids; each
+//! take longer than half a second, or an answer does, it is late, and the node looks into the store meanwhile. Several servers share the members by a hash of their ids; each
 //! gets every beat.
 
 mod address;

@@ -123,12 +123,12 @@ async fn what_a_member_lets_others_see_holds_on_every_node_and_so_does_their_pro
     // Partners from the first message on.
     bens.say(ana.id, "hello").await;
     turns(&mut anas, PresenceStatus::Online).await;
-    let again = serde_json::json!({ "name": "Ben" });
+    let again = serde_json::json!({ "name": "Benedict" });
     assert_eq!(ben.request(reqwest::Method::PATCH, "/api/members/me", again).await.status(), 200);
     let told = async |client: &mut Client| {
         let newest = loop {
             let MemberPush { member } = client.expect().await;
-            if member.name == "Ben" {
+            if member.name == "Benedict" {
                 break member.updated_at;
             }
         };
@@ -136,7 +136,7 @@ async fn what_a_member_lets_others_see_holds_on_every_node_and_so_does_their_pro
         client.ping().await;
         let after = client.drain();
         let is_other = |frame: &ServerFrame| match frame {
-            ServerFrame::MemberPush(push) if push.member.id == ben.id && push.member.name != "Ben" => {
+            ServerFrame::MemberPush(push) if push.member.id == ben.id && push.member.name != "Benedict" => {
                 push.member.updated_at >= newest
             }
             _ => false,

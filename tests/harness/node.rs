@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -41,6 +41,7 @@ pub struct Node {
     /// What the bus counts.
     pub metrics: Arc<Metrics>,
     published: Arc<AtomicU64>,
+    late: Arc<AtomicBool>,
     told: UnboundedReceiver<Told>,
     stop: CancellationToken,
 }
@@ -71,6 +72,7 @@ struct Ear {
     told: UnboundedSender<Told>,
     /// The last number of each channel: on one link, what is published there comes in order.
     numbers: Mutex<HashMap<Channel, u64>>,
+    late: Arc<AtomicBool>,
 }
 
 impl Node {
@@ -85,7 +87,9 @@ impl Node {
         let ids = Arc::new(Ids::new(Arc::new(SystemClock), Arc::new(SystemEntropy)));
         let id = NodeId(ids.secret());
         let (sender, told) = unbounded_channel();
-        let ear: Arc<dyn Inbox> = Arc::new(Ear { told: sender, numbers: Mutex::default() });
+        let late = Arc::new(AtomicBool::new(false));
+        let ear: Arc<dyn Inbox> =
+            Arc::new(Ear { told: sender, numbers: Mutex::default(), late: Arc::clone(&late) });
         let addresses = Address::parse(&url.to_owned().into(), master).unwrap();
         let options = Options { addresses, node: id, store: [3; 8] };
         let supervisor = Supervisor::new(Arc::clone(&metrics), stop.clone());
@@ -102,7 +106,7 @@ impl Node {
             }
         };
         tokio::spawn(stop.clone().run_until_cancelled_owned(beating));
-        Self { bus, id, metrics, published, told, stop }
+        Self { bus, id, metrics, published, late, told, stop }
     }
 
     /// A node whose links are up.
@@ -130,6 +134,11 @@ impl Node {
     /// Hears the channel of a member; whether that is confirmed.
     pub async fn hear(&self, member: MemberId) -> bool {
         within("a subscription", self.bus.subscribe(Channel::Member(member))).await
+    }
+
+    /// Whether a link was ever late.
+    pub fn was_late(&self) -> bool {
+        self.late.load(Ordering::SeqCst)
     }
 
     /// What the bus tells next.
@@ -213,7 +222,9 @@ impl Inbox for Ear {
         self.tell(Told::Up(link));
     }
 
-    fn late(&self, _: usize, _: bool) {}
+    fn late(&self, _: usize, is_late: bool) {
+        self.late.fetch_or(is_late, Ordering::SeqCst);
+    }
 
     fn lost(&self, link: usize, loss: Loss) {
         self.tell(Told::Lost(link, loss));

@@ -39,7 +39,7 @@ const PIPELINE_BYTES: usize = 1024 * 1024;
 const CANARY: Duration = Duration::from_secs(2);
 /// How long an own beat or the answer to a publication may take until what others publish is not waited for any more: they
 /// may wait as long, and the store has it by now.
-const LATE: Duration = Duration::from_millis(400);
+const LATE: Duration = Duration::from_millis(500);
 /// How often that is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 /// The longest pause between two attempts to connect.

@@ -506,6 +506,35 @@ fn a_node_that_has_not_seen_who_there_is_is_not_whole() {
     }
 }
 
+/// Found by a measurement: where Redis hung, what others stored came after three seconds.
+#[test]
+fn while_a_link_is_late_the_store_is_looked_into() {
+    let (now, mut roster) = (Instant::now(), Roster::new(2));
+    let in_doubt = |roster: &Roster| roster.doubts().collect::<Vec<_>>();
+    (0..2).for_each(|link| roster.up(link, now));
+    roster.listed(&listing(place(50), &[]), now);
+    roster.late(0, true, now);
+    assert_eq!(in_doubt(&roster), [], "nobody is there who could say anything");
+    roster.listed(&listing(place(60), &[1]), now);
+    assert_eq!(in_doubt(&roster), [Doubt::Canary]);
+    // It ends with the sweep that began when it was in time again.
+    let Begin::Since(early) = roster.begin_sweep() else { panic!() };
+    roster.late(0, false, now);
+    roster.end_sweep(early, place(70), now);
+    assert_eq!(in_doubt(&roster), [Doubt::Canary]);
+    let Begin::Since(sweep) = roster.begin_sweep() else { panic!() };
+    roster.end_sweep(sweep, place(80), now);
+    assert_eq!((in_doubt(&roster), roster.floor()), (vec![], place(80)));
+    // One that is lost is not late, nor is one that is up again.
+    roster.late(1, true, now);
+    roster.lost(1, Loss::LinkDown, now);
+    roster.late(1, true, now);
+    roster.up(1, now);
+    let Begin::Since(sweep) = roster.begin_sweep() else { panic!() };
+    roster.end_sweep(sweep, place(90), now);
+    assert_eq!(in_doubt(&roster), []);
+}
+
 /// Beats count for what was published on every link.
 #[test]
 fn the_floor_is_the_lowest_beat_of_all_nodes_and_links() {

@@ -273,6 +273,10 @@ impl Fleet {
             let gone = roster.listed(listing, now);
             (before, gone, roster.others().collect::<HashSet<_>>())
         });
+        if before.is_empty() && !others.is_empty() {
+            // What was published to nobody until now is lost to those: they hear of it at once.
+            self.beat(false);
+        }
         if !others.is_subset(&before) {
             // What a new node said first may have been taken for that of one that is gone.
             self.parts.watching.ask_again();

@@ -71,6 +71,8 @@ async fn a_redis_that_stands_still_is_noticed_and_nobody_waits_for_it() {
     let (one, other) = tokio::join!(publisher.loses(0), hearer.loses(0));
     // It has not answered in time, or a beat has not come back: whatever is noticed first.
     assert!([one, other].iter().all(|loss| matches!(loss, Loss::LinkDown | Loss::Canary)));
+    // Long before, both have looked into the store.
+    assert!(publisher.was_late() && hearer.was_late());
     redis.signal("CONT");
     tokio::join!(publisher.comes_up(0), hearer.comes_up(0));
     publisher.publish(members[1], 1);
