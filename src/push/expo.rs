@@ -9,12 +9,14 @@
 //! | [`message`] | a message as it is sent, in 4,096 bytes |
 //! | [`lots`] | which messages go together in a request |
 //! | [`answer`] | what is believed of what comes back |
+//! | [`refusals`] | whether something in a request is refused, or whoever sends it |
 //! | [`receipts`] | which tickets are asked about, and when |
 
 mod answer;
 mod lots;
 mod message;
 mod receipts;
+mod refusals;
 #[cfg(test)]
 mod tests;
 
@@ -30,10 +32,7 @@ use futures_util::{
     StreamExt as _,
     stream::{self, BoxStream, FuturesUnordered},
 };
-use protocol::{
-    Timestamp,
-    rest::{PushAddress, PushService},
-};
+use protocol::rest::{PushAddress, PushService};
 use reqwest::{
     Client, StatusCode, Url,
     header::{ACCEPT, CONTENT_ENCODING, CONTENT_TYPE},
@@ -46,13 +45,14 @@ use self::{
     lots::{Known, Lot},
     message::Message,
     receipts::{Asked, Receipts},
+    refusals::{Row, Scope},
 };
 use super::{Courier, FRESH, Handed, Parcel, REFUSED, pace::Pace};
 use crate::{
     breaker::{Breaker, Condition, Leave, Outcome},
     clock::Clock,
     outbound,
-    store::push::AddressHash,
+    store::push::{AddressHash, RegistrationId},
     telemetry::{Metrics, Minutely},
 };
 
@@ -70,6 +70,8 @@ const FAILURES_MAX: u32 = 5;
 const COOLDOWN: Duration = Duration::from_secs(10);
 /// When a message is tried again that fails because of how the project is set up at Expo.
 const SETUP_PAUSE: Duration = Duration::from_secs(600);
+/// How long the service is left alone that does not know the access token: nobody but the operator can do anything about that.
+const TOKEN_PAUSE: Duration = Duration::from_secs(60);
 /// How often a request is divided at most because of single messages in it: 100 are then alone.
 const DIVISIONS: u32 = 7;
 
@@ -93,6 +95,7 @@ pub struct Expo {
     pace: Pace,
     receipts: Mutex<Receipts>,
     known: Known,
+    refused: Row,
     reminders: Reminders,
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
@@ -103,6 +106,7 @@ pub struct Expo {
 struct Reminders {
     setup: Minutely,
     token: Minutely,
+    forbidden: Minutely,
     refused: Minutely,
     not_expo: Minutely,
 }
@@ -115,8 +119,10 @@ enum Trouble {
     Failed(&'static str, Option<Duration>),
     /// Something in it is never taken.
     Refused,
-    /// Something in it is not taken from who has this access token.
+    /// Nothing is taken from who has this access token.
     Unauthorized,
+    /// Something in it is not taken from who has this access token, or nothing at all.
+    Forbidden,
     /// It has messages of several projects: each, and its addresses.
     Mixed(Vec<(String, Vec<String>)>),
 }
@@ -145,6 +151,7 @@ impl Expo {
             pace: Pace::new(PER_SECOND),
             receipts: Mutex::default(),
             known: Known::new(),
+            refused: Row::default(),
             reminders: Reminders::default(),
             clock,
             metrics,
@@ -177,8 +184,14 @@ impl Expo {
                 ended.extend(lot.all(Handed::Refused(REFUSED)));
                 Vec::new()
             }
+            // Whatever is in it.
+            Trouble::Unauthorized => {
+                ended.extend(lot.all(Handed::Later { why: "unauthorized", pause: Some(TOKEN_PAUSE) }));
+                Vec::new()
+            }
             // The project may want another access token than the club's, or none.
-            Trouble::Unauthorized if count <= 1 => {
+            Trouble::Forbidden if count <= 1 => {
+                lot.items.iter().for_each(|(_, message)| self.known.refuse(message.hash));
                 ended.extend(lot.all(Handed::Later { why: "unauthorized", pause: Some(SETUP_PAUSE) }));
                 Vec::new()
             }
@@ -186,7 +199,7 @@ impl Expo {
                 ended.extend(lot.all(Handed::later("divided")));
                 Vec::new()
             }
-            Trouble::Refused | Trouble::Unauthorized => lot.halves(),
+            Trouble::Refused | Trouble::Forbidden => lot.halves(),
             Trouble::Mixed(projects) => self.known.by_project(lot, projects),
         };
         (ended, further)
@@ -211,7 +224,7 @@ impl Expo {
         match ticket {
             Ticket::Taken(id) => {
                 let now = self.clock.now();
-                self.receipts().add(id, message.hash, now);
+                self.receipts().add(id, (message.hash, message.registration), now);
                 self.known.taken(message.hash);
                 Handed::Taken
             }
@@ -251,9 +264,19 @@ impl Expo {
         if lot.items.is_empty() {
             return Ok(Vec::new());
         }
+        if lot.is_part() && self.refused.is_everything() {
+            // It is not because of what is in it.
+            ended.extend(lot.sample());
+        }
         let messages: Vec<&Message> = lot.items.iter().map(|(_, message)| message).collect();
+        let scope = match &*messages {
+            [one] if self.known.is_refused(one.hash) => Scope::Known,
+            [_] => Scope::One,
+            _ => Scope::Several,
+        };
         let body = serde_json::to_vec(&messages).map_err(|_| Trouble::Refused)?;
-        let answer = self.request(self.send.clone(), &body).await?;
+        let answer = self.request(self.send.clone(), &body, scope).await?;
+        self.refused.answered();
         match answer::tickets(&answer, messages.len()) {
             Tickets::Each(tickets) => Ok(tickets),
             Tickets::Mixed(projects) => Err(Trouble::Mixed(projects)),
@@ -265,7 +288,7 @@ impl Expo {
     }
 
     /// Sends a request, as far as the circuit lets it through, and reads its answer.
-    async fn request(&self, url: Url, body: &[u8]) -> Result<Vec<u8>, Trouble> {
+    async fn request(&self, url: Url, body: &[u8], scope: Scope) -> Result<Vec<u8>, Trouble> {
         let Some(leave) = self.breaker.admit(Instant::now()) else { return Err(Trouble::Resting) };
         let mut leave = Given { expo: self, leave: Some(leave) };
         self.show();
@@ -281,7 +304,14 @@ impl Expo {
         let response = match response {
             Ok(response) => response,
             Err(error) => {
-                let why = if error.is_timeout() { "timeout" } else { "unreachable" };
+                // What was not connected to has taken nothing; of the others nobody knows.
+                let why = if error.is_connect() {
+                    "unreachable"
+                } else if error.is_timeout() {
+                    "timeout"
+                } else {
+                    "cut"
+                };
                 tracing::warn!(reason = outbound::reason(&error), why, "the push service was not reached");
                 return Err(leave.fail(why, None));
             }
@@ -303,22 +333,39 @@ impl Expo {
                 leave.end(Outcome::Success, "answered");
                 Ok(answer)
             }
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                leave.end(Outcome::Success, "refused");
+            StatusCode::UNAUTHORIZED => {
+                leave.end(Outcome::Failure(Some(TOKEN_PAUSE)), "unauthorized");
                 if self.reminders.token.allows() {
                     tracing::error!(
-                        status = status.as_u16(),
-                        "Expo refuses the access token (EXPO_ACCESS_TOKEN), or a device registered with another project"
+                        "Expo does not know the access token (EXPO_ACCESS_TOKEN): nothing is pushed to apps"
                     );
                 }
                 Err(Trouble::Unauthorized)
             }
-            StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => {
-                leave.end(Outcome::Success, "refused");
-                if self.reminders.refused.allows() {
-                    tracing::warn!(status = status.as_u16(), "the push service refused a request");
+            StatusCode::FORBIDDEN => {
+                self.end_refused(&mut leave, scope, "forbidden");
+                if self.reminders.forbidden.allows() {
+                    tracing::error!(
+                        everything = self.refused.is_everything(),
+                        "Expo refuses the access token (EXPO_ACCESS_TOKEN), or a device registered with another project"
+                    );
                 }
-                Err(answer::mixed(&answer).map_or(Trouble::Refused, Trouble::Mixed))
+                Err(Trouble::Forbidden)
+            }
+            StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE => {
+                if let Some(projects) = answer::mixed(&answer) {
+                    leave.end(Outcome::Success, "refused");
+                    return Err(Trouble::Mixed(projects));
+                }
+                self.end_refused(&mut leave, scope, "refused");
+                if self.reminders.refused.allows() {
+                    tracing::warn!(
+                        status = status.as_u16(),
+                        everything = self.refused.is_everything(),
+                        "the push service refused a request"
+                    );
+                }
+                Err(Trouble::Refused)
             }
             _ => {
                 leave.end(Outcome::Success, "not_expo");
@@ -331,6 +378,19 @@ impl Expo {
                 Err(Trouble::Failed("not_expo", Some(SETUP_PAUSE)))
             }
         }
+    }
+
+    /// A request was refused. Who refuses everything is left alone, as far as one message alone says so: of several one may be meant.
+    fn end_refused(&self, leave: &mut Given<'_>, scope: Scope, name: &'static str) {
+        self.refused.refused(scope);
+        let outcome = match scope {
+            Scope::One if self.refused.is_everything() => Outcome::Failure(Some(COOLDOWN)),
+            // Whether anything else is taken is still unknown.
+            Scope::Several if self.refused.is_everything() => Outcome::Abandoned,
+            Scope::Known => Outcome::Abandoned,
+            Scope::One | Scope::Several => Outcome::Success,
+        };
+        leave.end(outcome, name);
     }
 
     fn show(&self) {
@@ -389,7 +449,7 @@ impl Courier for Expo {
         .boxed()
     }
 
-    async fn found_gone(&self) -> Vec<(AddressHash, Timestamp)> {
+    async fn found_gone(&self) -> Vec<(AddressHash, RegistrationId)> {
         let mut gone = Vec::new();
         loop {
             let now = self.clock.now();
@@ -400,7 +460,7 @@ impl Courier for Expo {
             let ids: Vec<&str> = asked.iter().map(|Asked { id, .. }| id.as_str()).collect();
             let body = serde_json::to_vec(&serde_json::json!({ "ids": ids })).unwrap_or_default();
             let Ok(_place) = self.places.acquire().await else { return gone };
-            let Ok(answer) = self.request(self.receipts_at.clone(), &body).await else {
+            let Ok(answer) = self.request(self.receipts_at.clone(), &body, Scope::Known).await else {
                 self.receipts().again(asked, now);
                 return gone;
             };

@@ -15,13 +15,13 @@ use std::{fmt, time::Duration};
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 use protocol::{
-    ConversationId, MemberId, MessageId, Timestamp,
+    ConversationId, MemberId, MessageId,
     rest::{PushAddress, PushService},
 };
 
 use tokio::time::Instant;
 
-use crate::store::push::AddressHash;
+use crate::store::push::{AddressHash, RegistrationId};
 
 /// How old what was found out about a push may be when its request begins: something may be read, or somebody log out, every moment.
 pub const FRESH: Duration = Duration::from_secs(2);
@@ -50,9 +50,9 @@ pub trait Courier: Send + Sync {
     /// cuts what is under way. No request begins with a parcel that is not fresh any more: that is [`Handed::late`].
     fn send(&self, parcels: Vec<Parcel>) -> BoxStream<'_, (usize, Handed)>;
 
-    /// Addresses at which nobody is any more, as the service has said since it took something for them; with when that was sent. To be called
-    /// every few seconds.
-    async fn found_gone(&self) -> Vec<(AddressHash, Timestamp)> {
+    /// Addresses at which nobody is any more, as the service has said since it took something for them; with the registration that was for. To be
+    /// called every few seconds.
+    async fn found_gone(&self) -> Vec<(AddressHash, RegistrationId)> {
         Vec::new()
     }
 }
@@ -75,6 +75,8 @@ pub struct Parcel {
     pub composed: Instant,
     /// Where to.
     pub address: PushAddress,
+    /// Which registration of that.
+    pub registration: RegistrationId,
     /// What it says.
     pub what: What,
     /// The number at the icon.
@@ -174,6 +176,11 @@ pub(crate) const REFUSED: &str = "refused";
 /// Whether a push that is tried again for this reason was not tried at all: then its pauses become no longer.
 pub(crate) fn is_untried(why: &str) -> bool {
     matches!(why, "late" | "pace" | "resting")
+}
+
+/// Whether a push that is tried again for this reason may have been taken all the same: then nobody knows which number the device shows.
+pub(crate) fn may_be_taken(why: &str) -> bool {
+    matches!(why, "timeout" | "cut" | "server_error" | "no_ticket")
 }
 
 impl Parcel {

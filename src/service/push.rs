@@ -75,7 +75,7 @@ use crate::{
     push::{Courier, Unfit},
     store::{
         ConversationStore, MemberStore, PushStore, SessionStore, StoreError,
-        push::{DeviceRecord, Ended, PushChoice, Unlooked},
+        push::{DeviceRecord, Ended, PushChoice, RegistrationId, Unlooked},
         turns::Caller,
     },
     telemetry::{Metrics, Minutely},
@@ -265,8 +265,9 @@ impl Push {
         // Whatever is stored from now on may be for it.
         self.turn_on();
         // After that: what was stored before is not for it, so nobody has to look for it.
-        let (registered_at, since) = (self.parts.clock.now(), Position::default());
-        let record = DeviceRecord { member, device, session, address, platform, registered_at, since, badge: None };
+        let (registered_at, since, revision) = (self.parts.clock.now(), Position::default(), RegistrationId::default());
+        let record =
+            DeviceRecord { member, device, session, address, platform, registered_at, since, badge: None, revision };
         let registered = self.parts.store.register(record, good_from).await;
         // Again: it may have been asked whether any device is registered while this one was not yet.
         self.turn_on();

@@ -428,8 +428,17 @@ impl Row {
             Self::BarredAddress(hash) => json!([hash]),
             Self::PushDevice(record) => {
                 // Positions of one store say nothing in another one.
-                let DeviceRecord { member, device, session, address, platform, registered_at, since: _, badge } =
-                    &**record;
+                let DeviceRecord {
+                    member,
+                    device,
+                    session,
+                    address,
+                    platform,
+                    registered_at,
+                    since: _,
+                    badge,
+                    revision: _,
+                } = &**record;
                 json!([member, device, session, address, platform, registered_at, badge])
             }
             Self::PushMark(DeviceMark { member, device, conversation, seq }) => {
@@ -437,7 +446,8 @@ impl Row {
             }
             Self::PushTask(stored) => {
                 let NewTask { member, device, subject, first, last, at, due } = &stored.task;
-                json!([member, device, subject.key(), first, last, at, due, stored.attempts, stored.next_due])
+                let StoredTask { attempts, next_due, unsettled, .. } = &**stored;
+                json!([member, device, subject.key(), first, last, at, due, attempts, next_due, unsettled])
             }
             Self::PushChoice(member, PushChoice { content, quiet_hours }) => json!([member, content, quiet_hours]),
         }

@@ -46,8 +46,8 @@ pub(super) fn shown(badge: u32) -> Option<u32> {
     (badge > 0).then_some(badge)
 }
 
-/// What goes when no more than `most` may stay: the oldest, and of those of one moment the smallest.
-pub(super) fn surplus<T: Ord>(all: impl IntoIterator<Item = (Timestamp, T)>, most: usize) -> Vec<T> {
+/// What goes when no more than `most` may stay: the oldest, and of those of one age the smallest.
+pub(super) fn surplus<A: Ord, T: Ord>(all: impl IntoIterator<Item = (A, T)>, most: usize) -> Vec<T> {
     let mut all: Vec<_> = all.into_iter().collect();
     all.sort_unstable_by(|a, b| b.cmp(a));
     all.into_iter().skip(most).map(|(_, gone)| gone).collect()
@@ -121,7 +121,14 @@ pub struct DeviceRecord {
     pub since: Position,
     /// The number that it was told last to show at its icon; nothing if it was told none that is larger than zero since it was last told zero.
     pub badge: Option<u32>,
+    /// Tells this registration of its address from every other one.
+    pub revision: RegistrationId,
 }
+
+/// Tells one registration of an address from the next, without any clock: another number each time that a device is registered. The store's own:
+/// whoever registers a device or copies it leaves it at 0, which is also that of what a version registered that did not know of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RegistrationId(pub(crate) i64);
 
 /// Up to which entry of a conversation a device has said that it has all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,6 +196,9 @@ pub struct TakenTask {
     pub task: NewTask,
     /// How often it was taken, this time included.
     pub attempts: u32,
+    /// Whether a push service may have taken it before without that having been stored: then nobody knows which number the device shows. Whoever
+    /// had it in hand and cannot tell sets it, and it stays so until a push is known to have been taken.
+    pub is_in_doubt: bool,
     /// Another number each time that it is written, drawn by chance: what was added meanwhile is not finished with it.
     pub revision: i64,
 }
@@ -205,6 +215,11 @@ pub enum Settled {
     Postponed {
         /// When.
         due: Timestamp,
+    },
+    /// Whoever has it in hand goes on with it.
+    Kept {
+        /// When others may take it.
+        until: Timestamp,
     },
 }
 
@@ -288,7 +303,8 @@ pub struct Unlooked {
 #[async_trait]
 pub trait PushStore: Send + Sync {
     /// Registers a device. It takes the place of one of the same member and id, whose tasks go on to the new address; and of all others with
-    /// the same address, whoever's they are: their tasks go with them. Beyond [`DEVICES_MAX`] of the member, the one that was registered first goes.
+    /// the same address, whoever's they are: their tasks go with them. Beyond [`DEVICES_MAX`] of the member, the one that was registered first goes,
+    /// by the order in which the store came to know of them and not by anybody's clock.
     ///
     /// False, and nothing is done, if its session has ended, or its tokens were replaced since they were good from the generation `good_from` on:
     /// whoever has a copy of the former must not be faster than what ends them.
@@ -303,11 +319,12 @@ pub trait PushStore: Send + Sync {
     /// The store.
     async fn unregister(&self, member: MemberId, device: &DeviceId) -> Result<bool, StoreError>;
 
-    /// The push service says that nobody is at an address any more: its registration ends, unless it was made after `sent`.
+    /// Nobody is at an address any more, as somebody knows who has looked at this registration of it: that ends, unless the address was
+    /// registered again since.
     ///
     /// # Errors
     /// The store.
-    async fn address_gone(&self, address: AddressHash, sent: Timestamp) -> Result<(), StoreError>;
+    async fn address_gone(&self, address: AddressHash, registration: RegistrationId) -> Result<(), StoreError>;
 
     /// The registered devices of members, [`BULK_MAX`] members at most, the one that was registered last first.
     ///

@@ -31,6 +31,10 @@ pub enum Trouble {
     NoTickets,
     /// It is not answered before it is let go.
     Held,
+    /// Its messages are taken, and it is not answered before it is let go.
+    TakenAndHeld,
+    /// Its messages are taken, and it is answered with this status all the same.
+    TakenAnd(u16),
 }
 
 #[derive(Default)]
@@ -165,7 +169,7 @@ async fn send(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
         }
         Some(Trouble::Held) => shared.let_go.notified().await,
         Some(Trouble::NoTickets) => return Json(json!({ "data": [] })).into_response(),
-        None => {}
+        Some(Trouble::TakenAndHeld | Trouble::TakenAnd(_)) | None => {}
     }
     let mut tickets = Vec::new();
     for message in messages {
@@ -182,6 +186,11 @@ async fn send(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
         if error.is_none() {
             taken.push(message);
         }
+    }
+    match trouble {
+        Some(Trouble::TakenAndHeld) => shared.let_go.notified().await,
+        Some(Trouble::TakenAnd(status)) => return StatusCode::from_u16(status).unwrap().into_response(),
+        _ => {}
     }
     Json(json!({ "data": tickets })).into_response()
 }

@@ -124,3 +124,24 @@ async fn a_number_at_an_icon_is_right_again_though_a_crash_came_after_what_was_r
     assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "", 0)]);
     server.kill();
 }
+
+/// Nobody had stored that it was taken, and what was read is not pushed again: so nobody took the number away.
+#[tokio::test]
+async fn a_number_that_was_set_before_a_crash_is_taken_away_though_nobody_knows_that_it_was_set() {
+    let mut expo = Expo::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let server = Process::spawn(&mut command(folder.path(), &expo, "50ms"));
+    let http = http();
+    let ana = Member::register_at(server.addr, &http, "Ana").await;
+    let ben = Member::register_at(server.addr, &http, "Ben").await;
+    register(&ben, "phone", "ben").await;
+    expo.next([Trouble::TakenAndHeld]);
+    let message = ana.connect().await.say(ben.id, "Hello").await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "Hello", 1)]);
+    server.kill();
+    let server = Process::spawn(&mut command(folder.path(), &expo, "50ms"));
+    // Before the lease of the process that is gone is over.
+    ben.at(server.addr).connect_as("laptop", None).await.read(message.conversation, message.seq).await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "", 0)]);
+    server.kill();
+}

@@ -6,6 +6,7 @@ mod fleet;
 mod service;
 mod settings;
 mod told;
+mod waiting;
 
 use protocol::rest::PushSettings;
 use reqwest::{Method, StatusCode};

@@ -107,6 +107,23 @@ async fn what_is_read_while_it_waits_for_its_turn_is_not_told() {
     server.stop().await;
 }
 
+/// It has shown it, and it is not pushed again.
+#[tokio::test]
+async fn what_was_taken_and_not_answered_and_then_read_leaves_no_number_at_the_icon() {
+    let mut expo = Expo::start().await;
+    let server = Server::with(|settings| expo.set(settings)).await;
+    let (ana, ben) = server.two_members().await;
+    register(&ben, "phone", "ben").await;
+    let mut laptop = ben.connect_as("laptop", None).await;
+    expo.next([Trouble::TakenAnd(502)]);
+    let message = ana.connect().await.say(ben.id, "Hello").await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "Hello", 1)]);
+    laptop.read(message.conversation, message.seq).await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "", 0)]);
+    assert_eq!(server.metric(r#"push_tasks_total{outcome="told"}"#).await, 0.0);
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn a_slow_service_holds_nobody_else_up() {
     let mut expo = Expo::start().await;

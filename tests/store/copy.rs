@@ -11,7 +11,7 @@ use members_book::{
         jobs::Job,
         mail::{AskedFrom, Mail, NewLink, Purpose, TokenId},
         members::{NewMember, NotRegistered, Registration, Suspension, UNVERIFIED_MAX, Way},
-        push::{DeviceMark, DeviceRecord, NewTask, PushChoice, Settled, Subject},
+        push::{DeviceMark, DeviceRecord, NewTask, PushChoice, RegistrationId, Settled, Subject},
         recommendations::{Decision, Draft},
         second_factor::{Code, CodeUse, StoredFactor},
         sessions::{Exchange, KeptSession, NewSession, NewToken, Rotation, SessionDevice},
@@ -120,8 +120,9 @@ async fn fill_with_pushes(f: &Fixture, members: &[MemberId]) {
     let registered_at = f.now();
     for (number, name, address) in ones {
         let (member, device, platform) = (members[number], name.parse().unwrap(), Platform::Android);
-        let since = Position::default();
-        let record = DeviceRecord { member, device, session, address, platform, registered_at, since, badge: None };
+        let (since, revision) = (Position::default(), RegistrationId::default());
+        let badge = None;
+        let record = DeviceRecord { member, device, session, address, platform, registered_at, since, badge, revision };
         f.store.push.register(record.clone(), good_from).await.unwrap();
         // With another moment: both are copied.
         f.store

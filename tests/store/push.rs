@@ -10,7 +10,7 @@ use members_book::{
         conversations::{Command, MarkKind},
         push::{
             AddressHash, DEVICES_MAX, DeviceKey, DeviceMark, DeviceRecord, Ended, NewTask, Progress, PushChoice,
-            Settled, StoredPlace, Stretch, Subject, TASKS_MAX, TakenTask, UNREAD_MAX, WaitingTasks,
+            RegistrationId, Settled, StoredPlace, Stretch, Subject, TASKS_MAX, TakenTask, UNREAD_MAX, WaitingTasks,
         },
         sessions::{KeptSession, NewSession, NewToken, SessionDevice},
         turns::Caller,
@@ -39,6 +39,7 @@ for_every_store![
     what_is_not_acknowledged_becomes_one_task_for_a_device_and_conversation,
     what_is_added_while_a_task_is_in_hand_is_told_after_it,
     a_task_that_was_put_off_stays_so_whatever_is_added,
+    what_was_in_hand_of_who_is_gone_is_in_doubt_until_a_push_is_known,
     what_quiet_hours_have_put_off_is_due_when_they_are_over_early,
     a_number_that_was_told_is_kept,
     of_too_many_tasks_the_one_with_the_oldest_message_goes,
@@ -70,7 +71,17 @@ fn web(path: &str) -> PushAddress {
 pub(super) fn record(f: &Fixture, member: MemberId, name: &str, address: PushAddress) -> DeviceRecord {
     let (session, registered_at) = (f.ids.session(), f.now());
     let (device, platform, since) = (device(name), Platform::Ios, Position::default());
-    DeviceRecord { member, device, session, address, platform, registered_at, since, badge: None }
+    DeviceRecord {
+        member,
+        device,
+        session,
+        address,
+        platform,
+        registered_at,
+        since,
+        badge: None,
+        revision: RegistrationId::default(),
+    }
 }
 
 async fn register(f: &Fixture, member: MemberId, name: &str) -> DeviceRecord {
@@ -81,8 +92,9 @@ async fn register(f: &Fixture, member: MemberId, name: &str) -> DeviceRecord {
 
 pub(super) async fn devices(f: &Fixture, members: &[MemberId]) -> Vec<DeviceRecord> {
     let found = f.store.push.devices(Caller::System, members.to_vec()).await.unwrap();
-    // That is the store's own.
-    found.into_iter().map(|found| DeviceRecord { since: Position::default(), ..found }).collect()
+    // Those are the store's own.
+    let own = (Position::default(), RegistrationId::default());
+    found.into_iter().map(|found| DeviceRecord { since: own.0, revision: own.1, ..found }).collect()
 }
 
 fn conversation(byte: u8) -> ConversationId {
@@ -211,22 +223,31 @@ async fn of_too_many_devices_the_one_that_was_registered_first_goes(f: &Fixture)
     // The newest stays, and be it that the clock of its node is behind.
     let late = DeviceRecord { registered_at: at(0), ..record(f, ana, "late", expo("late")) };
     f.store.push.register(late, 0).await.unwrap();
-    let names: Vec<_> = devices(f, &[ana]).await.into_iter().map(|device| device.device.to_string()).collect();
-    assert_eq!((names.len(), names.contains(&"late".to_owned())), (DEVICES_MAX, true));
+    let names = async || {
+        let found = devices(f, &[ana]).await;
+        found.into_iter().map(|device| device.device.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!((names().await.len(), names().await.contains(&"late".to_owned())), (DEVICES_MAX, true));
+    // And does not go as the oldest when there is one more: that would be by the clock.
+    f.store.push.register(record(f, ana, "last", expo("last")), 0).await.unwrap();
+    assert_eq!((names().await.len(), names().await[..2].concat()), (DEVICES_MAX, "lastlate".to_owned()));
 }
 
 async fn an_address_at_which_nobody_is_ends_what_was_registered_before(f: &Fixture) {
     let ana = f.member("Ana").await;
-    let sent = f.now();
-    f.wait(1);
+    let revision = async || f.store.push.devices(Caller::System, vec![ana]).await.unwrap()[0].revision;
     let phone = register(f, ana, "phone").await;
     let hash = AddressHash::of(&phone.address);
-    f.store.push.address_gone(hash, sent).await.unwrap();
+    let first = revision().await;
+    // By a node whose clock is behind.
+    let again = DeviceRecord { registered_at: at(0), ..phone };
+    f.store.push.register(again, 0).await.unwrap();
+    f.store.push.address_gone(hash, first).await.unwrap();
     assert_eq!(devices(f, &[ana]).await.len(), 1, "it was registered since");
-    f.store.push.address_gone(AddressHash::of(&expo("another")), f.now()).await.unwrap();
+    f.store.push.address_gone(AddressHash::of(&expo("another")), revision().await).await.unwrap();
     assert_eq!(devices(f, &[ana]).await.len(), 1);
     add(f, vec![messages(ana, "phone", 1, (5, 5), 0)]).await;
-    f.store.push.address_gone(hash, f.now()).await.unwrap();
+    f.store.push.address_gone(hash, revision().await).await.unwrap();
     assert_eq!(devices(f, &[ana]).await, []);
     assert_eq!(take(f, 100).await, []);
 }
@@ -347,6 +368,34 @@ async fn a_task_that_was_put_off_stays_so_whatever_is_added(f: &Fixture) {
     assert_eq!(take(f, 100).await, []);
     finish(f, again, None).await;
     assert_eq!(waiting(f).await, (0, None));
+}
+
+/// Found by thinking of a crash between a push and the line that it was sent: the number that it had set was nobody's business any more.
+async fn what_was_in_hand_of_who_is_gone_is_in_doubt_until_a_push_is_known(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    register(f, ana, "phone").await;
+    add(f, vec![messages(ana, "phone", 1, (4, 5), 10)]).await;
+    let first = take_one(f, 13).await;
+    assert!(!first.is_in_doubt);
+    let kept = Settled::Kept { until: at(80) };
+    f.store.push.settle(vec![(first.clone(), kept)]).await.unwrap();
+    assert_eq!(take(f, 79).await, []);
+    let put_off = |taken: &TakenTask, due| (taken.clone(), Settled::Postponed { due: at(due) });
+    f.store.push.settle(vec![put_off(&first, 90)]).await.unwrap();
+    let second = take_one(f, 90).await;
+    assert!(!second.is_in_doubt, "it is known that it was put off");
+    // Its lease ends, and nobody has said anything.
+    let third = take_one(f, 150).await;
+    assert!(third.is_in_doubt);
+    // That is so however often it is put off, and however often that is said.
+    f.store.push.settle(vec![put_off(&third, 160)]).await.unwrap();
+    f.store.push.settle(vec![put_off(&third, 160)]).await.unwrap();
+    let fourth = take_one(f, 160).await;
+    assert!(fourth.is_in_doubt);
+    add(f, vec![messages(ana, "phone", 1, (6, 6), 161)]).await;
+    finish(f, fourth, Some(2)).await;
+    let rest = take_one(f, 164).await;
+    assert_eq!((rest.task.first, rest.is_in_doubt), (6, false));
 }
 
 async fn what_quiet_hours_have_put_off_is_due_when_they_are_over_early(f: &Fixture) {

@@ -2,28 +2,37 @@
 
 use std::{sync::Arc, time::Duration};
 
-use members_book::store::{
-    archive::{MailRow, Row},
-    invitations::InvitationRecord,
-    mail::{Mail, Purpose, handed_out},
-    restore::{Ended, Ending},
-    sessions::Rotation,
-    turns::Caller,
+use members_book::{
+    service::messaging::direct_conversation,
+    store::{
+        archive::{MailRow, Part, Row},
+        invitations::InvitationRecord,
+        mail::{Mail, Purpose, handed_out},
+        push::{DeviceMark, DeviceRecord, NewTask, Subject},
+        restore::{Ended, Ending},
+        sessions::Rotation,
+        turns::Caller,
+    },
 };
 use mongodb::bson::{Document, doc};
-use protocol::{MemberId, model::Tier, rest::AuditAction};
+use protocol::{
+    DeviceId, MemberId,
+    model::Tier,
+    rest::{AuditAction, PushAddress},
+};
 use serde_json::json;
 
 use crate::harness::database::Server;
 
 use super::{
     fixture::Fixture,
-    for_every_store,
+    for_every_store, push,
     sessions::{exchange, revoked, session},
 };
 
 for_every_store![
     what_a_backup_has_brought_back_is_ended_and_in_the_audit_log,
+    registrations_for_pushes_end_with_all_that_hangs_on_them,
     invitations_are_kept_open_for_who_says_so,
 ];
 
@@ -84,6 +93,30 @@ async fn what_a_backup_has_brought_back_is_ended_and_in_the_audit_log(f: &Fixtur
     assert_eq!(end(f, true).await, Ended { invitations: Some(0), ..Ended::default() });
     let again = session(f, ana, 21).await;
     assert!(!revoked(f, again).await);
+}
+
+/// Found by looking at what one store does and the other does not: whoever was given a phone after the backup got the texts of its former owner.
+async fn registrations_for_pushes_end_with_all_that_hangs_on_them(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let at = session(f, ana, 1).await;
+    let conversation = direct_conversation(ana, ben);
+    // One of a session that the backup has, and one of none.
+    for (member, device, session) in [(ana, "phone", Some(at)), (ben, "tablet", None)] {
+        let address = PushAddress::Expo { token: format!("ExponentPushToken[{device}]") };
+        let record = push::record(f, member, device, address);
+        let session = session.unwrap_or(record.session);
+        assert!(f.store.push.register(DeviceRecord { session, ..record }, 0).await.unwrap());
+        let (device, subject) = (device.parse::<DeviceId>().unwrap(), Subject::Messages(conversation));
+        let mark = DeviceMark { member, device: device.clone(), conversation, seq: 3 };
+        f.store.push.acknowledge(vec![mark]).await.unwrap();
+        let task = NewTask { member, device, subject, first: 4, last: 5, at: f.now(), due: f.now() };
+        f.store.push.add(vec![task], None).await.unwrap();
+    }
+    end(f, true).await;
+    for part in [Part::PushDevices, Part::PushMarks, Part::PushTasks] {
+        assert_eq!(f.store.archive.count(part).await.unwrap(), 0, "{part:?}");
+    }
+    assert_eq!((push::devices(f, &[ana, ben]).await, f.store.push.waiting().await.unwrap().count), (vec![], 0));
 }
 
 async fn invitations_are_kept_open_for_who_says_so(f: &Fixture) {

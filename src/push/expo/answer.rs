@@ -2,12 +2,11 @@
 
 use std::collections::HashMap;
 
-use protocol::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::receipts::{Asked, ID_MAX_BYTES};
-use crate::store::push::AddressHash;
+use crate::store::push::{AddressHash, RegistrationId};
 
 /// What Expo says about one message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,7 +109,7 @@ pub(super) fn receipts(
     answer: &[u8],
     asked: Vec<Asked>,
     mut count: impl FnMut(&'static str),
-) -> (Vec<(AddressHash, Timestamp)>, Vec<Asked>) {
+) -> (Vec<(AddressHash, RegistrationId)>, Vec<Asked>) {
     #[derive(Deserialize)]
     struct Receipts {
         data: HashMap<String, Value>,
@@ -132,7 +131,7 @@ pub(super) fn receipts(
             Ticket::Unknown => "failed",
         });
         if ticket == Ticket::Gone {
-            gone.push((one.hash, one.sent));
+            gone.push((one.hash, one.registration));
         }
     }
     (gone, open)
@@ -140,6 +139,7 @@ pub(super) fn receipts(
 
 #[cfg(test)]
 mod tests {
+    use protocol::Timestamp;
     use serde_json::json;
 
     use super::*;
@@ -194,7 +194,7 @@ mod tests {
     fn a_receipt_that_is_not_there_yet_is_asked_for_again() {
         let asked = |id: &str, byte| {
             let (hash, sent) = (AddressHash([byte; 32]), Timestamp::from_millis(5));
-            Asked { id: id.to_owned(), hash, sent, due: sent }
+            Asked { id: id.to_owned(), hash, registration: RegistrationId(i64::from(byte)), sent, due: sent }
         };
         let answer = json!({ "data": {
             "a": { "status": "ok" },
@@ -205,7 +205,7 @@ mod tests {
         let all = vec![asked("a", 1), asked("b", 2), asked("c", 3), asked("d", 4)];
         let answer = serde_json::to_vec(&answer).unwrap();
         let (gone, open) = receipts(&answer, all.clone(), |outcome| counted.push(outcome));
-        assert_eq!(gone, [(AddressHash([2; 32]), Timestamp::from_millis(5))]);
+        assert_eq!(gone, [(AddressHash([2; 32]), RegistrationId(2))]);
         assert_eq!(open, [asked("d", 4)]);
         assert_eq!(counted, ["delivered", "gone", "failed"]);
         assert_eq!(receipts(b"<html>", all.clone(), |_| ()), (Vec::new(), all));

@@ -34,6 +34,11 @@ impl Known {
         self.refused.insert(address, ());
     }
 
+    /// Whether it was refused alone, and nothing for it was taken since.
+    pub(super) fn is_refused(&self, address: AddressHash) -> bool {
+        self.refused.get(&address).is_some()
+    }
+
     /// Something for it was taken.
     pub(super) fn taken(&self, address: AddressHash) {
         self.refused.remove(&address);
@@ -43,7 +48,7 @@ impl Known {
     pub(super) fn lots(&self, messages: impl Iterator<Item = (usize, Message)>) -> Vec<Lot> {
         let (mut by_project, mut lots) = (HashMap::<Option<Arc<str>>, Vec<(usize, Message)>>::new(), Vec::new());
         for (place, message) in messages {
-            if self.refused.get(&message.hash).is_some() {
+            if self.is_refused(message.hash) {
                 lots.push(vec![(place, message)]);
             } else {
                 by_project.entry(self.projects.get(&message.hash)).or_default().push((place, message));
@@ -84,6 +89,17 @@ impl Lot {
         let second = self.items.split_off(self.items.len() / 2);
         let divisions = self.divisions.saturating_sub(1);
         [self.items, second].map(|items| Self { items, divisions }).into()
+    }
+
+    /// Leaves one message, to see whether that is taken; the others are tried later.
+    pub(super) fn sample(&mut self) -> Vec<(usize, super::Handed)> {
+        let others = self.items.split_off(self.items.len().min(1));
+        others.into_iter().map(|(place, _)| (place, super::Handed::later("divided"))).collect()
+    }
+
+    /// Whether it is a part of a request that was refused as a whole.
+    pub(super) const fn is_part(&self) -> bool {
+        self.divisions < DIVISIONS
     }
 
     /// The same became of all of them.

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use crate::{
     push::{Notice, Parcel, What},
-    store::push::AddressHash,
+    store::push::{AddressHash, RegistrationId},
 };
 
 /// Longest message in JSON, in bytes.
@@ -42,6 +42,8 @@ pub(super) struct Message {
     #[serde(skip)]
     pub(super) hash: AddressHash,
     #[serde(skip)]
+    pub(super) registration: RegistrationId,
+    #[serde(skip)]
     pub(super) composed: Instant,
     #[serde(skip)]
     without_text: Option<String>,
@@ -68,7 +70,7 @@ enum Data {
 
 impl Message {
     pub(super) fn new(parcel: Parcel) -> Self {
-        let Parcel { address, what, badge, ttl, composed, .. } = parcel;
+        let Parcel { address, registration, what, badge, ttl, composed, .. } = parcel;
         let hash = AddressHash::of(&address);
         let to = match address {
             PushAddress::Expo { token } => token,
@@ -90,16 +92,19 @@ impl Message {
                 tag: "badge".to_owned(),
                 content_available: Some(true),
                 hash,
+                registration,
                 composed,
                 without_text: None,
             },
-            What::Messages(notice) => Self::of_notice(to, (hash, composed), *notice, (badge, ttl.as_secs())),
+            What::Messages(notice) => {
+                Self::of_notice(to, (hash, registration, composed), *notice, (badge, ttl.as_secs()))
+            }
         }
     }
 
     fn of_notice(
         to: String,
-        (hash, composed): (AddressHash, Instant),
+        (hash, registration, composed): (AddressHash, RegistrationId, Instant),
         notice: Notice,
         (badge, ttl): (u32, u64),
     ) -> Self {
@@ -124,6 +129,7 @@ impl Message {
             tag,
             content_available: None,
             hash,
+            registration,
             composed,
         };
         message.fit();
@@ -201,6 +207,7 @@ mod tests {
             member,
             composed,
             address,
+            registration: RegistrationId::default(),
             what: What::Messages(Box::new(notice)),
             badge: 4,
             ttl: Duration::from_secs(60),

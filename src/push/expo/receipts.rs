@@ -4,7 +4,7 @@ use std::{collections::VecDeque, time::Duration};
 
 use protocol::Timestamp;
 
-use crate::store::push::AddressHash;
+use crate::store::push::{AddressHash, RegistrationId};
 
 /// When a ticket is asked about first.
 const AFTER: Duration = Duration::from_secs(15 * 60);
@@ -26,6 +26,8 @@ pub(super) struct Asked {
     pub(super) id: String,
     /// Where its message went.
     pub(super) hash: AddressHash,
+    /// For which registration of that.
+    pub(super) registration: RegistrationId,
     /// When that was sent.
     pub(super) sent: Timestamp,
     /// When it is asked about.
@@ -40,9 +42,10 @@ pub(super) struct Receipts {
 
 impl Receipts {
     /// A message was taken. Without an id nobody can ask what became of it.
-    pub(super) fn add(&mut self, id: Option<String>, hash: AddressHash, sent: Timestamp) {
+    pub(super) fn add(&mut self, id: Option<String>, to: (AddressHash, RegistrationId), sent: Timestamp) {
+        let (hash, registration) = to;
         if let Some(id) = id {
-            self.push(Asked { id, hash, sent, due: sent.after(AFTER) });
+            self.push(Asked { id, hash, registration, sent, due: sent.after(AFTER) });
         }
     }
 
@@ -78,8 +81,8 @@ mod tests {
     #[test]
     fn a_ticket_is_asked_about_every_quarter_of_an_hour_for_a_day() {
         let mut receipts = Receipts::default();
-        receipts.add(None, AddressHash([0; 32]), at(0));
-        receipts.add(Some("a".to_owned()), AddressHash([1; 32]), at(0));
+        receipts.add(None, (AddressHash([0; 32]), RegistrationId::default()), at(0));
+        receipts.add(Some("a".to_owned()), (AddressHash([1; 32]), RegistrationId::default()), at(0));
         assert!(receipts.due(at(14)).is_empty());
         let mut times = 0;
         for now in (15..=25 * 60).step_by(15) {
@@ -95,7 +98,7 @@ mod tests {
     fn so_many_at_once_and_so_many_in_all() {
         let mut receipts = Receipts::default();
         for number in 0..KEPT + 1_000 {
-            receipts.add(Some(number.to_string()), AddressHash([1; 32]), at(0));
+            receipts.add(Some(number.to_string()), (AddressHash([1; 32]), RegistrationId::default()), at(0));
         }
         assert_eq!(receipts.waiting.len(), KEPT);
         let due = receipts.due(at(15));

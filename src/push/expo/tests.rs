@@ -16,7 +16,7 @@ use axum::{
     routing::post,
 };
 use flate2::read::GzDecoder;
-use protocol::{ConversationId, MemberId, MessageId};
+use protocol::{ConversationId, MemberId, MessageId, Timestamp};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -123,7 +123,8 @@ fn parcel(token: &str) -> Parcel {
     };
     let address = PushAddress::Expo { token: format!("ExponentPushToken[{token}]") };
     let (member, composed) = (MemberId::from_bytes([9; 12]), Instant::now());
-    Parcel { member, composed, address, what: What::Messages(Box::new(notice)), badge: 1, ttl: Duration::from_secs(60) }
+    let (what, ttl) = (What::Messages(Box::new(notice)), Duration::from_secs(60));
+    Parcel { member, composed, address, registration: RegistrationId(7), what, badge: 1, ttl }
 }
 
 fn parcels(count: usize) -> Vec<Parcel> {
@@ -219,6 +220,79 @@ async fn a_project_that_wants_another_access_token_keeps_no_other_back() {
     assert_eq!(send_all(&bench.expo, parcels(3)).await, [Handed::Taken, unauthorized, Handed::Taken]);
 }
 
+/// Whoever is let in by nobody must not ask 199 times for every hundred messages.
+#[tokio::test]
+async fn an_access_token_that_nobody_knows_is_one_request_and_the_service_is_left_alone() {
+    let bench = bench().await;
+    bench.answer(401, json!({ "errors": [{ "code": "AUTHENTICATION_ERROR", "message": "m" }] }));
+    let unauthorized = Handed::Later { why: "unauthorized", pause: Some(TOKEN_PAUSE) };
+    assert_eq!(send_all(&bench.expo, parcels(100)).await, vec![unauthorized; 100]);
+    assert!(bench.expo.rests() > TOKEN_PAUSE / 2);
+    let resting = send_all(&bench.expo, parcels(1)).await;
+    assert!(matches!(*resting, [Handed::Later { why: "resting", pause: Some(_) }]), "{resting:?}");
+    assert_eq!(bench.sizes(), [100]);
+    let metrics = bench.metrics.render().unwrap();
+    assert!(metrics.contains(r#"push_requests_total{service="expo",outcome="unauthorized"} 1"#), "{metrics}");
+    assert!(metrics.contains(r#"push_circuit{service="expo"} 2"#), "{metrics}");
+}
+
+#[tokio::test]
+async fn who_refuses_everything_is_left_alone_and_not_asked_for_each_message() {
+    for (status, outcome) in [(403, "forbidden"), (400, "refused")] {
+        let bench = bench().await;
+        let names: Vec<String> = (0..300).map(|number| number.to_string()).collect();
+        refuse(&bench, status, &names.iter().map(String::as_str).collect::<Vec<_>>());
+        let handed = send_all(&bench.expo, parcels(100)).await;
+        let requests = bench.sizes().len();
+        assert!(requests < 30, "{status}: {requests}");
+        assert!(!bench.expo.rests().is_zero(), "{status}");
+        let given_up = handed.iter().filter(|handed| matches!(handed, Handed::Refused(_))).count();
+        assert!(given_up <= AT_ONCE, "{status}: {given_up}, {handed:?}");
+        let metrics = bench.metrics.render().unwrap();
+        let counted = format!(r#"push_requests_total{{service="expo",outcome="{outcome}"}} {requests}"#);
+        assert!(metrics.contains(&counted) && metrics.contains(r#"push_circuit{service="expo"} 2"#), "{metrics}");
+        // When it is time again it is asked a few times, and then all is well.
+        tokio::time::pause();
+        tokio::time::advance(COOLDOWN).await;
+        tokio::time::resume();
+        send_all(&bench.expo, parcels(300).split_off(200)).await;
+        assert!(bench.sizes().len() - requests <= 4, "{status}: {:?}", bench.sizes());
+        refuse(&bench, status, &[]);
+        tokio::time::pause();
+        tokio::time::advance(COOLDOWN).await;
+        tokio::time::resume();
+        let handed = send_all(&bench.expo, parcels(50)).await;
+        assert!(handed.iter().filter(|handed| **handed == Handed::Taken).count() > 30, "{status}: {handed:?}");
+        assert_eq!(send_all(&bench.expo, parcels(100)).await, vec![Handed::Taken; 100]);
+    }
+}
+
+/// Of whom nobody else has to wait: a member may have 20 devices, and have anything registered for them.
+#[tokio::test]
+async fn whose_messages_are_all_refused_keeps_no_other_back() {
+    let bench = bench().await;
+    let names: Vec<String> = (0..20).map(|number| (number * 5).to_string()).collect();
+    refuse(&bench, 403, &names.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut rounds = 0;
+    let mut left = 80;
+    while left > 0 {
+        rounds += 1;
+        assert!(rounds <= 12, "{left} are left");
+        left = send_all(&bench.expo, parcels(100)).await.iter().filter(|handed| **handed != Handed::Taken).count() - 20;
+        tokio::time::pause();
+        tokio::time::advance(COOLDOWN).await;
+        tokio::time::resume();
+    }
+    // Those are asked for alone now, and say nothing about the others.
+    let requests = bench.sizes().len();
+    for _ in 0..3 {
+        let of_one: Vec<Parcel> = names.iter().map(|name| parcel(name)).collect();
+        send_all(&bench.expo, of_one).await;
+    }
+    assert!(bench.expo.rests().is_zero());
+    assert_eq!(bench.sizes().len() - requests, 60);
+}
+
 #[tokio::test]
 async fn messages_of_several_projects_go_in_requests_of_their_own_and_at_once_the_next_time() {
     let bench = bench().await;
@@ -256,7 +330,7 @@ async fn what_is_no_answer_of_the_service_loses_nothing() {
     assert_eq!(send_all(&bench.expo, parcels(2)).await, [Handed::later("no_ticket"); 2]);
     bench.answer(404, json!({}));
     assert_eq!(send_all(&bench.expo, parcels(1)).await, [Handed::Later { why: "not_expo", pause: Some(SETUP_PAUSE) }]);
-    bench.answer(401, json!({}));
+    bench.answer(403, json!({}));
     let unauthorized = Handed::Later { why: "unauthorized", pause: Some(SETUP_PAUSE) };
     assert_eq!(send_all(&bench.expo, parcels(1)).await, [unauthorized]);
 }
@@ -283,7 +357,7 @@ async fn receipts_are_asked_for_a_quarter_of_an_hour_later() {
     let data = json!({ "t0": { "status": "ok" }, "t1": gone });
     bench.fake.receipts.lock().unwrap().push_back((StatusCode::OK, json!({ "data": data })));
     let hash = AddressHash::of(&parcel("1").address);
-    assert_eq!(bench.expo.found_gone().await, [(hash, Timestamp::from_millis(0))]);
+    assert_eq!(bench.expo.found_gone().await, [(hash, RegistrationId(7))]);
     assert_eq!(bench.request(1).1, json!({ "ids": ["t0", "t1"] }));
     assert!(bench.expo.found_gone().await.is_empty(), "each once");
 }

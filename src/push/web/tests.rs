@@ -5,7 +5,7 @@ use protocol::rest::PushKeys;
 use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 
 use super::*;
-use crate::{auth::keys::ring, clock::SystemClock, ids::SystemEntropy, push::send_all};
+use crate::{auth::keys::ring, clock::SystemClock, ids::SystemEntropy, push::send_all, store::push::RegistrationId};
 
 /// What a push service was sent, and what it answers.
 type Seen = Arc<Mutex<(Vec<(HeaderMap, Bytes)>, StatusCode)>>;
@@ -50,6 +50,7 @@ fn parcel(endpoint: &str, body: &str) -> Parcel {
         member: MemberId::from_bytes([3; 12]),
         composed: Instant::now(),
         address: PushAddress::Web { endpoint: endpoint.into(), keys },
+        registration: RegistrationId::default(),
         what: What::Messages(Box::new(notice)),
         badge: 2,
         ttl: Duration::from_secs(60),

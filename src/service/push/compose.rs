@@ -55,8 +55,6 @@ pub(super) enum Composed {
 pub(super) struct Ready {
     pub(super) parcel: Parcel,
     pub(super) hash: AddressHash,
-    /// When the address was registered last: what it is told apart by from one that is registered again meanwhile.
-    pub(super) registered_at: Timestamp,
     /// Whether the device shows a number at its icon.
     pub(super) had_badge: bool,
 }
@@ -78,7 +76,7 @@ impl Push {
         let known = self.known(taken).await?;
         let mut each = Vec::with_capacity(taken.len());
         for taken in taken {
-            each.push(self.compose_one(&known, &taken.task).boxed());
+            each.push(self.compose_one(&known, taken).boxed());
         }
         stream::iter(each).buffered(AT_ONCE).try_collect().await
     }
@@ -106,7 +104,8 @@ impl Push {
         Ok(Known { devices, sessions: views, progress, now: self.parts.clock.now() })
     }
 
-    async fn compose_one(&self, known: &Known, task: &NewTask) -> Result<Composed, StoreError> {
+    async fn compose_one(&self, known: &Known, taken: &TakenTask) -> Result<Composed, StoreError> {
+        let task = &taken.task;
         let Some(record) = known.devices.get(&(task.member, task.device.clone())) else {
             return Ok(Composed::Nothing("unregistered"));
         };
@@ -119,7 +118,7 @@ impl Push {
             }
             _ => {
                 // Unless it was registered again meanwhile.
-                self.parts.store.address_gone(hash, record.registered_at).await?;
+                self.parts.store.address_gone(hash, record.revision).await?;
                 self.devices.forget(task.member);
                 return Ok(Composed::Nothing("signed_out"));
             }
@@ -134,22 +133,20 @@ impl Push {
                 let progress = known.progress.get(&(task.member, conversation));
                 match self.notice(task, conversation, progress, (&choice, known.now)).await? {
                     Ok((notice, ttl)) => (What::Messages(Box::new(notice)), ttl),
+                    // It may show messages that nobody has stored that it was told of, with a number that nobody takes away.
+                    Err(_) if taken.is_in_doubt && self.is_silent(record) => (What::Badge, BADGE_TTL),
                     Err(outcome) => return Ok(Composed::Nothing(outcome)),
                 }
             }
         };
         let badge = self.parts.store.unread(task.member).await?;
-        if what == What::Badge && (record.badge.unwrap_or(0) == badge || !self.is_silent(record)) {
+        let is_shown = record.badge.unwrap_or(0) == badge && !taken.is_in_doubt;
+        if what == What::Badge && (is_shown || !self.is_silent(record)) {
             return Ok(Composed::Nothing("nothing"));
         }
-        let (member, address) = (task.member, record.address.clone());
-        let parcel = Parcel { member, composed: Instant::now(), address, what, badge, ttl };
-        Ok(Composed::Ready(Box::new(Ready {
-            parcel,
-            hash,
-            registered_at: record.registered_at,
-            had_badge: record.badge.is_some(),
-        })))
+        let (member, address, registration) = (task.member, record.address.clone(), record.revision);
+        let parcel = Parcel { member, composed: Instant::now(), address, registration, what, badge, ttl };
+        Ok(Composed::Ready(Box::new(Ready { parcel, hash, had_badge: record.badge.is_some() })))
     }
 
     fn is_silent(&self, record: &DeviceRecord) -> bool {

@@ -205,8 +205,8 @@ impl Push {
             sleep_until(begun + lease::RENEW).await;
             let _writing = batch.writing.lock().await;
             begun = Instant::now();
-            let due = self.parts.clock.now().after(lease::length(self.options.store_timeout));
-            let kept = batch.renewed().into_iter().map(|taken| (taken, Settled::Postponed { due })).collect();
+            let until = self.parts.clock.now().after(lease::length(self.options.store_timeout));
+            let kept = batch.renewed().into_iter().map(|taken| (taken, Settled::Kept { until })).collect();
             match self.parts.store.settle(kept).await {
                 // If another node has them since, nothing was stored, and it is late: this one has nothing to hand over any more.
                 Ok(()) if batch.lease.is_held() => batch.lease.renew(begun),
@@ -217,7 +217,7 @@ impl Push {
     }
 
     /// A task that is tried again, later each time that it was tried, and never all at the same time.
-    pub(super) fn postponed(&self, taken: TakenTask, why: &'static str, asked: Option<Duration>) -> End {
+    pub(super) fn postponed(&self, mut taken: TakenTask, why: &'static str, asked: Option<Duration>) -> End {
         let mut untried = self.untried.get(&held::key(&taken)).unwrap_or(0);
         let pause = if push::is_untried(why) {
             untried = untried.saturating_add(1);
@@ -230,6 +230,7 @@ impl Push {
         let jitter = Duration::from_millis(self.parts.ids.below(half.saturating_add(1)));
         tracing::debug!(why, attempts = taken.attempts, untried, "a push is tried again later");
         let due = self.parts.clock.now().after(pause + jitter);
+        taken.is_in_doubt |= push::may_be_taken(why);
         End::of(taken, Settled::Postponed { due }, "postponed")
     }
 
@@ -304,8 +305,8 @@ impl Push {
     pub(super) async fn ask_for_receipts(&self) {
         loop {
             for courier in &self.parts.couriers {
-                for (address, sent) in courier.found_gone().await {
-                    self.insist(|| self.parts.store.address_gone(address, sent)).await;
+                for (address, registration) in courier.found_gone().await {
+                    self.insist(|| self.parts.store.address_gone(address, registration)).await;
                 }
             }
             sleep(RECEIPTS).await;

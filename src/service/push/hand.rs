@@ -18,12 +18,24 @@ use super::{
     held::Batch,
 };
 use crate::{
-    push::{Courier, FRESH, Handed},
-    store::push::{AddressHash, DeviceMark, NewTask, Settled, Subject, TakenTask},
+    push::{Courier, FRESH, Handed, What},
+    store::push::{AddressHash, DeviceMark, NewTask, RegistrationId, Settled, Subject, TakenTask},
 };
 
 /// How often it is found out until it was not too slow.
 const COMPOSED_TIMES: usize = 3;
+
+/// What a courier was handed for a task.
+#[derive(Clone, Copy)]
+struct Sent {
+    /// Where to, and which registration of that.
+    to: (AddressHash, RegistrationId),
+    /// The number at the icon, and whether the device showed any before, as far as was known.
+    badge: u32,
+    had_badge: bool,
+    /// It says nothing but that number.
+    is_silent: bool,
+}
 
 /// What became of a task.
 pub(super) struct End {
@@ -113,8 +125,10 @@ impl Push {
         };
         let (mut tasks, parcels): (Vec<_>, Vec<_>) = ready
             .into_iter()
-            .map(|(taken, Ready { parcel, hash, registered_at, had_badge })| {
-                (Some((taken, (hash, registered_at), (had_badge, parcel.badge))), parcel)
+            .map(|(taken, Ready { parcel, hash, had_badge })| {
+                let (badge, is_silent) = (parcel.badge, parcel.what == What::Badge);
+                let sent = Sent { to: (hash, parcel.registration), badge, had_badge, is_silent };
+                (Some((taken, sent)), parcel)
             })
             .unzip();
         let mut handed = courier.send(parcels).ready_chunks(TOGETHER).fuse();
@@ -130,8 +144,8 @@ impl Push {
             let some: Vec<_> = some.collect();
             settling.push(async {
                 let mut ends = Vec::with_capacity(some.len());
-                for ((taken, address, badges), handed) in some {
-                    ends.push(self.end(taken, address, badges, handed).await);
+                for ((taken, sent), handed) in some {
+                    ends.push(self.end(taken, sent, handed).await);
                 }
                 self.settle(batch, ends).await;
             });
@@ -139,31 +153,27 @@ impl Push {
     }
 
     /// What becomes of a task whose parcel was handed to a courier.
-    async fn end(
-        &self,
-        taken: TakenTask,
-        (hash, registered_at): (AddressHash, Timestamp),
-        (had_badge, badge): (bool, u32),
-        handed: Handed,
-    ) -> End {
+    async fn end(&self, taken: TakenTask, sent: Sent, handed: Handed) -> End {
+        let Sent { to, badge, had_badge, is_silent } = sent;
+        let (hash, _) = to;
         match handed {
             Handed::Taken => {
                 self.refusals.taken(hash);
                 let NewTask { member, device, subject, last, at, .. } = &taken.task;
                 let (outcome, told) = match subject {
-                    Subject::Badge => ("badge", None),
-                    Subject::Messages(conversation) => {
+                    Subject::Messages(conversation) if !is_silent => {
                         self.parts.metrics.push_seconds.observe(self.parts.clock.now().since(*at).as_secs_f64());
                         let (member, device, conversation) = (*member, device.clone(), *conversation);
                         ("told", Some(DeviceMark { member, device, conversation, seq: *last }))
                     }
+                    Subject::Messages(_) | Subject::Badge => ("badge", None),
                 };
                 let is_toggled = had_badge != (badge > 0);
                 End { taken, settled: Settled::Finished { badge: Some(badge) }, outcome, told, is_toggled }
             }
-            Handed::Gone => self.gone(taken, (hash, registered_at), "gone").await,
+            Handed::Gone => self.gone(taken, to, "gone").await,
             handed if handed.is_refusal() && self.refusals.refused(hash, self.parts.clock.now()) => {
-                self.gone(taken, (hash, registered_at), "ended").await
+                self.gone(taken, to, "ended").await
             }
             Handed::Refused(why) => {
                 if self.given_up.allows() {
@@ -176,13 +186,9 @@ impl Push {
     }
 
     /// Ends the registration of an address.
-    async fn gone(
-        &self,
-        taken: TakenTask,
-        (hash, registered_at): (AddressHash, Timestamp),
-        outcome: &'static str,
-    ) -> End {
-        if let Err(error) = self.parts.store.address_gone(hash, registered_at).await {
+    async fn gone(&self, taken: TakenTask, to: (AddressHash, RegistrationId), outcome: &'static str) -> End {
+        let (hash, registration) = to;
+        if let Err(error) = self.parts.store.address_gone(hash, registration).await {
             tracing::debug!(%error, "an address at which nobody is was not removed");
         }
         self.devices.forget(taken.task.member);

@@ -42,8 +42,8 @@ use crate::{
         PushStore, StoreError,
         archive::{Key, Part, Row},
         push::{
-            AddressHash, DeviceKey, DeviceMark, DeviceRecord, Ended, NewTask, Progress, PushChoice, Settled, Stretch,
-            Subject, TakenTask, UNREAD_MAX, Unlooked, WaitingTasks,
+            AddressHash, DeviceKey, DeviceMark, DeviceRecord, Ended, NewTask, Progress, PushChoice, RegistrationId,
+            Settled, Stretch, Subject, TakenTask, UNREAD_MAX, Unlooked, WaitingTasks,
         },
         turns::{Caller, Turn},
     },
@@ -185,10 +185,9 @@ impl PushStore for Mongo {
         .await
     }
 
-    async fn address_gone(&self, AddressHash(hash): AddressHash, sent: Timestamp) -> Result<(), StoreError> {
+    async fn address_gone(&self, address: AddressHash, registration: RegistrationId) -> Result<(), StoreError> {
         self.write(Caller::System, async move |_, db| {
-            let before = doc! { "hash": binary(&hash), "registered_at": { "$lte": date(sent) } };
-            devices::remove(&db, before).await.map(drop)
+            devices::remove(&db, devices::registered_as(address, registration)).await.map(drop)
         })
         .await
     }

@@ -42,6 +42,10 @@ pub(super) async fn end(link: &Link, ending: Ending) -> Result<Ended, Fault> {
             None
         },
     };
+    // What is registered for pushes goes with its session, and what hangs on it: last what says whose that is.
+    for collection in ["push_tasks", "push_marks", "push_devices"] {
+        each(link, collection, doc! {}, None).await?;
+    }
     let entry = ended.audit(at);
     patiently(link, |db| append_once(db, entry.clone())).await?;
     Ok(ended)

@@ -15,6 +15,9 @@ pub struct StoredTask {
     pub attempts: u32,
     /// When what was added is due that came after it was taken.
     pub next_due: Option<Timestamp>,
+    /// How often it was taken without it being known what became of it: while it is in hand for the first time 1, and more if somebody had it in
+    /// hand before who has never said what became of it.
+    pub unsettled: u32,
     /// Another number each time that it is written; drawn by the store.
     pub(in crate::store) revision: i64,
 }
@@ -22,7 +25,7 @@ pub struct StoredTask {
 impl StoredTask {
     /// One that nobody has taken.
     pub(in crate::store) const fn new(task: NewTask, revision: i64) -> Self {
-        Self { task, attempts: 0, next_due: None, revision }
+        Self { task, attempts: 0, next_due: None, unsettled: 0, revision }
     }
 
     /// It is written again while it waits. Who has it in hand, or has put it off, goes on with that: what is added is due after it.
@@ -39,18 +42,25 @@ impl StoredTask {
     /// It is taken: all that is in it is in hand now.
     pub(in crate::store) fn take(mut self, until: Timestamp) -> Self {
         self.task.due = until;
-        Self { attempts: self.attempts.saturating_add(1), next_due: None, ..self }
+        let (attempts, unsettled) = (self.attempts.saturating_add(1), self.unsettled.saturating_add(1));
+        Self { attempts, next_due: None, unsettled, ..self }
     }
 
     /// What is left of it; nothing if it is over.
     pub(in crate::store) fn settle(mut self, taken: &TakenTask, settled: &Settled) -> Option<Self> {
         // Not if another one has taken it since, because it took too long.
         let is_in_hand = self.attempts == taken.attempts;
+        // Not counted down: the same may be said twice.
+        let doubts = u32::from(taken.is_in_doubt);
         match settled {
-            Settled::Postponed { due } if is_in_hand => self.task.due = *due,
-            Settled::Postponed { .. } => {}
+            Settled::Kept { until } if is_in_hand => self.task.due = *until,
+            Settled::Postponed { due } if is_in_hand => {
+                self.task.due = *due;
+                self.unsettled = doubts;
+            }
+            Settled::Kept { .. } | Settled::Postponed { .. } => {}
             Settled::Finished { .. } if self.revision == taken.revision => return None,
-            Settled::Finished { .. } => {
+            Settled::Finished { badge } => {
                 if self.task.subject != Subject::Badge {
                     if self.task.last <= taken.task.last {
                         return None;
@@ -60,6 +70,7 @@ impl StoredTask {
                 if is_in_hand {
                     self.task.due = self.next_due.take().unwrap_or(self.task.due);
                     self.attempts = 0;
+                    self.unsettled = if badge.is_some() { 0 } else { doubts };
                 }
             }
         }
@@ -68,7 +79,8 @@ impl StoredTask {
 
     /// What whoever takes it gets.
     pub(in crate::store) fn into_taken(self) -> TakenTask {
-        TakenTask { task: self.task, attempts: self.attempts, revision: self.revision }
+        let is_in_doubt = self.unsettled > 1;
+        TakenTask { task: self.task, attempts: self.attempts, is_in_doubt, revision: self.revision }
     }
 }
 
@@ -153,6 +165,30 @@ mod tests {
         let taken = badge.clone().into_taken();
         let left = badge.add(&task((0, 0), 12), 2).settle(&taken, &FINISHED).unwrap();
         assert_eq!((left.task.due, left.attempts), (at(12), 0));
+    }
+
+    #[test]
+    fn what_somebody_had_in_hand_and_never_settled_is_in_doubt_until_a_push_is_known_to_be_taken() {
+        let stored = StoredTask::new(task((3, 4), 10), 1).take(at(70));
+        let first = stored.clone().into_taken();
+        assert!(!first.is_in_doubt);
+        let kept = stored.settle(&first, &Settled::Kept { until: at(80) }).unwrap();
+        assert_eq!((kept.task.due, kept.unsettled), (at(80), 1), "it is in hand still");
+        let put_off = Settled::Postponed { due: at(30) };
+        let known = kept.clone().settle(&first, &put_off).unwrap().take(at(90)).into_taken();
+        assert!(!known.is_in_doubt, "it is known that nothing was taken");
+        let lost = kept.take(at(90));
+        let second = lost.clone().into_taken();
+        assert!(second.is_in_doubt, "whoever had it in hand is gone");
+        let twice = lost.settle(&second, &put_off).unwrap().settle(&second, &put_off).unwrap();
+        let third = twice.take(at(120));
+        let taken = third.clone().into_taken();
+        assert!(taken.is_in_doubt, "whatever it is put off for");
+        let more = third.add(&task((5, 5), 95), 2);
+        let dropped = more.clone().settle(&taken, &FINISHED).unwrap().take(at(150)).into_taken();
+        assert!(dropped.is_in_doubt);
+        let told = more.settle(&taken, &Settled::Finished { badge: Some(2) }).unwrap().take(at(150)).into_taken();
+        assert!(!told.is_in_doubt, "it is known what the device shows");
     }
 
     #[test]

@@ -41,6 +41,7 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0029_push_since.sql")),
         M::up(include_str!("migrations/0030_push_positions.sql")),
         M::up(include_str!("migrations/0031_configured.sql")),
+        M::up(include_str!("migrations/0032_push_revisions.sql")),
     ]
 }
 

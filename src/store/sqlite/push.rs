@@ -33,8 +33,8 @@ use crate::{
     store::{
         PushStore, StoreError,
         push::{
-            AddressHash, BULK_MAX, DeviceKey, DeviceMark, DeviceRecord, Ended, NewTask, Progress, PushChoice, Settled,
-            Stretch, TakenTask, UNREAD_MAX, Unlooked, WaitingTasks,
+            AddressHash, BULK_MAX, DeviceKey, DeviceMark, DeviceRecord, Ended, NewTask, Progress, PushChoice,
+            RegistrationId, Settled, Stretch, TakenTask, UNREAD_MAX, Unlooked, WaitingTasks,
         },
         turns::{Caller, Turn},
     },
@@ -118,10 +118,11 @@ impl PushStore for Sqlite {
         .await
     }
 
-    async fn address_gone(&self, AddressHash(hash): AddressHash, sent: Timestamp) -> Result<(), StoreError> {
+    async fn address_gone(&self, address: AddressHash, registration: RegistrationId) -> Result<(), StoreError> {
+        let (AddressHash(hash), RegistrationId(revision)) = (address, registration);
         self.write(move |tx| {
-            let sql = "DELETE FROM push_devices WHERE hash = ? AND registered_at <= ?";
-            tx.connection.prepare_cached(sql)?.execute(params![hash, sent.as_millis()]).map(drop)
+            let sql = "DELETE FROM push_devices WHERE hash = ? AND revision = ?";
+            tx.connection.prepare_cached(sql)?.execute(params![hash, revision]).map(drop)
         })
         .await
     }

@@ -20,6 +20,8 @@ pub(super) fn end(connection: &Connection, ending: Ending) -> rusqlite::Result<E
             None
         },
     };
+    // What is registered for pushes goes with its session, and what hangs on it. This is for those of which there is none.
+    change(connection, "DELETE FROM push_devices", [])?;
     audit::append(connection, &ended.audit(at))?;
     Ok(ended)
 }

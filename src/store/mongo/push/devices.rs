@@ -6,7 +6,7 @@ use mongodb::{
     bson::{Document, doc, oid::ObjectId},
     options::{FindOneOptions, FindOptions},
 };
-use protocol::{DeviceId, MemberId, SessionId, rest::QuietHours};
+use protocol::{DeviceId, MemberId, SessionId, Timestamp, rest::QuietHours};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -17,11 +17,15 @@ use super::{
         members::transaction,
     },
     ids_of, owner,
+    tasks::drawn,
 };
 use crate::{
     position::{Epoch, Position},
     store::{
-        push::{AddressHash, BULK_MAX, CONTENTS, DEVICES_MAX, DeviceKey, DeviceRecord, Ended, PushChoice, surplus},
+        push::{
+            AddressHash, BULK_MAX, CONTENTS, DEVICES_MAX, DeviceKey, DeviceRecord, Ended, PushChoice, RegistrationId,
+            surplus,
+        },
         sessions::{PLATFORMS, platform_word},
     },
 };
@@ -63,6 +67,7 @@ pub(in crate::store::mongo) fn record(document: &Document) -> Option<DeviceRecor
         registered_at,
         since: Position::default(),
         badge: document.get_i64("badge").ok().and_then(|badge| u32::try_from(badge).ok()),
+        revision: RegistrationId(document.get_i64("revision").unwrap_or(0)),
     })
 }
 
@@ -138,7 +143,10 @@ async fn register_in(
     remove_in(db, session, doc! { "hash": hash, "_id": { "$ne": &own } }).await?;
     // What is not named stays: the number that it shows, its marks, its tasks. It is the same installation.
     let devices = db.collection::<Document>("push_devices");
-    let write = doc! { "$set": fields(record)? };
+    // By the clock of the database, too, it is known which of a member's was registered first.
+    let mut write = fields(record)?;
+    write.insert("revision", drawn());
+    let write = doc! { "$set": write, "$currentDate": { "renewed": true } };
     let written = devices.update_one(doc! { "_id": &own }, write).upsert(true).session(&mut *session).await?;
     if written.upserted_id.is_some() {
         // By the clock of the database, as the stamps of what is stored from now on.
@@ -146,15 +154,32 @@ async fn register_in(
         devices.update_one(doc! { "_id": &own }, begun).session(&mut *session).await?;
     }
     let others = doc! { "member_id": member_oid(record.member), "_id": { "$ne": own } };
-    let fields = doc! { "registered_at": 1 };
+    let fields = doc! { "renewed": 1, "registered_at": 1 };
     let mut found = devices.find(others).projection(fields).session(&mut *session).await?;
     let mut others = Vec::new();
     while let Some(other) = found.next(&mut *session).await.transpose()? {
-        let at = other.get_datetime("registered_at").ok().map(|at| time(*at));
-        others.extend(at.zip(bytes_of(&other, "_id").map(DeviceKey)));
+        others.extend(bytes_of(&other, "_id").map(|key| (age(&other), DeviceKey(key))));
     }
     remove_all(db, session, surplus(others, DEVICES_MAX - 1)).await?;
     Ok(true)
+}
+
+/// What devices of a member are put in order by: when they were registered, by the clock of the database. Those of former versions, and those that
+/// were copied, are older, and in the order of their own times.
+fn age(device: &Document) -> (Option<Timestamp>, Option<Timestamp>) {
+    let at = |name| device.get_datetime(name).ok().map(|at| time(*at));
+    (at("renewed"), at("registered_at"))
+}
+
+/// The device that was registered with an address, if that was not registered again since.
+pub(super) fn registered_as(AddressHash(hash): AddressHash, RegistrationId(revision): RegistrationId) -> Document {
+    // Former versions have written none.
+    let revision = if revision == 0 {
+        doc! { "$in": [null, 0_i64] }
+    } else {
+        doc! { "$eq": revision }
+    };
+    doc! { "hash": binary(&hash), "revision": revision }
 }
 
 /// Removes devices, and what hangs on them.
@@ -233,10 +258,10 @@ pub(super) async fn of(db: &Db, members: &[MemberId], epoch: Epoch) -> Result<Ve
     let members: Vec<ObjectId> = members.iter().copied().map(member_oid).collect();
     let theirs = doc! { "member_id": { "$in": members } };
     let found: Vec<Document> = db.all("push_devices", theirs, FindOptions::default()).await?;
-    let mut devices: Vec<_> =
-        found.iter().filter_map(|found| Some(DeviceRecord { since: since(found, epoch), ..record(found)? })).collect();
-    devices.sort_by_key(|device| std::cmp::Reverse(device.registered_at));
-    Ok(devices)
+    let device = |found| Some((age(found), DeviceRecord { since: since(found, epoch), ..record(found)? }));
+    let mut devices: Vec<_> = found.iter().filter_map(device).collect();
+    devices.sort_by_key(|(age, _)| std::cmp::Reverse(*age));
+    Ok(devices.into_iter().map(|(_, device)| device).collect())
 }
 
 /// Those that show a number at their icons, after a key.

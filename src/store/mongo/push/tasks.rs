@@ -48,13 +48,14 @@ pub(in crate::store::mongo) fn document(stored: &StoredTask) -> Document {
 }
 
 fn fields(stored: &StoredTask) -> Document {
-    let StoredTask { task: NewTask { first, last, at, due, .. }, attempts, next_due, revision } = stored;
+    let StoredTask { task: NewTask { first, last, at, due, .. }, attempts, next_due, unsettled, revision } = stored;
     let mut fields = doc! {
         "first": signed(*first),
         "last": signed(*last),
         "at": date(*at),
         "due": date(*due),
         "attempts": i64::from(*attempts),
+        "unsettled": i64::from(*unsettled),
         "revision": *revision,
     };
     fields.extend(next_due.map(|next| ("next_due".to_owned(), date(next).into())));
@@ -76,7 +77,9 @@ pub(super) fn stored(document: &Document, member: MemberId, device: DeviceId) ->
         due: at("due")?,
     };
     let attempts = u32::try_from(number("attempts")?).unwrap_or(u32::MAX);
-    Some(StoredTask { attempts, next_due: at("next_due"), ..StoredTask::new(task, number("revision")?) })
+    // Former versions have not written it.
+    let unsettled = number("unsettled").map_or(0, |unsettled| u32::try_from(unsettled).unwrap_or(u32::MAX));
+    Some(StoredTask { attempts, next_due: at("next_due"), unsettled, ..StoredTask::new(task, number("revision")?) })
 }
 
 /// The task as it was found, and nothing else.
@@ -204,7 +207,7 @@ async fn take_of(db: &Db, ids: Vec<Binary>, now: Timestamp, until: Timestamp) ->
     // As `StoredTask::take` says.
     let take = doc! {
         "$set": { "due": date(until), "taken": by },
-        "$inc": { "attempts": 1_i64 },
+        "$inc": { "attempts": 1_i64, "unsettled": 1_i64 },
         "$unset": { "next_due": "" },
     };
     tasks.update_many(due, take).await?;

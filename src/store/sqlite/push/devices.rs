@@ -10,7 +10,9 @@ use super::{
 use crate::{
     position::Position,
     store::{
-        push::{AddressHash, BULK_MAX, CONTENTS, DEVICES_MAX, DeviceKey, DeviceRecord, PushChoice, surplus},
+        push::{
+            AddressHash, BULK_MAX, CONTENTS, DEVICES_MAX, DeviceKey, DeviceRecord, PushChoice, RegistrationId, surplus,
+        },
         sessions::{PLATFORMS, platform_word},
     },
 };
@@ -27,6 +29,7 @@ pub(in crate::store::sqlite) fn record(row: &Row<'_>) -> rusqlite::Result<Device
         registered_at: time(row, "registered_at")?,
         since: Position(row.get("since")?),
         badge: row.get("badge")?,
+        revision: RegistrationId(row.get("revision")?),
     })
 }
 
@@ -72,22 +75,31 @@ pub(super) fn register(connection: &Connection, record: &DeviceRecord) -> rusqli
     let DeviceKey(id) = DeviceKey::of(record.member, &record.device);
     let AddressHash(hash) = AddressHash::of(&record.address);
     connection.prepare_cached("DELETE FROM push_devices WHERE hash = ? AND id <> ?")?.execute(params![hash, id])?;
-    insert(connection, record, member)?;
-    let mut others =
-        connection.prepare_cached("SELECT registered_at, key FROM push_devices WHERE member = ? AND id <> ?")?;
-    let others = others.query_map(params![member, id], |row| Ok((time(row, "registered_at")?, row.get("key")?)))?;
+    insert(connection, &DeviceRecord { revision: next_registration(connection)?, ..record.clone() }, member)?;
+    let mut others = connection
+        .prepare_cached("SELECT revision, registered_at, key FROM push_devices WHERE member = ? AND id <> ?")?;
+    let others = others.query_map(params![member, id], |row| {
+        // Those of former versions, and those that were copied, by their times.
+        Ok(((row.get::<_, i64>("revision")?, time(row, "registered_at")?), row.get("key")?))
+    })?;
     remove(connection, &surplus(others.collect::<rusqlite::Result<Vec<_>>>()?, DEVICES_MAX - 1))
+}
+
+fn next_registration(connection: &Connection) -> rusqlite::Result<RegistrationId> {
+    let sql = "UPDATE push_place SET registrations = registrations + 1 RETURNING registrations";
+    connection.prepare_cached(sql)?.query_row([], |row| row.get(0).map(RegistrationId))
 }
 
 /// Writes a device in the place of the one of the same member and id. What that has acknowledged stays good, and so do what it is to be told,
 /// since when it is, and the number that it shows: it is the same installation.
 fn insert(connection: &Connection, record: &DeviceRecord, member: i64) -> rusqlite::Result<()> {
-    let DeviceRecord { device, session, address, platform, registered_at, since, badge, .. } = record;
+    let DeviceRecord { device, session, address, platform, registered_at, since, badge, revision, .. } = record;
     let mut insert = connection.prepare_cached(
-        "INSERT INTO push_devices (id, member, device, session, address, hash, platform, registered_at, since, badge)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+        "INSERT INTO push_devices (id, member, device, session, address, hash, platform, registered_at, since, badge, revision)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (id) DO UPDATE SET session = excluded.session, address = excluded.address, hash = excluded.hash,
-             platform = excluded.platform, registered_at = excluded.registered_at, badge = ifnull(excluded.badge, badge)",
+             platform = excluded.platform, registered_at = excluded.registered_at, badge = ifnull(excluded.badge, badge),
+             revision = excluded.revision",
     )?;
     let values = params![
         DeviceKey::of(record.member, device).0,
@@ -100,6 +112,7 @@ fn insert(connection: &Connection, record: &DeviceRecord, member: i64) -> rusqli
         registered_at.as_millis(),
         since.0,
         badge,
+        revision.0,
     ];
     insert.execute(values).map(drop)
 }
@@ -110,7 +123,7 @@ pub(in crate::store::sqlite) fn restore(connection: &Connection, record: &Device
     let member = member.query_row([record.member.as_bytes()], |row| row.get(0)).optional()?;
     let is_there = key_of(connection, DeviceKey::of(record.member, &record.device))?.is_some();
     // Positions of the other store say nothing here.
-    let record = DeviceRecord { since: Position::default(), ..record.clone() };
+    let record = DeviceRecord { since: Position::default(), revision: RegistrationId::default(), ..record.clone() };
     member.filter(|_| !is_there).map_or(Ok(()), |member| insert(connection, &record, member))
 }
 
@@ -126,7 +139,7 @@ pub(super) fn devices(connection: &Connection, members: &[MemberId]) -> rusqlite
             found.push(device?);
         }
     }
-    found.sort_by_key(|device| std::cmp::Reverse(device.registered_at));
+    found.sort_by_key(|device| std::cmp::Reverse((device.revision.0, device.registered_at)));
     Ok(found)
 }
 

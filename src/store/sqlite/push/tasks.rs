@@ -28,7 +28,8 @@ pub(in crate::store::sqlite) fn task(row: &Row<'_>) -> rusqlite::Result<StoredTa
         due: time(row, "due")?,
     };
     let (attempts, next_due) = (row.get("attempts")?, optional_time(row, "next_due")?);
-    Ok(StoredTask { attempts, next_due, ..StoredTask::new(task, row.get("revision")?) })
+    let unsettled = row.get("unsettled")?;
+    Ok(StoredTask { attempts, next_due, unsettled, ..StoredTask::new(task, row.get("revision")?) })
 }
 
 /// The task of a device about something, with the columns that [`task`] reads.
@@ -41,12 +42,16 @@ fn find(connection: &Connection, device: i64, subject: Subject) -> rusqlite::Res
 }
 
 fn write(connection: &Connection, device: i64, stored: &StoredTask) -> rusqlite::Result<()> {
-    let StoredTask { task: NewTask { subject, first, last, at, due, .. }, attempts, next_due, revision } = stored;
-    let mut insert =
-        connection.prepare_cached("INSERT OR REPLACE INTO push_tasks VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)")?;
+    let StoredTask { task: NewTask { subject, first, last, at, due, .. }, attempts, next_due, unsettled, revision } =
+        stored;
+    let mut insert = connection.prepare_cached(
+        "INSERT OR REPLACE INTO push_tasks (device, subject, first, last, at, due, attempts, next_due, revision, unsettled)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )?;
     let next_due = next_due.map(Timestamp::as_millis);
     let (at, due) = (at.as_millis(), due.as_millis());
-    insert.execute(params![device, subject.key(), first, last, at, due, attempts, next_due, revision]).map(drop)
+    let values = params![device, subject.key(), first, last, at, due, attempts, next_due, revision, unsettled];
+    insert.execute(values).map(drop)
 }
 
 /// Stores a task of another store, unless it is there.

@@ -1,0 +1,5 @@
+-- Which registration of an address is meant, whatever clocks show: each gets the next number. What was registered before is older than all of them.
+ALTER TABLE push_devices ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE push_place ADD COLUMN registrations INTEGER NOT NULL DEFAULT 0;
+-- How often a task was taken without it being known what became of it.
+ALTER TABLE push_tasks ADD COLUMN unsettled INTEGER NOT NULL DEFAULT 0;
