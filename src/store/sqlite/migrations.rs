@@ -451,7 +451,7 @@ mod tests {
         let mut query = connection.prepare(&format!("EXPLAIN QUERY PLAN {}", members::HIGHEST_COST)).unwrap();
         let steps = query.query_map(["$2b$04", "$2b$17"], |row| row.get::<_, String>("detail")).unwrap();
         let plan = steps.collect::<rusqlite::Result<Vec<_>>>().unwrap();
-        assert_eq!(plan, ["SEARCH members USING INDEX members_by_cost (<expr>>? AND <expr><?)"]);
+        assert_eq!(plan, ["SEARCH members USING COVERING INDEX members_by_cost (<expr>>? AND <expr><?)"]);
     }
 
     /// However many devices and tasks there are.
