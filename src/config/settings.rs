@@ -34,7 +34,7 @@ use super::{
         whole, whole_between,
     },
 };
-use crate::{store::members::COSTS, telemetry::logs::LogFormat};
+use crate::telemetry::logs::LogFormat;
 
 /// Shortest secret, in bytes: the length of the hash that it keys (RFC 7518, section 3.2).
 pub const SECRET_MIN_BYTES: usize = 32;
@@ -294,7 +294,7 @@ pub struct Auth {
     #[arg(long, env = "SESSION_LIFETIME", value_parser = duration, default_value = "180d", global = true)]
     pub session_lifetime: Duration,
     /// The bcrypt cost of new passwords: 2^cost rounds, 4 to 16.
-    #[arg(long, env = "BCRYPT_COST", default_value_t = 12, value_parser = whole_between(*COSTS.start(), *COSTS.end()), global = true)]
+    #[arg(long, env = "BCRYPT_COST", default_value_t = 12, value_parser = whole_between(4_u32, 16), global = true)]
     pub bcrypt_cost: u32,
     /// Whether administrators need a second factor: optional, or required. Who has none then may do what a member may, until they have turned one on.
     #[arg(long, env = "ADMIN_SECOND_FACTOR", value_enum, default_value_t = SecondFactorPolicy::Optional, global = true)]

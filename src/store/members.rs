@@ -373,7 +373,7 @@ pub fn email_key(email: &str) -> String {
     email.trim().to_lowercase()
 }
 
-/// The costs that hashes of passwords may have.
+/// The costs that hashes of passwords may have: those that `BCRYPT_COST` takes.
 pub const COSTS: RangeInclusive<u32> = 4..=16;
 /// The versions of bcrypt, as hashes name them; those that are made here are of `2b`.
 const VERSIONS: [&str; 4] = ["2a", "2b", "2x", "2y"];

@@ -1,7 +1,11 @@
 //! Who is a member, by how long an answer takes: the server does the same for each of them. As many passwords are hashed, and the store is
 //! read and written as often, whatever an address is to the club.
 
-use members_book::config::Settings;
+use clap::Parser as _;
+use members_book::{
+    config::{Cli, Settings},
+    store::members::COSTS,
+};
 use reqwest::Response;
 use serde_json::json;
 
@@ -167,5 +171,13 @@ async fn a_node_of_a_lower_cost_does_as_much_as_the_hashes_of_another_one_take()
     let ana = fleet.join(|settings| settings.auth.bcrypt_cost = 6).await.member("Ana").await;
     for email in ["nobody@example.com", &ana.auth.member.email] {
         assert_eq!(rounds(&fleet.nodes[0], email).await, 64.0, "{email}");
+    }
+}
+
+#[test]
+fn what_is_made_up_for_is_every_cost_that_may_be_set() {
+    for cost in 0..32 {
+        let parsed = Cli::try_parse_from(["members-book", "--bcrypt-cost", &cost.to_string()]);
+        assert_eq!(parsed.is_ok(), COSTS.contains(&cost), "{cost}");
     }
 }
