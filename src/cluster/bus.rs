@@ -86,6 +86,10 @@ pub trait Inbox: Send + Sync + 'static {
     /// The link is up, and everything that this node subscribed to is heard again: what is published from now on arrives.
     fn up(&self, link: usize);
 
+    /// What others publish on a link that is up may come later than a look into the store would find it; or that is over. It is over,
+    /// too, when the link is lost, or up again.
+    fn late(&self, link: usize, is_late: bool);
+
     /// What others published on the link may be missing; until [`Self::up`] is called nothing can be expected of it, unless it was
     /// one thing only that is [`Loss::Unknown`].
     fn lost(&self, link: usize, loss: Loss);

@@ -11,7 +11,8 @@
 //! | [`wire`] | names of channels, and the form of what is published |
 //!
 //! A link has one connection, to publish and to hear: the answer to a publication and what comes back of it are read together. It
-//! is up while that works, all that the node wants to hear is subscribed to, and its own beats come back within two seconds. Several servers share the members by a hash of their ids; each
+//! is up while that works, all that the node wants to hear is subscribed to, and its own beats come back within two seconds; when they
+//! take longer than 400 ms, or an answer does, it is late, and the node looks into the store meanwhile. Several servers share the members by a hash of their ids; each
 //! gets every beat.
 
 mod address;
@@ -85,6 +86,7 @@ impl Redis {
                 metrics: Arc::clone(metrics),
                 told_up: std::sync::Mutex::default(),
                 beats: std::sync::Mutex::default(),
+                unanswered: Arc::default(),
                 warned: std::sync::Mutex::default(),
                 stop: stop.clone(),
                 flushed: tokio::sync::Notify::new(),

@@ -44,7 +44,7 @@ pub enum Doubt {
     LinkDown,
     /// More came than this node could take.
     Overflow,
-    /// This node did not receive what it published itself.
+    /// This node did not receive what it published itself, or not in time.
     Canary,
     /// Another node has lost something that it published.
     PeerLoss,
@@ -163,6 +163,8 @@ pub enum Begin {
 #[derive(Debug)]
 pub struct Roster {
     links: Vec<bool>,
+    /// The links that are late.
+    late: BTreeSet<usize>,
     /// Those that are listed.
     peers: HashMap<NodeId, Peer>,
     /// Those that were listed and lived, until when they are heard.
@@ -191,6 +193,7 @@ impl Roster {
     pub fn new(links: usize) -> Self {
         Self {
             links: vec![false; links],
+            late: BTreeSet::new(),
             peers: HashMap::new(),
             departed: HashMap::new(),
             unlisted: HashMap::new(),
@@ -279,6 +282,12 @@ impl Roster {
         self.peers.iter().filter(|(_, peer)| peer.listed && !peer.dead).map(|(id, _)| *id)
     }
 
+    /// Whether this node is the only one, as far as it knows: none is listed, not even one that is dead.
+    #[must_use]
+    pub fn is_alone(&self) -> bool {
+        self.listed.is_some() && self.peers.is_empty()
+    }
+
     /// The doubts that began since this was asked last.
     pub fn take_news(&mut self) -> Vec<Doubt> {
         std::mem::take(&mut self.news)
@@ -360,6 +369,7 @@ impl Roster {
 
     /// A link is up: everything that is published on it from now on is heard.
     pub fn up(&mut self, link: usize, now: Instant) {
+        self.late.remove(&link);
         let was_down = self.links.get_mut(link).is_some_and(|up| !std::mem::replace(up, true));
         if was_down && self.listed.is_some() {
             // Even if nobody else is listed: one may have joined or woken up since, and said something meanwhile.
@@ -377,8 +387,19 @@ impl Roster {
             && let Some(up) = self.links.get_mut(link)
         {
             *up = false;
+            self.late.remove(&link);
         }
         self.doubt(loss.into());
+        self.tick(now);
+    }
+
+    /// A link that is up is late, or is not any more.
+    pub fn late(&mut self, link: usize, is_late: bool, now: Instant) {
+        if is_late && self.links.get(link) == Some(&true) {
+            self.late.insert(link);
+        } else {
+            self.late.remove(&link);
+        }
         self.tick(now);
     }
 
@@ -472,6 +493,9 @@ impl Roster {
             }
             if self.links.contains(&false) {
                 lasting.insert(Doubt::LinkDown);
+            }
+            if !self.late.is_empty() {
+                lasting.insert(Doubt::Canary);
             }
             let living = self.peers.values().filter(|peer| peer.listed && !peer.dead);
             let mut heard = living.flat_map(|peer| peer.links.iter().zip(&self.links));

@@ -2,7 +2,10 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -29,6 +32,8 @@ struct Way {
     bus: OnceLock<Arc<dyn Bus>>,
     /// Whether there is going to be one, which is not open yet.
     expected: watch::Sender<bool>,
+    /// Whether no other node is known that could hear anything.
+    alone: AtomicBool,
     /// Hears that something may have been stored here that nobody was told of.
     unsure: OnceLock<Box<dyn Fn(StreamPosition) + Send + Sync>>,
 }
@@ -87,9 +92,20 @@ impl Uplink {
         }
     }
 
+    /// Whether this node is the only one, as far as it knows.
+    pub fn set_alone(&self, alone: bool) {
+        self.0.alone.store(alone, Ordering::Release);
+    }
+
     /// Publishes an event, if there is a bus. Never waits.
+    ///
+    /// A node that knows of no other one publishes nothing, which would cost it as much as if there were some: one that joins finds in
+    /// its beats that something was lost, and looks in the store, until this node knows of it.
     pub fn publish(&self, channel: Channel, event: impl FnOnce() -> Event) {
-        if let Some(bus) = self.bus() {
+        let Some(bus) = self.bus() else { return };
+        if self.0.alone.load(Ordering::Acquire) {
+            bus.lose();
+        } else {
             bus.publish(channel, event());
         }
     }

@@ -155,9 +155,8 @@ impl Events {
     }
 
     fn publish(&self, members: &[MemberId], entry: Option<EntryPlace>, frame: &mut impl FnMut() -> Frame) {
-        let Some(bus) = self.uplink.bus() else { return };
         for member in members {
-            bus.publish(Channel::Member(*member), frame().relayed(entry));
+            self.uplink.publish(Channel::Member(*member), || frame().relayed(entry));
         }
     }
 

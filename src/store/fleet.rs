@@ -98,6 +98,17 @@ pub struct ChangedConversation {
     pub last_at: Timestamp,
 }
 
+/// Of which conversation something was missed, and by whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missed {
+    /// Which.
+    pub conversation: ConversationId,
+    /// Everything up to this entry was delivered; how much was is not known if it is 0.
+    pub after: u64,
+    /// Its members who are to have it.
+    pub members: Vec<MemberId>,
+}
+
 /// Most conversations that [`FleetStore::changes`] returns.
 pub const CHANGES_MAX: usize = 10_000;
 
@@ -132,14 +143,15 @@ pub trait FleetStore: Send + Sync {
     /// A member was changed by another node: what is remembered of them is forgotten.
     fn forget_member(&self, member: MemberId);
 
-    /// Conversations as some of their members see them, each with the entries that were stored after a position (about: an
-    /// entry may be among them that is a little older). Those that do not exist are left out.
+    /// Conversations as some of their members see them, each with the newest entries that were missed: of those after
+    /// [`Missed::after`], and stored after a position (about: some may be among them that are a little older),
+    /// [`protocol::limits::SYNC_MISSED_ENTRIES`] at most. Those that do not exist are left out.
     ///
     /// # Errors
     /// The store.
     async fn states(
         &self,
-        wanted: Vec<(ConversationId, Vec<MemberId>)>,
+        missed: Vec<Missed>,
         since: Position,
     ) -> Result<Vec<(MemberId, ConversationState)>, StoreError>;
 }

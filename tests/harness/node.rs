@@ -213,6 +213,8 @@ impl Inbox for Ear {
         self.tell(Told::Up(link));
     }
 
+    fn late(&self, _: usize, _: bool) {}
+
     fn lost(&self, link: usize, loss: Loss) {
         self.tell(Told::Lost(link, loss));
     }

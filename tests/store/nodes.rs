@@ -8,7 +8,7 @@ use members_book::{
     store::{
         StoreError,
         conversations::{Appended, Command, MarkKind, Outcome, Refusal, StoreId},
-        fleet::SecretId,
+        fleet::{Missed, SecretId},
         mongo::Nodes,
         turns::Caller,
     },
@@ -159,11 +159,77 @@ async fn what_changed_is_found_by_its_position_whoever_did_it() {
     let of = |member| changed.members.iter().find(|each| each.member == member).unwrap();
     assert_eq!((changed.id, changed.last_seq, of(ana).read, of(ben).read), (first.id, 2, 2, 0));
     assert_eq!(fleet.changes(changed.changed).await.unwrap(), []);
-    let wanted = vec![(changed.id, vec![ana, ben]), (direct_conversation(ana, f.ids.member()), vec![ana])];
+    let of = |conversation, after, members| Missed { conversation, after, members };
+    let nowhere = direct_conversation(ana, f.ids.member());
+    let wanted = vec![of(changed.id, 0, vec![ana, ben]), of(nowhere, 0, vec![ana])];
     let states = fleet.states(wanted, first.changed).await.unwrap();
     let unread: Vec<_> = states.iter().map(|(member, state)| (*member, state.unread.count)).collect();
     assert_eq!(unread, [(ana, 0), (ben, 1)]);
     assert_eq!(states[0].1.entries.last().unwrap().body.content(), "2");
+}
+
+/// The ends of many logs are read together, and each is what it is alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_missed_of_many_conversations_is_read_of_each_to_its_end() {
+    let database = Arc::new(Database::new().await);
+    let (f, another) = (node(&database, Nodes::Serving), node(&database, Nodes::Serving));
+    let fleet = another.store.fleet.as_ref().unwrap();
+    let ana = f.member("Ana").await;
+    let mut missed = Vec::new();
+    for number in 0..60_u64 {
+        let ben = f.member(&format!("Ben {number}")).await;
+        let written: Vec<Command> = (0..=number)
+            .map(|own| {
+                if own % 3 == 0 { append(ben, ana, client_id(), "his") } else { append(ana, ben, client_id(), "hers") }
+            })
+            .collect();
+        f.apply_all(written).await;
+        // Of some it is known how much was delivered; of one all of it was.
+        let after = if number % 2 == 0 { number.saturating_sub(number % 5) + u64::from(number == 40) } else { 0 };
+        missed.push(Missed { conversation: direct_conversation(ana, ben), after, members: vec![ben, ana] });
+    }
+    // Twice: what was counted is remembered.
+    for _ in 0..2 {
+        let states = fleet.states(missed.clone(), Position(0)).await.unwrap();
+        assert_eq!(states.len(), 120);
+        for (pair, number) in states.chunks(2).zip(0_u64..) {
+            let [(_, bens), (member, anas)] = pair else { panic!() };
+            let Missed { conversation, after, .. } = &missed[usize::try_from(number).unwrap()];
+            assert_eq!((*member, bens.id, anas.id), (ana, *conversation, *conversation));
+            let first = after.max(&(number + 1).saturating_sub(50)) + 1;
+            let seqs: Vec<u64> = anas.entries.iter().map(|entry| entry.seq).collect();
+            assert_eq!(seqs, (first..=number + 1).collect::<Vec<_>>(), "of {number}");
+            let his = number / 3 + 1;
+            assert_eq!((anas.unread.count, bens.unread.count), (his, number + 1 - his), "of {number}");
+        }
+    }
+}
+
+/// What was counted of what is unread is remembered, and what happens after it is added to that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_unread_is_counted_on_from_what_is_remembered() {
+    let f = Fixture::mongodb().await;
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let unread =
+        async || f.store.conversations.unread(ana).await.unwrap().first().map_or(0, |(_, unread)| unread.count);
+    let mut expected = 0;
+    for round in 0..30_u64 {
+        if round % 4 == 1 {
+            f.say(ana, ben, "hers").await;
+        } else {
+            f.say(ben, ana, "his").await;
+            expected += 1;
+        }
+        if round % 7 == 6 {
+            f.mark(direct_conversation(ana, ben), ana, MarkKind::Read, round).await;
+            expected = u64::from(round % 4 != 1);
+        }
+        // By its number only, and with entries at hand.
+        assert_eq!(unread().await, expected, "in round {round}");
+        let list = f.store.conversations.list(ana, None, 10).await.unwrap();
+        let synced = f.store.conversations.delta(ana, None).await.unwrap();
+        assert_eq!((list.conversations[0].unread.count, synced.conversations[0].unread.count), (expected, expected));
+    }
 }
 
 /// More than fit into one insert.

@@ -18,7 +18,7 @@ use super::{
     address::Address,
     inbound::{self, Inbound, Message},
     outgoing::{Batch, Outgoing},
-    pipelines::Pipelines,
+    pipelines::{Oldest, Pipelines},
     subscriptions::{Changes, Subscriptions},
     wire::{self, Names, Published},
 };
@@ -37,6 +37,11 @@ const PUBLISH: &str = "PUBLISH";
 const PIPELINE_BYTES: usize = 1024 * 1024;
 /// How long an own beat may take to come back.
 const CANARY: Duration = Duration::from_secs(2);
+/// How long an own beat or the answer to a publication may take until what others publish is not waited for any more: they
+/// may wait as long, and the store has it by now.
+const LATE: Duration = Duration::from_millis(400);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(100);
 /// The longest pause between two attempts to connect.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -66,6 +71,8 @@ pub(super) struct Link {
     pub(super) told_up: Mutex<bool>,
     /// The own beats that have not come back, and when each was published.
     pub(super) beats: Mutex<VecDeque<(u64, Instant)>>,
+    /// When the oldest publication was sent that is not answered.
+    pub(super) unanswered: Arc<Oldest>,
     /// Which nodes were warned of that have other addresses.
     pub(super) warned: Mutex<HashSet<NodeId>>,
     pub(super) stop: CancellationToken,
@@ -162,7 +169,7 @@ impl Link {
     /// Publishes what is queued, batch after batch; after the stop, until nothing is. The answers to a batch are not awaited before
     /// the next one goes: a message is not to wait for the way there and back of the one before it.
     async fn publish(&self, connection: MultiplexedConnection) -> End {
-        let mut pipelines = Pipelines::new(connection);
+        let mut pipelines = Pipelines::new(connection, &self.unanswered);
         let end = async {
             loop {
                 let batch = tokio::select! {
@@ -326,13 +333,20 @@ impl Link {
 
     /// Looks whether what this node publishes still comes back.
     async fn watch(&self) -> End {
-        let mut tick = interval(CANARY / 8);
+        let mut tick = interval(LOOK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut was_late = false;
         loop {
             tick.tick().await;
-            let oldest = self.beats().front().map(|(_, at)| *at);
-            if oldest.is_some_and(|at| at.elapsed() > CANARY) {
+            let beat = self.beats().front().map(|(_, at)| *at);
+            if beat.is_some_and(|at| at.elapsed() > CANARY) {
                 return End::Lost(Loss::Canary, "what this node publishes does not come back".to_owned());
+            }
+            let oldest = beat.into_iter().chain(self.unanswered.sent_at()).min();
+            let is_late = oldest.is_some_and(|at| at.elapsed() > LATE);
+            if is_late != was_late {
+                self.inbox.late(self.number, is_late);
+                was_late = is_late;
             }
         }
     }

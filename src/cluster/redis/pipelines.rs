@@ -4,11 +4,12 @@ use std::{
     collections::VecDeque,
     future::{poll_fn, ready},
     pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::Poll,
 };
 
 use redis::{Pipeline, RedisResult, aio::MultiplexedConnection};
-use tokio::task::coop::unconstrained;
+use tokio::{task::coop::unconstrained, time::Instant};
 
 /// Pipelines under way, at most. Fewer than the connection takes at once (50), so that sending does not wait.
 const UNDER_WAY: usize = 16;
@@ -19,14 +20,43 @@ type Answer = Pin<Box<dyn Future<Output = RedisResult<()>> + Send>>;
 /// The pipelines of one connection. Redis answers in their order.
 pub(super) struct Pipelines {
     connection: MultiplexedConnection,
-    /// Those that are not answered, in their order, and the bytes that each of them counts for.
-    under_way: VecDeque<(Answer, usize)>,
+    /// Those that are not answered, in their order.
+    under_way: VecDeque<UnderWay>,
+    oldest: Arc<Oldest>,
+}
+
+struct UnderWay {
+    answer: Answer,
+    /// What it counts for.
+    bytes: usize,
+    sent_at: Instant,
+}
+
+/// When the oldest pipeline was sent that is not answered; for whoever does not wait for it.
+#[derive(Default)]
+pub(super) struct Oldest(Mutex<Option<Instant>>);
+
+impl Oldest {
+    pub(super) fn sent_at(&self) -> Option<Instant> {
+        *self.lock()
+    }
+
+    /// Held for some instructions, and never across a call that could panic.
+    fn lock(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Pipelines {
     /// None yet.
-    pub(super) fn new(connection: MultiplexedConnection) -> Self {
-        Self { connection, under_way: VecDeque::new() }
+    pub(super) fn new(connection: MultiplexedConnection, oldest: &Arc<Oldest>) -> Self {
+        let pipelines = Self { connection, under_way: VecDeque::new(), oldest: Arc::clone(oldest) };
+        pipelines.tell_oldest();
+        pipelines
+    }
+
+    fn tell_oldest(&self) {
+        *self.oldest.lock() = self.under_way.front().map(|oldest| oldest.sent_at);
     }
 
     /// Whether all are answered.
@@ -48,19 +78,21 @@ impl Pipelines {
         if let Poll::Ready(result) = poll_fn(|context| Poll::Ready(answer.as_mut().poll(context))).await {
             answer = Box::pin(ready(result));
         }
-        self.under_way.push_back((answer, bytes));
+        self.under_way.push_back(UnderWay { answer, bytes, sent_at: Instant::now() });
+        self.tell_oldest();
     }
 
     /// Waits for the oldest answer: forever, if nothing is under way. Returns the bytes that the pipeline counted for. If it is
     /// dropped before, nothing is lost.
     pub(super) async fn answered(&mut self) -> RedisResult<usize> {
         let result = poll_fn(|context| match self.under_way.front_mut() {
-            Some((answer, _)) => answer.as_mut().poll(context),
+            Some(oldest) => oldest.answer.as_mut().poll(context),
             None => Poll::Pending,
         })
         .await;
         // It has given its result, and must not be asked again.
-        let bytes = self.under_way.pop_front().map_or(0, |(_, bytes)| bytes);
+        let bytes = self.under_way.pop_front().map_or(0, |answered| answered.bytes);
+        self.tell_oldest();
         result.map(|()| bytes)
     }
 }
@@ -85,7 +117,7 @@ mod tests {
         let connected = MultiplexedConnection::new_with_config(&info, ours, AsyncConnectionConfig::new()).await;
         let (connection, driver) = connected.unwrap();
         tokio::spawn(driver);
-        (Pipelines::new(connection), theirs)
+        (Pipelines::new(connection, &Arc::default()), theirs)
     }
 
     fn publish(number: usize) -> Pipeline {

@@ -64,6 +64,11 @@ impl Inbox for Fleet {
         self.change(|roster, now| roster.up(link, now));
     }
 
+    fn late(&self, link: usize, is_late: bool) {
+        tracing::debug!(link, is_late, "the bus is late, or in time again");
+        self.change(|roster, now| roster.late(link, is_late, now));
+    }
+
     fn lost(&self, link: usize, loss: Loss) {
         if loss == Loss::Unknown {
             tracing::debug!(link, "another node says what this version does not know");

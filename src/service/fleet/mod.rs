@@ -367,6 +367,7 @@ impl Fleet {
         let doubts = if was == is { Vec::new() } else { roster.doubts().map(Doubt::name).collect() };
         // Under the lock, so that it is as the roster is.
         self.parts.told.activate(is);
+        self.parts.uplink.set_alone(roster.is_alone());
         self.parts.limits.divide(roster.others().count() + 1, roster.is_heard());
         drop(roster);
         self.parts.metrics.fleet_floor_behind.set(i64::try_from(behind).unwrap_or(i64::MAX));

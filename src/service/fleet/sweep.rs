@@ -6,7 +6,7 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use protocol::{
-    CloseCode, ConversationId, MemberId, ServerFrame, limits::SYNC_FRAME_BYTES, model::Conversation, server::Sync,
+    CloseCode, MemberId, ServerFrame, limits::SYNC_FRAME_BYTES, model::Conversation, server::Sync,
     size::conversation_bytes,
 };
 use tokio::time::{Instant, sleep};
@@ -19,7 +19,7 @@ use crate::{
     service::views,
     store::{
         StoreError,
-        fleet::{CHANGES_MAX, ChangedConversation},
+        fleet::{CHANGES_MAX, ChangedConversation, Missed},
     },
 };
 /// How often the store is swept while something is in doubt.
@@ -135,13 +135,14 @@ impl Fleet {
         some: &[(ChangedConversation, Missing, Vec<MemberId>)],
         since: Position,
     ) -> Result<(), StoreError> {
-        let wanted = some.iter().map(|(changed, _, here)| (changed.id, here.clone())).collect();
-        let after: HashMap<ConversationId, u64> =
-            some.iter().map(|(changed, missing, _)| (changed.id, missing.after)).collect();
-        let states = self.parts.store.states(wanted, since).await?;
+        let missed = some.iter().map(|(changed, missing, here)| Missed {
+            conversation: changed.id,
+            after: missing.after,
+            members: here.clone(),
+        });
+        let states = self.parts.store.states(missed.collect(), since).await?;
         let mut of_members: HashMap<MemberId, Vec<Conversation>> = HashMap::new();
-        for (member, mut state) in states {
-            state.entries.retain(|entry| after.get(&state.id).is_none_or(|after| entry.seq > *after));
+        for (member, state) in states {
             of_members.entry(member).or_default().push(views::conversation(state));
         }
         for (member, conversations) in of_members {

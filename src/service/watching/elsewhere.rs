@@ -139,7 +139,7 @@ impl Watching {
         }
         // If it is not heard now, something is in doubt, and everybody is asked about again after that.
         bus.subscribe(Channel::Watchers(member)).await;
-        bus.publish(Channel::Member(member), Note::PresenceAsked.into());
+        self.elsewhere.uplink.publish(Channel::Member(member), || Note::PresenceAsked.into());
     }
 
     /// Asks about everybody again whenever that is wanted, for ever. For one task only.
@@ -179,7 +179,6 @@ impl Watching {
     }
 
     fn ask_about(&self, members: &[MemberId]) {
-        let Some(bus) = self.elsewhere.uplink.bus() else { return };
         let mut believed: BTreeMap<NodeId, Vec<MemberId>> = BTreeMap::new();
         for &member in members {
             // Subscribes if that is not so, and asks.
@@ -189,7 +188,7 @@ impl Watching {
             }
         }
         for (node, members) in believed {
-            bus.publish(Channel::Node(node), Note::PresenceDoubted { members }.into());
+            self.elsewhere.uplink.publish(Channel::Node(node), || Note::PresenceDoubted { members }.into());
         }
     }
 }

@@ -30,7 +30,7 @@ use super::{
     recovery::{self, Whose},
     settings,
     turns::PARALLEL,
-    unread,
+    unread::{self, Counts},
 };
 use crate::{
     position::{Position, StreamPosition},
@@ -75,8 +75,8 @@ async fn conversations_of(db: &Db, member: MemberId, changed: Option<DateTime>) 
 }
 
 /// The whole conversation with the newest `limit` of its entries that were written after `since`.
-pub(super) async fn complete(
-    db: &Db,
+async fn complete(
+    counts: &Counts<'_>,
     member: MemberId,
     document: ConversationDoc,
     since: Option<DateTime>,
@@ -87,10 +87,19 @@ pub(super) async fn complete(
     // About: the stamp of an entry is an estimate. A gap shows in `seq`.
     let is_new = |message: &MessageDoc| since.is_none_or(|since| message.stamp > since);
     let range = (last_seq.saturating_sub(limit), last_seq);
-    let mut taken = history::entries(db, document.id, range, Direction::NewestFirst, is_new).await?;
+    let mut taken = history::entries(counts.db(), document.id, range, Direction::NewestFirst, is_new).await?;
     taken.reverse();
-    let unread = unread::count(db, &document, member, unread_range(&document, member)).await?;
-    let settings = document.settings_of(member)?;
+    with_entries(counts, member, &document, taken).await
+}
+
+/// The whole conversation with some of its entries, oldest first: without a hole, and up to the newest one.
+pub(super) async fn with_entries(
+    counts: &Counts<'_>,
+    member: MemberId,
+    document: &ConversationDoc,
+    entries: Vec<StoredEntry>,
+) -> Result<ConversationState, Fault> {
+    let unread = counts.of(document, member, &entries).await?;
     Ok(ConversationState {
         id: ConversationId::from_bytes(document.id.bytes()),
         kind: document.kind()?,
@@ -103,28 +112,29 @@ pub(super) async fn complete(
                 read: unsigned(each.read),
             })
             .collect(),
-        last_seq,
+        last_seq: unsigned(document.last_seq),
         unread,
         last_at: time(document.last_at),
-        settings,
-        entries: taken,
+        settings: document.settings_of(member)?,
+        entries,
     })
 }
 
 /// Completes conversations with their entries, as many as a part of a sync holds.
 async fn complete_part(
-    core: &Core,
-    db: &Db,
+    counts: &Counts<'_>,
+    window: u64,
     member: MemberId,
     mut found: Vec<ConversationDoc>,
     part: &SyncPart,
 ) -> Result<Delta, Fault> {
-    let since = part.since.map(|Position(since)| since.saturating_sub(core.link.horizon.window()));
+    let since = part.since.map(|Position(since)| since.saturating_sub(window));
     let since = since.map(|since| DateTime::from_millis(signed(since)));
     let (each, mut filled) = (part.entries_each(), Part::new(part, found.len()));
     found.truncate(part.conversations);
     let places: Vec<_> = found.iter().map(|conversation| Position(place_of(conversation))).collect();
-    let completed: Vec<_> = found.into_iter().map(|document| complete(db, member, document, since, each)).collect();
+    let completed: Vec<_> =
+        found.into_iter().map(|document| complete(&counts, member, document, since, each)).collect();
     let mut completed = stream::iter(completed).buffered(PARALLEL);
     for place in places {
         if filled.next().is_none() {
@@ -136,14 +146,21 @@ async fn complete_part(
     Ok(filled.into_delta())
 }
 
-async fn list(db: &Db, member: MemberId, before: Option<Position>, limit: usize) -> Result<ConversationPage, Fault> {
+async fn list(
+    core: &Core,
+    db: &Db,
+    member: MemberId,
+    before: Option<Position>,
+    limit: usize,
+) -> Result<ConversationPage, Fault> {
+    let counts = Counts::begin(core, db);
     let mut found = conversations_of(db, member, None).await?;
     if let Some(Position(before)) = before {
         found.retain(|conversation| place_of(conversation) < before);
     }
     let places: Vec<_> = found.iter().map(place_of).collect();
     found.truncate(limit);
-    let completed: Vec<_> = found.into_iter().map(|document| complete(db, member, document, None, 1)).collect();
+    let completed: Vec<_> = found.into_iter().map(|document| complete(&counts, member, document, None, 1)).collect();
     let mut completed = stream::iter(completed).buffered(PARALLEL);
     let mut list = List::default();
     while let Some(conversation) = completed.try_next().await? {
@@ -161,6 +178,7 @@ async fn delta(core: &Core, db: &Db, member: MemberId, since: Option<Position>) 
     // Before anything is read: what is stamped up to here is visible from now on.
     let horizon = &core.link.horizon;
     let StreamPosition { epoch, position } = horizon.now();
+    let counts = Counts::begin(core, db);
     // Of another time than ours: no node of this database can have given it yet.
     if let Some(Position(since)) = since.filter(|since| horizon.accepts(StreamPosition { epoch, position: *since })) {
         let changed = DateTime::from_millis(signed(since));
@@ -168,11 +186,19 @@ async fn delta(core: &Core, db: &Db, member: MemberId, since: Option<Position>) 
         if found.len() <= limits::SYNC_CHANGED_CONVERSATIONS {
             // Another node's horizon may be ahead of ours by a beat.
             let begun = StreamPosition { epoch, position: position.max(Position(since)) };
-            return complete_part(core, db, member, found, &SyncPart::first(begun, Some(Position(since)))).await;
+            return complete_part(
+                &counts,
+                horizon.window(),
+                member,
+                found,
+                &SyncPart::first(begun, Some(Position(since))),
+            )
+            .await;
         }
     }
     let found = conversations_of(db, member, None).await?;
-    complete_part(core, db, member, found, &SyncPart::first(StreamPosition { epoch, position }, None)).await
+    complete_part(&counts, horizon.window(), member, found, &SyncPart::first(StreamPosition { epoch, position }, None))
+        .await
 }
 
 async fn delta_below(core: &Core, db: &Db, member: MemberId, part: &SyncPart) -> Result<Option<Delta>, Fault> {
@@ -181,27 +207,29 @@ async fn delta_below(core: &Core, db: &Db, member: MemberId, part: &SyncPart) ->
     if !horizon.accepts(part.begun) {
         return Ok(None);
     }
+    let counts = Counts::begin(core, db);
     let changed = part.changed.map(|Position(changed)| DateTime::from_millis(signed(changed)));
     let mut found = conversations_of(db, member, changed).await?;
     if let Some(Position(below)) = part.below {
         found.retain(|conversation| place_of(conversation) < below);
     }
     let begun = StreamPosition { epoch, position: position.max(part.begun.position) };
-    complete_part(core, db, member, found, &SyncPart { begun, ..*part }).await.map(Some)
+    complete_part(&counts, horizon.window(), member, found, &SyncPart { begun, ..*part }).await.map(Some)
 }
 
-async fn all_unread(db: &Db, member: MemberId) -> Result<Vec<(ConversationId, UnreadCount)>, Fault> {
+async fn all_unread(core: &Core, db: &Db, member: MemberId) -> Result<Vec<(ConversationId, UnreadCount)>, Fault> {
+    let counts = &Counts::begin(core, db);
     let found = conversations_of(db, member, None).await?;
-    let counts: Vec<_> = found
+    let counted: Vec<_> = found
         .into_iter()
         .map(|document| async move {
-            let unread = unread::count(db, &document, member, unread_range(&document, member)).await?;
+            let unread = counts.of(&document, member, &[]).await?;
             Ok::<_, Fault>((ConversationId::from_bytes(document.id.bytes()), unread))
         })
         .collect();
-    let mut counts: Vec<_> = stream::iter(counts).buffered(PARALLEL).try_collect().await?;
-    counts.retain(|(_, unread)| unread.count > 0);
-    Ok(counts)
+    let mut counted: Vec<_> = stream::iter(counted).buffered(PARALLEL).try_collect().await?;
+    counted.retain(|(_, unread)| unread.count > 0);
+    Ok(counted)
 }
 
 /// What a member has not read in all conversations together, up to `most`.
@@ -382,7 +410,7 @@ impl ConversationStore for Mongo {
         before: Option<Position>,
         limit: usize,
     ) -> Result<ConversationPage, StoreError> {
-        self.read(Turn::heavy(member), async move |_, db| list(&db, member, before, limit).await).await
+        self.read(Turn::heavy(member), async move |core, db| list(&core, &db, member, before, limit).await).await
     }
 
     async fn history(
@@ -422,7 +450,7 @@ impl ConversationStore for Mongo {
     }
 
     async fn unread(&self, member: MemberId) -> Result<Vec<(ConversationId, UnreadCount)>, StoreError> {
-        self.read(Turn::heavy(member), async move |_, db| all_unread(&db, member).await).await
+        self.read(Turn::heavy(member), async move |core, db| all_unread(&core, &db, member).await).await
     }
 
     async fn settings(
@@ -441,10 +469,11 @@ impl ConversationStore for Mongo {
         read: u64,
         last: u64,
     ) -> Result<UnreadCount, StoreError> {
-        self.read(Turn::light(member), async move |_, db| {
+        self.read(Turn::light(member), async move |core, db| {
+            let counts = Counts::begin(&core, &db);
             let found = history::conversation_for(&db, conversation, member).await?;
             match found {
-                Some(found) => unread::count(&db, &found, member, (read, last)).await,
+                Some(found) => counts.after(&found, member, (read, last), &[]).await,
                 None => Ok(UnreadCount::default()),
             }
         })

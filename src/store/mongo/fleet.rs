@@ -13,20 +13,22 @@ use tokio::sync::watch;
 
 use super::{
     Core, Mongo,
-    conversations::complete,
+    conversations::with_entries,
     db::Db,
     document::{
         ConversationDoc, MemberDoc, ParticipantDoc, among, conversation_oid, date, millis, signed, time, unsigned,
     },
     fault::Fault,
+    history::{self, LogEnd},
     turns::PARALLEL,
+    unread::Counts,
 };
 use crate::{
     position::Position,
     store::{
         FleetStore, StoreError,
         conversations::ConversationState,
-        fleet::{CHANGES_MAX, ChangedConversation, ClockReading, Listing, PROFILES_MAX, SecretId},
+        fleet::{CHANGES_MAX, ChangedConversation, ClockReading, Listing, Missed, PROFILES_MAX, SecretId},
         members::MemberRecord,
         turns::Turn,
     },
@@ -34,6 +36,8 @@ use crate::{
 
 /// Conversations that are looked up with one query.
 const LOOKED_UP: usize = 500;
+/// The most entries of one conversation.
+const ENTRIES: u64 = limits::SYNC_MISSED_ENTRIES as u64;
 
 async fn changes(db: &Db, Position(since): Position) -> Result<Vec<ChangedConversation>, Fault> {
     let changed = doc! { "changed": { "$gt": DateTime::from_millis(signed(since)) }, "last_seq": { "$gt": 0 } };
@@ -75,22 +79,32 @@ async fn profiles(db: &Db, since: Timestamp) -> Result<Vec<MemberRecord>, Fault>
 async fn states(
     core: &Core,
     db: &Db,
-    wanted: Vec<(ConversationId, Vec<MemberId>)>,
+    missed: Vec<Missed>,
     Position(since): Position,
 ) -> Result<Vec<(MemberId, ConversationState)>, Fault> {
-    let since = since.saturating_sub(core.link.horizon.window());
-    let since = DateTime::from_millis(signed(since));
+    let counts = &Counts::begin(core, db);
+    let since = DateTime::from_millis(signed(since.saturating_sub(core.link.horizon.window())));
     let mut documents: HashMap<ObjectId, ConversationDoc> = HashMap::new();
-    for some in wanted.chunks(LOOKED_UP) {
-        let ids = among(some.iter().map(|(id, _)| conversation_oid(*id)));
+    for some in missed.chunks(LOOKED_UP) {
+        let ids = among(some.iter().map(|missed| conversation_oid(missed.conversation)));
         let found: Vec<ConversationDoc> = db.all("conversations", ids, FindOptions::default()).await?;
         documents.extend(found.into_iter().map(|found| (found.id, found)));
     }
-    let each = wanted.into_iter().flat_map(|(id, members)| members.into_iter().map(move |member| (id, member)));
-    let completed = each.filter_map(|(id, member)| {
-        let document = documents.get(&conversation_oid(id))?.clone();
+    let ends = missed.iter().filter_map(|missed| {
+        let document = documents.get(&conversation_oid(missed.conversation))?;
+        let last = unsigned(document.last_seq);
+        let after = missed.after.max(last.saturating_sub(ENTRIES));
+        Some(LogEnd { conversation: document.id, after, last, since: (missed.after == 0).then_some(since) })
+    });
+    let entries = &history::ends(db, ends.collect()).await?;
+    let documents = &documents;
+    let each = missed.iter().flat_map(|Missed { conversation, members, .. }| {
+        members.iter().map(move |member| (conversation_oid(*conversation), *member))
+    });
+    let completed = each.filter_map(|(conversation, member)| {
+        let (document, entries) = (documents.get(&conversation)?, entries.get(&conversation)?);
         Some(async move {
-            let state = complete(db, member, document, Some(since), limits::SYNC_MISSED_ENTRIES).await?;
+            let state = with_entries(counts, member, document, entries.clone()).await?;
             Ok::<_, Fault>((member, state))
         })
     });
@@ -126,9 +140,9 @@ impl FleetStore for Mongo {
 
     async fn states(
         &self,
-        wanted: Vec<(ConversationId, Vec<MemberId>)>,
+        missed: Vec<Missed>,
         since: Position,
     ) -> Result<Vec<(MemberId, ConversationState)>, StoreError> {
-        self.read(Turn::HEAVY_SYSTEM, async move |core, db| states(&core, &db, wanted, since).await).await
+        self.read(Turn::HEAVY_SYSTEM, async move |core, db| states(&core, &db, missed, since).await).await
     }
 }

@@ -1,7 +1,10 @@
 //! Reading the log of a conversation: pages of entries, single messages, and when they were delivered and read.
 
+use std::collections::HashMap;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use mongodb::{
-    bson::{DateTime, doc, oid::ObjectId},
+    bson::{DateTime, Document, doc, oid::ObjectId},
     options::{FindOneOptions, FindOptions},
 };
 use protocol::{ConversationId, MemberId, MessageId};
@@ -11,12 +14,18 @@ use super::{
     document::{ConversationDoc, MessageDoc, ReceiptDoc, conversation_oid, member_oid, signed, time, unsigned},
     fault::Fault,
     receipts,
+    turns::PARALLEL,
 };
 use crate::store::{
     conversations::{HistoryPage, Range, ReceiptRange, ReceiptTimes},
     entries::StoredEntry,
     pages::Entries,
 };
+
+/// Entries that are read with one query from several logs.
+const TOGETHER: u64 = 500;
+/// Logs that are read with one query.
+const LOGS: usize = 50;
 
 /// In which order entries are read, until a page has no room for more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +63,80 @@ pub(super) async fn entries(
     };
     db.some("messages", filter, options, take).await?;
     unreadable.map_or_else(|| Ok(page.into_vec()), Err)
+}
+
+/// The end of a log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LogEnd {
+    pub(super) conversation: ObjectId,
+    /// The entries after this one,
+    pub(super) after: u64,
+    /// and up to this one;
+    pub(super) last: u64,
+    /// of them those without a hole that were written after this, about.
+    pub(super) since: Option<DateTime>,
+}
+
+impl LogEnd {
+    /// How many there may be.
+    const fn len(&self) -> u64 {
+        self.last.saturating_sub(self.after)
+    }
+
+    fn filter(&self) -> Document {
+        let seq = doc! { "$gt": signed(self.after), "$lte": signed(self.last) };
+        let mut filter = doc! { "conversation_id": self.conversation, "seq": seq };
+        if let Some(since) = self.since {
+            filter.insert("stamp", doc! { "$gt": since });
+        }
+        filter
+    }
+
+    /// What is at the end, oldest first, of what was found of it: as much as a page has room for, without a hole.
+    fn take(&self, mut found: Vec<MessageDoc>) -> Result<Vec<StoredEntry>, Fault> {
+        found.sort_unstable_by_key(|message| std::cmp::Reverse(message.seq));
+        let (mut page, mut next) = (Entries::new(), signed(self.last));
+        for message in found {
+            if message.seq != next || !page.push(message.into_entry()?) {
+                break;
+            }
+            next -= 1;
+        }
+        let mut taken = page.into_vec();
+        taken.reverse();
+        Ok(taken)
+    }
+}
+
+/// The ends of several logs, each once. What is short is read together, so that many cost little more than one.
+pub(super) async fn ends(db: &Db, mut ends: Vec<LogEnd>) -> Result<HashMap<ObjectId, Vec<StoredEntry>>, Fault> {
+    ends.sort_unstable_by_key(LogEnd::len);
+    let mut groups: Vec<(u64, Vec<LogEnd>)> = Vec::new();
+    for end in ends {
+        match groups.last_mut() {
+            Some((entries, group)) if *entries + end.len() <= TOGETHER && group.len() < LOGS => {
+                *entries += end.len();
+                group.push(end);
+            }
+            _ => groups.push((end.len(), vec![end])),
+        }
+    }
+    let read = groups.into_iter().map(|(_, group)| group_of_ends(db, group));
+    let read: Vec<_> = stream::iter(read.collect::<Vec<_>>()).buffered(PARALLEL).try_collect().await?;
+    Ok(read.into_iter().flatten().collect())
+}
+
+async fn group_of_ends(db: &Db, group: Vec<LogEnd>) -> Result<Vec<(ObjectId, Vec<StoredEntry>)>, Fault> {
+    let filters: Vec<Document> = group.iter().filter(|end| end.len() > 0).map(LogEnd::filter).collect();
+    let mut found: HashMap<ObjectId, Vec<MessageDoc>> = HashMap::new();
+    if !filters.is_empty() {
+        for message in db.all::<MessageDoc>("messages", doc! { "$or": filters }, FindOptions::default()).await? {
+            found.entry(message.conversation_id).or_default().push(message);
+        }
+    }
+    let taken =
+        group.iter().map(|end| Ok((end.conversation, end.take(found.remove(&end.conversation).unwrap_or_default())?)));
+    taken.collect()
 }
 
 /// A conversation, if the member is in it.

@@ -86,6 +86,7 @@ use self::{
     nodes::Identity,
     pulse::Pulse,
     turns::{CallGate, Permit},
+    unread::{CountKey, Counted},
 };
 use super::{
     Backend, Store, StoreError,
@@ -99,6 +100,9 @@ use crate::{clock::Clock, ids::Ids, supervisor::Supervisor, telemetry::Metrics};
 const CONVERSATIONS: usize = 100_000;
 /// Members that are remembered to be active or not: about 50 bytes each.
 const MEMBERS: usize = 200_000;
+
+/// Counts of what is unread that are remembered: about 100 bytes each.
+const COUNTS: usize = 100_000;
 
 /// How to open the store.
 #[derive(Clone)]
@@ -130,6 +134,7 @@ struct Core {
     link: Arc<Link>,
     conversations: Cache<ConversationId, LogState>,
     members: Cache<MemberId, MemberRef>,
+    unread: Cache<CountKey, Counted>,
     clock: Arc<dyn Clock>,
     ids: Arc<Ids>,
     metrics: Arc<Metrics>,
@@ -174,10 +179,17 @@ impl Mongo {
         let keeping = Arc::clone(&link).keep(supervisor.clone());
         // It ends when the store is closed, which may be before the shutdown of whatever has opened it.
         let keeper = Mutex::new(Some(supervisor.until(link.stop.clone(), "database", keeping)));
-        let (conversations, members) = (Cache::new(CONVERSATIONS), Cache::new(MEMBERS));
-        let looked = AtomicBool::new(false);
-        let core =
-            Arc::new(Core { link, conversations, members, clock, ids, metrics, looked, warned_of: Mutex::default() });
+        let core = Arc::new(Core {
+            link,
+            conversations: Cache::new(CONVERSATIONS),
+            members: Cache::new(MEMBERS),
+            unread: Cache::new(COUNTS),
+            clock,
+            ids,
+            metrics,
+            looked: AtomicBool::new(false),
+            warned_of: Mutex::default(),
+        });
         let (reads, writes) = (CallGate::of_reads(pool), CallGate::of_writes(pool));
         let mongo = Arc::new(Self { core, lanes, reads, writes, timeout, description, keeper });
         Ok(Store {

@@ -40,6 +40,36 @@ async fn is_ok(fleet: &Fleet, node: usize) -> bool {
     fleet.readiness(node).await == json!({ "status": "ok" })
 }
 
+/// Found by a measurement: a node alone paid a fifth of its processor time for a Redis that nobody else listens to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_alone_publishes_nothing_and_whoever_is_at_one_that_joins_misses_nothing() {
+    let redis = Redis::start().await;
+    let url = redis.url();
+    let mut fleet = Fleet::on_redis(&[&url]).await;
+    let published = "bus_events_total{direction=\"sent\",kind=\"frame\"}";
+    let (ana, ben) = fleet.nodes[0].two_members().await;
+    let mut anas = ana.connect().await;
+    anas.say(ben.id, "alone").await;
+    assert_eq!(fleet.nodes[0].metric(published).await, 0.0);
+    fleet.join(|settings| settings.cluster.redis_url = Some(url.clone().into())).await;
+    // From the first moment on, in which its peer does not know of it.
+    let mut bens = fleet.at(&ben, 1).connect().await;
+    for seq in 2..=20 {
+        assert_eq!(anas.say(ben.id, "to the one that joined").await.seq, seq);
+        found(&mut bens, seq).await;
+    }
+    fleet.is_whole().await;
+    anas.say(ben.id, "heard").await;
+    assert_eq!(found(&mut bens, 21).await, "pushed");
+    assert!(fleet.nodes[0].metric(published).await >= 1.0);
+    // The other way round: the one that stays is alone again.
+    fleet.nodes.remove(0).stop().await;
+    fleet.is_whole().await;
+    let before = fleet.nodes[0].metric(published).await;
+    bens.say(ana.id, "alone again").await;
+    assert_eq!(fleet.nodes[0].metric(published).await, before);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn messages_reach_other_servers_through_redis_and_not_by_a_sweep() {
     let redis = Redis::start().await;
