@@ -112,6 +112,9 @@ target/release/load idle --spawn -n 500 --hold 4 --settle 1 --set HEARTBEAT_INTE
 echo "== seventeen attacks, each for a moment"
 target/release/load hostile --spawn --quick
 
+echo "== who is a member, by the time of an answer: a minute of it"
+python3 tests/attack/timing.py --rounds 60 --cost 8 --pause 10 --seconds 40
+
 echo "== pushes: devices that freeze and vanish, push services that fail a third of the time, and a server that is killed twice"
 target/release/load push --members 12 --rate 8 --seconds 20 --drain 120 --failing 0.33 --kills 2
 

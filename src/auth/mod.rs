@@ -21,7 +21,7 @@ pub use access::AccessTokens;
 pub use device::DeviceProofs;
 pub use familiar::Familiar;
 pub use keys::KeyRing;
-pub use password::Passwords;
+pub use password::{Masking, Passwords};
 pub use stale::{Known, Stale};
 pub use turns::Source;
 pub use vault::Vault;

@@ -2,10 +2,7 @@
 
 use std::{
     ops::Range,
-    sync::{
-        Arc, Condvar, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::{Arc, Condvar, Mutex, PoisonError},
     thread::available_parallelism,
     time::Duration,
 };
@@ -78,11 +75,19 @@ pub enum Verdict {
     Outdated,
 }
 
+/// How much is done for a password, so that the time does not tell whose it is.
+#[derive(Debug, Clone, Copy)]
+pub struct Masking {
+    /// The highest cost of the hashes that the store has: a wrong password takes as many rounds as a hash of that cost, or of that of new
+    /// ones if that is higher, whatever the cost of its own hash.
+    pub highest: Option<u32>,
+    /// Whether the right password takes as many, too.
+    pub in_full: bool,
+}
+
 /// Hashes and checks passwords.
 pub struct Passwords {
     cost: u32,
-    /// The highest cost that was met: every check of a wrong password takes as long as one of that cost.
-    highest: Arc<AtomicU32>,
     queue: Arc<Queue>,
     /// How long to wait for a turn.
     patience: Duration,
@@ -121,7 +126,7 @@ impl Passwords {
             supervisor.thread("password", Some(number), move || toil(&queue))?;
         }
         let decoy = bcrypt::non_truncating_hash("nobody has this password", cost)?;
-        Ok(Self { cost, highest: Arc::new(AtomicU32::new(cost)), queue, patience, decoy, metrics })
+        Ok(Self { cost, queue, patience, decoy, metrics })
     }
 
     /// Hashes a password of at most 71 bytes.
@@ -129,35 +134,37 @@ impl Passwords {
     /// # Errors
     /// When too many are waiting.
     pub async fn hash(&self, password: String, from: Source) -> Result<String, NotHashed> {
-        let cost = self.cost;
-        // Longer than 71 bytes is refused before it comes here, and the cost was tried in `new`.
-        self.run(from, move || bcrypt::non_truncating_hash(password, cost).map_err(|_| NotHashed::TooBusy)).await?
+        let (cost, metrics) = (self.cost, Arc::clone(&self.metrics));
+        let work = move || {
+            metrics.password_rounds.inc_by(rounds(cost));
+            // Longer than 71 bytes is refused before it comes here, and the cost was tried in `new`.
+            bcrypt::non_truncating_hash(password, cost).map_err(|_| NotHashed::TooBusy)
+        };
+        self.run(from, work).await?
     }
 
-    /// Whether it is the password of `hash`. Without a hash, or with one that is none (that of a member who has left), it
-    /// takes as long and is wrong.
-    ///
-    /// A wrong password takes as many rounds whatever the cost of its hash: those of the highest cost that was met. So
-    /// known and unknown members cannot be told apart; after BCRYPT_COST was lowered, from the first check of a hash of
-    /// the former cost on.
+    /// Whether it is the password of `hash`, of a member who is known to be there. Without a hash, or with one that is none (that of a
+    /// member who has left), it is wrong.
     ///
     /// # Errors
     /// When too many are waiting.
     pub async fn verify(&self, password: String, hash: Option<String>, from: Source) -> Result<Verdict, NotHashed> {
-        self.check(password, hash, from, false).await
+        self.check(password, hash, from, Masking { highest: None, in_full: false }).await
     }
 
-    /// The same; the right password takes as long as a wrong one, too.
+    /// The same for somebody who must not learn by the time whether there is such a member: as much is done as `masking` says, without a
+    /// hash, too.
     ///
     /// # Errors
     /// As [`Self::verify`].
-    pub async fn verify_in_full(
+    pub async fn verify_masked(
         &self,
         password: String,
         hash: Option<String>,
         from: Source,
+        masking: Masking,
     ) -> Result<Verdict, NotHashed> {
-        self.check(password, hash, from, true).await
+        self.check(password, hash, from, masking).await
     }
 
     async fn check(
@@ -165,22 +172,24 @@ impl Passwords {
         mut password: String,
         hash: Option<String>,
         from: Source,
-        in_full: bool,
+        Masking { highest, in_full }: Masking,
     ) -> Result<Verdict, NotHashed> {
         let cost = hash.as_deref().and_then(cost_of).filter(|_| password.len() <= PASSWORD_MAX_BYTES);
         if cost.is_none() {
             // bcrypt would refuse a longer one at once, which would tell something.
             password.clear();
         }
-        let (current, highest) = (self.cost, Arc::clone(&self.highest));
+        let (current, metrics) = (self.cost, Arc::clone(&self.metrics));
         let hash = hash.filter(|_| cost.is_some()).unwrap_or_else(|| self.decoy.clone());
         let work = move || {
             let of_hash = cost.unwrap_or(current);
-            let highest = highest.fetch_max(of_hash, Ordering::Relaxed).max(of_hash);
+            let highest = highest.map_or(current, |highest| highest.max(current));
+            metrics.password_rounds.inc_by(rounds(of_hash));
             // Where there is no hash the result is known; the work has to be done.
             let is_right = bcrypt::non_truncating_verify(&password, &hash).unwrap_or(false) && cost.is_some();
             if !is_right || in_full {
                 for cost in padding(of_hash, highest) {
+                    metrics.password_rounds.inc_by(rounds(cost));
                     drop(bcrypt::non_truncating_hash_with_salt("", cost, [0; 16]));
                 }
             }
@@ -271,6 +280,11 @@ fn cost_of(hash: &str) -> Option<u32> {
     hash.parse().ok().map(|parts: HashParts| parts.get_cost())
 }
 
+/// What a hash of a cost takes.
+const fn rounds(cost: u32) -> u64 {
+    1 << cost
+}
+
 /// The costs of further hashes which together take as long as what one of `highest` takes more than one of `cost`:
 /// 2^cost + 2^cost + 2^(cost + 1) + … + 2^(highest - 1) = 2^highest.
 fn padding(cost: u32, highest: u32) -> Range<u32> {
@@ -312,18 +326,34 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hash_of_another_cost_is_outdated_and_the_highest_cost_is_remembered() {
-        let (old, new) = (passwords(6), passwords(4));
-        let hash = old.hash("correct horse".to_owned(), HERE).await.unwrap();
+    async fn a_hash_of_another_cost_is_outdated() {
+        let hash = passwords(6).hash("correct horse".to_owned(), HERE).await.unwrap();
+        let new = passwords(4);
         assert_eq!(new.verify("wrong".to_owned(), Some(hash.clone()), HERE).await, Ok(Verdict::Wrong));
-        assert_eq!(new.highest.load(Ordering::Relaxed), 6, "unknown members take as long from now on");
         assert_eq!(new.verify("correct horse".to_owned(), Some(hash), HERE).await, Ok(Verdict::Outdated));
     }
 
-    #[test]
-    fn a_wrong_password_takes_as_many_rounds_whatever_the_cost_of_its_hash() {
-        let rounds = |cost: u32| (1_u64 << cost) + padding(cost, 12).map(|cost| 1_u64 << cost).sum::<u64>();
-        assert!((4..=12).all(|cost| rounds(cost) == 1 << 12));
+    #[tokio::test]
+    async fn a_wrong_password_takes_as_many_rounds_whatever_the_cost_of_its_hash() {
+        let mut hashes = vec![None, Some(String::new())];
+        for cost in 4..=8 {
+            hashes.push(Some(passwords(cost).hash("correct horse".to_owned(), HERE).await.unwrap()));
+        }
+        let taken = async |current: u32, password: &str, hash: &Option<String>, masking: Masking| {
+            let passwords = passwords(current);
+            passwords.verify_masked(password.to_owned(), hash.clone(), HERE, masking).await.unwrap();
+            passwords.metrics.password_rounds.get()
+        };
+        for (current, highest) in [(4, Some(8)), (8, Some(8)), (8, Some(7)), (8, None)] {
+            for hash in &hashes {
+                let wrong = taken(current, "wrong", hash, Masking { highest, in_full: false }).await;
+                assert_eq!(wrong, 1 << 8, "{current} {highest:?} {hash:?}");
+                let any = taken(current, "correct horse", hash, Masking { highest, in_full: true }).await;
+                assert_eq!(any, 1 << 8, "{current} {highest:?} {hash:?}");
+            }
+        }
+        let right = taken(4, "correct horse", &hashes[4], Masking { highest: Some(8), in_full: false }).await;
+        assert_eq!(right, 1 << 6, "who knows the password waits for no more than that");
     }
 
     #[test]

@@ -33,12 +33,12 @@ impl Default for Stale {
 
 impl Stale {
     /// The session was seen to be over.
-    pub fn is_over(&self, session: SessionId) {
+    pub fn saw_end(&self, session: SessionId) {
         self.0.insert(session, None);
     }
 
     /// The session was seen to be good, for tokens of this generation and later ones.
-    pub fn is_good(&self, session: SessionId, from: u64) {
+    pub fn saw_good(&self, session: SessionId, from: u64) {
         // Most see what was seen before: it is not written again.
         if self.0.get(&session) != Some(Some(from)) {
             self.0.insert(session, Some(from));
@@ -72,12 +72,12 @@ mod tests {
         };
         let (stale, session) = (Stale::default(), SessionId::from_bytes([1; 12]));
         assert_eq!(stale.known(&token(1, Some(0))), Known::Nothing);
-        stale.is_over(session);
+        stale.saw_end(session);
         assert_eq!(stale.known(&token(1, Some(7))), Known::Stale);
         assert_eq!(stale.known(&token(2, Some(7))), Known::Nothing);
-        stale.is_good(session, 0);
+        stale.saw_good(session, 0);
         assert_eq!(stale.known(&token(1, None)), Known::Good, "one of before generations");
-        stale.is_good(session, 3);
+        stale.saw_good(session, 3);
         let known = [None, Some(2), Some(3), Some(4)].map(|generation| stale.known(&token(1, generation)));
         assert_eq!(known, [Known::Stale, Known::Stale, Known::Good, Known::Good]);
     }

@@ -271,8 +271,8 @@ impl Accounts {
         let session = self.sessions.store.view(verified.session).await?;
         let session = session.filter(|session| session.member == verified.member);
         match session.as_ref().filter(|session| !session.revoked) {
-            Some(session) => self.stale.is_good(verified.session, session.good_from),
-            None => self.stale.is_over(verified.session),
+            Some(session) => self.stale.saw_good(verified.session, session.good_from),
+            None => self.stale.saw_end(verified.session),
         }
         let session = session.ok_or_else(|| self.denied(ErrorCode::SessionRevoked))?;
         self.stands(session.standing(self.clock.now()))?;

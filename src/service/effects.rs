@@ -154,7 +154,7 @@ impl Effects {
                 Effect::Close { member, session, code } => {
                     self.close(member, session, code);
                 }
-                Effect::EndSession(session) => self.stale.is_over(session),
+                Effect::EndSession(session) => self.stale.saw_end(session),
                 Effect::SetAudience { member, version, audience } => {
                     self.watching.set_audience(member, version, audience);
                 }
@@ -182,7 +182,7 @@ impl Effects {
     /// [`Effect::Close`] that another node has ordered, or this one. Returns how many connections close.
     pub fn close_here(&self, member: MemberId, session: Option<SessionId>, code: CloseCode) -> usize {
         if let Some(session) = session.filter(|_| code == CloseCode::Unauthorized) {
-            self.stale.is_over(session);
+            self.stale.saw_end(session);
         }
         if code == CloseCode::Disconnected {
             self.kicks.hear(member);

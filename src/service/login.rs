@@ -6,6 +6,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use futures_util::future::join;
 use protocol::{
     ErrorCode,
     rest::{AuthResponse, LoginRequest},
@@ -17,7 +18,7 @@ use super::{
 };
 use crate::{
     auth::{
-        Source,
+        Masking, Source,
         device::{DeviceNumber, Holder},
         password::Verdict,
     },
@@ -41,6 +42,8 @@ struct Claim {
     allowance: Allowance,
     /// Where the password comes from.
     source: Source,
+    /// The highest cost of the hashes of passwords.
+    highest: Option<u32>,
 }
 
 /// A member whose password was given.
@@ -82,7 +85,10 @@ impl Accounts {
 
     /// Who somebody says that they are, and what they may try.
     async fn identify(&self, request: &LoginRequest, address: IpAddr) -> Result<Claim, Failure> {
-        let member = self.members.by_email(Caller::Address(address), &request.email).await?;
+        let by = Caller::Address(address);
+        // Together, and neither is given up when the other one fails.
+        let (member, highest) = join(self.members.by_email(by, &request.email), self.members.highest_cost(by)).await;
+        let (member, highest) = (member?, highest?);
         // Whoever is unknown takes as long.
         let holder = member.as_ref().map_or(Holder::NOBODY, Holder::from);
         let device = request.device_proof.as_deref().and_then(|proof| self.proofs.device(holder, proof));
@@ -94,21 +100,18 @@ impl Accounts {
             None => Allowance::of_strangers(&request.email),
         };
         let source = Source { address, familiar: is_familiar || device.is_some() };
-        Ok(Claim { member, device, allowance, source })
+        Ok(Claim { member, device, allowance, source, highest })
     }
 
     /// Checks the password, and whether its member may sign in.
     async fn check_password(self: &Arc<Self>, password: &str, claim: Claim, from: IpAddr) -> Result<Known, Failure> {
-        let Claim { member, device, allowance, source } = claim;
+        let Claim { member, device, allowance, source, highest } = claim;
         let charged = self.guesses.take(allowance)?;
         let hash = member.as_ref().map(|member| member.password_hash.clone());
-        let (passwords, password) = (&self.enrolment.passwords, password.to_owned());
-        let verified = if member.as_ref().is_some_and(|member| self.has_to_verify(member)) {
-            // They are refused in any case, and it takes as long in any case.
-            passwords.verify_in_full(password, hash, source).await
-        } else {
-            passwords.verify(password, hash, source).await
-        };
+        // Who has yet to verify the address is refused in any case, and it takes as long in any case.
+        let in_full = member.as_ref().is_some_and(|member| self.has_to_verify(member));
+        let masking = Masking { highest, in_full };
+        let verified = self.enrolment.passwords.verify_masked(password.to_owned(), hash, source, masking).await;
         let verdict = verified.inspect_err(|_| self.guesses.give_back(charged))?;
         if verdict == Verdict::Wrong {
             self.audit.login_failed(member.as_ref(), WrongFactor::Password, from);

@@ -18,8 +18,11 @@ use std::{
     time::Duration,
 };
 
-use protocol::{ErrorCode, MemberId, rest::Language};
-use tokio::sync::{Mutex, Notify};
+use protocol::{ErrorCode, MemberId, Timestamp, rest::Language};
+use tokio::{
+    sync::{Mutex, Notify},
+    time::Instant,
+};
 
 use self::worker::LEASE;
 use super::limiter::{Limiter, Rate};
@@ -119,6 +122,14 @@ impl Post {
         }
     }
 
+    /// When it is, for what is due, and for what links are good: by the clock that all nodes share, where there is one. By its own a node
+    /// that is behind would take what others have in hand for late, and links of others for good that have ended; one that is ahead would
+    /// take it from them, and refuse links that are good.
+    pub(super) fn now(&self) -> Timestamp {
+        let shared = self.shared.as_ref().and_then(|shared| shared.reading());
+        shared.map_or_else(|| self.clock.now(), |reading| reading.shows_at(Instant::now()))
+    }
+
     /// Whether no other process sends mails of this store.
     const fn is_alone(&self) -> bool {
         self.shared.is_none()
@@ -160,7 +171,7 @@ impl Post {
     /// # Errors
     /// `overloaded` when too many wait, or the store.
     pub async fn send(&self, by: Caller, mail: Mail) -> Result<(), Failure> {
-        self.store.add(by, mail, self.clock.now()).await?;
+        self.store.add(by, mail, self.now()).await?;
         self.wake();
         Ok(())
     }
@@ -194,16 +205,16 @@ impl Post {
     /// # Errors
     /// The store.
     pub(super) async fn link(&self, by: Caller, hash: LinkHash, purpose: Purpose) -> Result<Option<GoodLink>, Failure> {
-        Ok(self.store.link(by, hash, purpose, self.clock.now()).await?)
+        Ok(self.store.link(by, hash, purpose, self.now()).await?)
     }
 
     /// Removes links that are forgotten, and mails that no server of this version will ever take. To be called now and then.
     pub async fn purge(&self) {
-        let now = self.clock.now();
+        let now = self.now();
         if let Err(error) = self.store.purge_links(now).await {
             tracing::warn!(%error, "old links were not removed");
         }
-        match self.store.expire(self.now(), Expired::Unknown).await {
+        match self.store.expire(now, Expired::Unknown).await {
             Ok(0) => {}
             Ok(removed) => tracing::warn!(removed, "mails of kinds that only a later version knows were given up"),
             Err(error) => tracing::warn!(%error, "mails of unknown kinds were not removed"),
@@ -215,7 +226,7 @@ impl Post {
     pub fn new_link(&self, member: MemberId, purpose: Purpose, asked: AskedFrom) -> NewLink {
         let token = TokenId(self.ids.secret());
         let hash = tokens::hash(&self.keys.token(token));
-        NewLink { member, purpose, token, hash, asked, at: self.clock.now() }
+        NewLink { member, purpose, token, hash, asked, at: self.now() }
     }
 
     /// Forgets who has their whole allowance of notices. To be called now and then.

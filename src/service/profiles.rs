@@ -147,8 +147,21 @@ impl Profiles {
         change: Change,
         by: Actor,
     ) -> Result<(MemberRecord, MemberRecord), Failure> {
+        self.commit_at(member, change, by, self.clock.now()).await
+    }
+
+    /// The same at a time, by which it is judged whether a link that the change takes is still good.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub(super) async fn commit_at(
+        &self,
+        member: MemberId,
+        change: Change,
+        by: Actor,
+        at: Timestamp,
+    ) -> Result<(MemberRecord, MemberRecord), Failure> {
         let ends_sessions = change.revokes() != Revoked::None;
-        let at = self.clock.now();
         // It may have happened. Whoever may still sign in comes back.
         let disconnect = || {
             if ends_sessions {

@@ -159,8 +159,8 @@ impl Recovery {
     async fn use_link(&self, record: &MemberRecord, change: Change, from: IpAddr) -> Result<MemberRecord, Failure> {
         let member = record.profile.id;
         let by = Actor::without_session(member, Some(from));
-        match self.profiles.apply(member, change, by).await {
-            Ok(after) => {
+        match self.profiles.commit_at(member, change, by, self.accounts.post.now()).await {
+            Ok((_, after)) => {
                 if record.profile.must_verify && after.profile.is_pending {
                     self.accounts.registration.applications.changed();
                 }

@@ -189,7 +189,7 @@ impl Accounts {
         };
         let view = view.ok_or(ErrorCode::SessionRevoked)?;
         let generation = view.generation;
-        self.stale.is_good(session, view.good_from);
+        self.stale.saw_good(session, view.good_from);
         // One proof for each session, however often it does so.
         let proof = self.new_proof(&member, *session.as_bytes());
         let grant = Grant { member: member.profile.id, session, generation, until: ends_at };

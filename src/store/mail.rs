@@ -453,7 +453,8 @@ pub trait MailStore: Send + Sync {
     async fn postpone(&self, taken: TakenMail, due: Timestamp) -> Result<(), StoreError>;
 
     /// Has mails that are due after a time due at `now`: nobody has them in hand, and nobody waits that long. Those that nobody has taken
-    /// yet, too, that are due after `now`: they are due since they were written, by whatever clock. Returns how many.
+    /// yet, too, that are due after `now`: they are due since they were written, by whatever clock. Writes only if there are any.
+    /// Returns how many.
     ///
     /// # Errors
     /// The store.

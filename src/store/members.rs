@@ -1,6 +1,6 @@
 //! Members.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, ops::RangeInclusive};
 
 use async_trait::async_trait;
 use protocol::{
@@ -373,6 +373,24 @@ pub fn email_key(email: &str) -> String {
     email.trim().to_lowercase()
 }
 
+/// The costs that hashes of passwords may have: those that `BCRYPT_COST` takes.
+pub const COSTS: RangeInclusive<u32> = 4..=16;
+/// The versions of bcrypt, as hashes name them; those that are made here are of `2b`.
+const VERSIONS: [&str; 4] = ["2a", "2b", "2x", "2y"];
+/// How long the beginning of a hash is that says the version and the cost: `$2b$12`.
+pub(in crate::store) const COST_ENDS: usize = 6;
+
+/// Between which strings the hashes of each version of bcrypt are whose cost is among [`COSTS`]; the second one is not among them. They are
+/// in the order of their costs.
+pub(in crate::store) fn hashes() -> [(String, String); 4] {
+    VERSIONS.map(|version| (format!("${version}${:02}", COSTS.start()), format!("${version}${:02}", COSTS.end() + 1)))
+}
+
+/// The cost that the beginning of a hash says.
+pub(in crate::store) fn cost_of(hash: &str) -> Option<u32> {
+    hash.get(COST_ENDS - 2..COST_ENDS)?.parse().ok()
+}
+
 /// Another member has the e-mail address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EmailTaken;
@@ -554,6 +572,13 @@ pub trait MemberStore: Send + Sync {
     /// # Errors
     /// The store.
     async fn replace_hash(&self, id: MemberId, from: String, to: String) -> Result<bool, StoreError>;
+
+    /// The highest cost of the hashes of passwords, of those among [`COSTS`]; none if there is no such hash. A look at the end of an index,
+    /// however many members there are.
+    ///
+    /// # Errors
+    /// The store.
+    async fn highest_cost(&self, by: Caller) -> Result<Option<u32>, StoreError>;
 
     /// Members by name, from a place on.
     ///

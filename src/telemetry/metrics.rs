@@ -118,6 +118,8 @@ metrics! {
     RateLimited = "rate_limited", Counter, ["limit"];
     /// Seconds that hashing or checking one password took, without waiting for its turn.
     PasswordSeconds = "password_seconds", Histogram, [];
+    /// Rounds of bcrypt that passwords took, 2^cost for each hash: what they cost, however fast the machine is.
+    PasswordRounds = "password_rounds", Counter, [];
     /// Seconds that reads of the store took, waiting included.
     StoreReadSeconds = "store_read_seconds", Histogram, [];
     /// Seconds that writes of the store took, but those of messages and receipts (`commit_seconds`), waiting included.
@@ -374,6 +376,8 @@ pub struct Metrics {
     rate_limited: Family<LimitLabels, Counter>,
     /// [`Metric::PasswordSeconds`]
     pub password_seconds: Histogram,
+    /// [`Metric::PasswordRounds`]
+    pub password_rounds: Counter,
     /// [`Metric::StoreReadSeconds`]
     pub store_read_seconds: Histogram,
     /// See [`Metric::StoreWriteSeconds`].
@@ -515,6 +519,7 @@ impl Metrics {
             audit_dropped: register(r, Metric::AuditDropped, Counter::default()),
             rate_limited: register(r, Metric::RateLimited, Family::default()),
             password_seconds: register(r, Metric::PasswordSeconds, seconds()),
+            password_rounds: register(r, Metric::PasswordRounds, Counter::default()),
             store_read_seconds: register(r, Metric::StoreReadSeconds, seconds()),
             store_write_seconds: register(r, Metric::StoreWriteSeconds, seconds()),
             store_log_pages: register(r, Metric::StoreLogPages, Gauge::default()),

@@ -1,10 +1,19 @@
 //! Who is a member, by how long an answer takes: the server does the same for each of them. As many passwords are hashed, and the store is
 //! read and written as often, whatever an address is to the club.
 
+use clap::Parser as _;
+use members_book::{
+    config::{Cli, Settings},
+    store::members::COSTS,
+};
 use reqwest::Response;
+use serde_json::json;
 
-use super::club::{Club, Kind, address};
-use crate::harness::{Server, database::Database, smtp::Trouble};
+use super::{
+    club::{Club, Kind, address},
+    post,
+};
+use crate::harness::{Server, database::Database, eventually, fleet::Fleet, smtp::Trouble};
 
 /// Addresses of each kind.
 const EACH: usize = 8;
@@ -13,6 +22,7 @@ const EACH: usize = 8;
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Effort {
     hashes: f64,
+    rounds: f64,
     reads: f64,
     writes: f64,
 }
@@ -22,16 +32,22 @@ impl Effort {
     async fn so_far(server: &Server) -> Self {
         let metrics = server.metrics().await;
         let count = |name: &str| {
-            let name = format!("membersbook_{name}_seconds_count ");
+            let name = format!("membersbook_{name} ");
             let line = metrics.lines().find_map(|line| line.strip_prefix(&name));
             line.unwrap_or_else(|| panic!("{name}")).parse::<f64>().unwrap()
         };
-        Self { hashes: count("password"), reads: count("store_read"), writes: count("store_write") }
+        Self {
+            hashes: count("password_seconds_count"),
+            rounds: count("password_rounds_total"),
+            reads: count("store_read_seconds_count"),
+            writes: count("store_write_seconds_count"),
+        }
     }
 
     fn since(self, before: Self) -> Self {
         Self {
             hashes: self.hashes - before.hashes,
+            rounds: self.rounds - before.rounds,
             reads: self.reads - before.reads,
             writes: self.writes - before.writes,
         }
@@ -40,6 +56,7 @@ impl Effort {
     fn or_less(self, other: Self) -> Self {
         Self {
             hashes: self.hashes.min(other.hashes),
+            rounds: self.rounds.min(other.rounds),
             reads: self.reads.min(other.reads),
             writes: self.writes.min(other.writes),
         }
@@ -98,4 +115,69 @@ async fn every_answer_takes_the_same_on_sqlite() {
 #[tokio::test]
 async fn every_answer_takes_the_same_on_mongodb() {
     every_answer_takes_the_same(club(Some(Database::new().await)).await).await;
+}
+
+/// The rounds of bcrypt that a login with a wrong password takes.
+async fn rounds(server: &Server, email: &str) -> f64 {
+    let before = server.metric("password_rounds_total").await;
+    let body = json!({ "email": email, "password": "not this one" });
+    assert_eq!(post(server, "/api/auth/login", body).await.status(), 401);
+    server.metric("password_rounds_total").await - before
+}
+
+/// Found by reading: after a start with a lower cost the first wrong password of a member whose hash is dearer took longer than that of
+/// an unknown address, until the server had met such a hash.
+async fn the_first_logins_after_the_cost_was_lowered_take_the_same(change: impl FnOnce(&mut Settings)) {
+    let of_cost = |cost: u32| move |settings: &mut Settings| settings.auth.bcrypt_cost = cost;
+    let mut server = Server::with(|settings| {
+        change(settings);
+        of_cost(6)(settings);
+    })
+    .await;
+    let ana = server.member("Ana").await;
+    let email = ana.auth.member.email.as_str();
+    for first in ["nobody@example.com", email] {
+        server = server.restart_with(of_cost(4)).await;
+        assert_eq!(rounds(&server, first).await, 64.0, "{first}");
+    }
+    // With the last dear hash the time ends that it takes.
+    let right = json!({ "email": email, "password": ana.password });
+    assert_eq!(post(&server, "/api/auth/login", right).await.status(), 200);
+    let is_new = async || server.password_hash(email).await.starts_with("$2b$04$").then_some(());
+    eventually("the password is hashed anew", is_new).await;
+    for email in ["nobody@example.com", email] {
+        assert_eq!(rounds(&server, email).await, 16.0, "{email}");
+    }
+}
+
+#[tokio::test]
+async fn the_first_logins_after_the_cost_was_lowered_take_the_same_on_sqlite() {
+    the_first_logins_after_the_cost_was_lowered_take_the_same(|_| ()).await;
+}
+
+#[tokio::test]
+async fn the_first_logins_after_the_cost_was_lowered_take_the_same_on_mongodb() {
+    let database = Database::new().await;
+    let uri = database.uri.clone();
+    let on_mongodb = |settings: &mut Settings| settings.store.database_url = Some(uri.into());
+    the_first_logins_after_the_cost_was_lowered_take_the_same(on_mongodb).await;
+}
+
+/// As while a fleet is restarted node by node with another cost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_of_a_lower_cost_does_as_much_as_the_hashes_of_another_one_take() {
+    let mut fleet = Fleet::with(1, |settings| settings.auth.bcrypt_cost = 4).await;
+    assert_eq!(rounds(&fleet.nodes[0], "nobody@example.com").await, 16.0);
+    let ana = fleet.join(|settings| settings.auth.bcrypt_cost = 6).await.member("Ana").await;
+    for email in ["nobody@example.com", &ana.auth.member.email] {
+        assert_eq!(rounds(&fleet.nodes[0], email).await, 64.0, "{email}");
+    }
+}
+
+#[test]
+fn what_is_made_up_for_is_every_cost_that_may_be_set() {
+    for cost in 0..32 {
+        let parsed = Cli::try_parse_from(["members-book", "--bcrypt-cost", &cost.to_string()]);
+        assert_eq!(parsed.is_ok(), COSTS.contains(&cost), "{cost}");
+    }
 }

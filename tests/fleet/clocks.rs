@@ -64,6 +64,35 @@ async fn a_node_whose_clock_is_wrong_says_so() {
     assert!(skew.abs() < Duration::from_secs(5).as_secs_f64(), "{skew}");
 }
 
+/// Whose link was sent by one node and is used at another one: the clock of either is wrong.
+async fn uses_a_link(sender: &Server, user: &Server, mail: &MailServer, member: &Member, password: &str) -> u16 {
+    let links = || mail.all().into_iter().filter(|mail| mail.subject == "Choose a new password");
+    let sent = links().count();
+    let post = async |node: &Server, path: &str, body: Value| {
+        node.http().post(node.url(path)).json(&body).send().await.unwrap().status().as_u16()
+    };
+    let asked = json!({ "email": member.auth.member.email });
+    assert_eq!(post(sender, "/api/auth/password/forgot", asked).await, 202);
+    let token = eventually("the link", async || links().nth(sent)).await.token();
+    post(user, "/api/auth/password/reset", json!({ "token": token, "new_password": password })).await
+}
+
+/// Found by reading: a link that a node had sent whose clock was behind was good for nothing at the others, and one that was ahead refused
+/// those of the others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn links_are_good_whatever_the_clock_of_a_node_shows() {
+    for wrong in [-3_600_000, 3_600_000] {
+        let mail = MailServer::start(How::Plain).await;
+        let mut fleet = Fleet::without_bus(0).await;
+        let ana = fleet.join(|_| ()).await.member("Ana").await;
+        fleet.join(|settings| mail.set(settings)).await;
+        fleet.join_with(WrongClock::by(wrong).world(), |settings| mail.set(settings)).await;
+        let (right, off) = (&fleet.nodes[1], &fleet.nodes[2]);
+        assert_eq!(uses_a_link(off, right, &mail, &ana, "battery staple").await, 200, "sent by it, {wrong}");
+        assert_eq!(uses_a_link(right, off, &mail, &ana, "staple battery").await, 200, "used at it, {wrong}");
+    }
+}
+
 async fn register(node: &Server, name: &str) {
     let email = format!("{name}@example.com");
     let body = json!({ "name": name, "email": email, "password": "correct horse battery" });

@@ -38,6 +38,8 @@ pub struct Fixture {
     pub store: Store,
     pub clock: ManualClock,
     pub ids: Arc<Ids>,
+    /// What the store counts.
+    pub metrics: Arc<Metrics>,
     /// Where the SQLite file is.
     pub folder: Arc<TempDir>,
     /// The MongoDB database, if it is one.
@@ -66,8 +68,8 @@ impl Fixture {
             exclusive: true,
         };
         let (metrics, supervisor) = watched();
-        let store = Sqlite::open(options, shared, Arc::clone(&ids), metrics, &supervisor)?;
-        Ok(Self { store, clock, ids, folder, database: None })
+        let store = Sqlite::open(options, shared, Arc::clone(&ids), Arc::clone(&metrics), &supervisor)?;
+        Ok(Self { store, clock, ids, metrics, folder, database: None })
     }
 
     /// An empty MongoDB store.
@@ -98,8 +100,8 @@ impl Fixture {
         let options = mongo::Options::new(database.uri.clone().into(), timeout);
         let options = mongo::Options { window: Some(window), nodes, ..options };
         let (metrics, supervisor) = watched();
-        let store = Mongo::open(options, shared, Arc::clone(&ids), metrics, &supervisor).unwrap();
-        Self { store, clock, ids, folder: Arc::new(tempfile::tempdir().unwrap()), database: Some(database) }
+        let store = Mongo::open(options, shared, Arc::clone(&ids), Arc::clone(&metrics), &supervisor).unwrap();
+        Self { store, clock, ids, metrics, folder: Arc::new(tempfile::tempdir().unwrap()), database: Some(database) }
     }
 
     /// Closes the store and opens it again.
@@ -138,6 +140,13 @@ impl Fixture {
             tokio::time::sleep(2 * WINDOW + Duration::from_millis(20)).await;
         }
         self.store.log.position().await.unwrap()
+    }
+
+    /// How often something was written by now.
+    pub fn writes(&self) -> u64 {
+        let text = self.metrics.render().unwrap();
+        let count = text.lines().find_map(|line| line.strip_prefix("membersbook_store_write_seconds_count "));
+        count.unwrap().parse().unwrap()
     }
 
     /// The time now.

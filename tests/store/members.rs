@@ -23,6 +23,7 @@ for_every_store![
     a_member_is_found_by_id_and_by_address_in_any_case,
     an_address_is_taken_once_whatever_its_case,
     a_hash_is_replaced_if_it_is_still_the_one,
+    the_highest_cost_is_of_the_hashes_that_are_there,
     it_is_counted_how_often_credentials_are_replaced,
     a_patch_changes_what_it_names,
     last_seen_only_moves_forward,
@@ -95,6 +96,32 @@ async fn it_is_counted_how_often_credentials_are_replaced(f: &Fixture) {
     assert_eq!(stored().await.credentials, 3, "repeated");
     f.change(ana, Change::ResetSecondFactor).await;
     assert_eq!(stored().await.credentials, 4);
+}
+
+async fn the_highest_cost_is_of_the_hashes_that_are_there(f: &Fixture) {
+    let highest = async || f.store.members.highest_cost(Caller::System).await.unwrap();
+    let stored = async |name: &str, password_hash: &str| {
+        let new =
+            NewMember { password_hash: password_hash.to_owned(), ..f.new_member(name, &format!("{name}@example.com")) };
+        f.store.members.insert(new, None).await.unwrap().unwrap().profile.id
+    };
+    stored("Nobody", "").await;
+    stored("Whoever", "hash of Whoever").await;
+    // Dearer than any that the server makes, and what only begins like one: nobody waits for these.
+    stored("Eve", "$2b$31$").await;
+    stored("Eva", "$2b$9$").await;
+    assert_eq!(highest().await, None);
+    stored("Ana", "$2b$04$ana").await;
+    assert_eq!(highest().await, Some(4));
+    // Of an older version, from somewhere else.
+    let ben = stored("Ben", "$2y$16$ben").await;
+    let cara = stored("Cara", "$2b$12$cara").await;
+    stored("Dan", "$2a$10$dan").await;
+    assert_eq!(highest().await, Some(16));
+    assert!(f.store.members.replace_hash(ben, "$2y$16$ben".to_owned(), "$2b$09$ben".to_owned()).await.unwrap());
+    assert_eq!(highest().await, Some(12));
+    f.change(cara, Change::Erase).await;
+    assert_eq!(highest().await, Some(10));
 }
 
 async fn a_hash_is_replaced_if_it_is_still_the_one(f: &Fixture) {

@@ -98,7 +98,7 @@ impl Post {
         token: TokenId,
         (purpose, template, page): (Purpose, Template, &str),
     ) -> Result<Composed, Failure> {
-        let now = self.clock.now();
+        let now = self.now();
         for token in self.keys.tokens(token) {
             let good = self.link(Caller::System, tokens::hash(&token), purpose).await?;
             if let Some(good) = good.filter(|good| good.member == member) {

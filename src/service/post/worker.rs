@@ -5,8 +5,7 @@ use std::{
     time::Duration,
 };
 
-use protocol::Timestamp;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::{Post, compose::Composed};
@@ -71,13 +70,6 @@ impl Post {
                 Some(PAUSE)
             }
         }
-    }
-
-    /// When it is, for what is due: by the clock that all nodes share, where there is one. By its own a node that is behind would take what
-    /// others have in hand for late, and one that is ahead would take it from them.
-    pub(super) fn now(&self) -> Timestamp {
-        let shared = self.shared.as_ref().and_then(|shared| shared.reading());
-        shared.map_or_else(|| self.clock.now(), |reading| reading.shows_at(Instant::now()))
     }
 
     /// The longest time until a mail is due that is in hand or waits for its next attempt.

@@ -7,7 +7,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use futures_util::{FutureExt as _, TryStreamExt as _, future::BoxFuture};
+use futures_util::{
+    FutureExt as _, TryStreamExt as _,
+    future::{BoxFuture, join_all},
+};
 use mongodb::{
     ClientSession,
     bson::{Document, doc},
@@ -32,7 +35,7 @@ use crate::store::{
     jobs::of_change,
     members::{
         DirectoryPosition, EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, NotFirst,
-        NotRegistered, Registration, Rejected, email_key,
+        NotRegistered, Registration, Rejected, cost_of, email_key, hashes,
     },
     turns::{Caller, Turn},
 };
@@ -44,6 +47,19 @@ pub(super) async fn by_id(db: &Db, id: MemberId) -> Result<Option<MemberRecord>,
 async fn find(db: &Db, filter: Document) -> Result<Option<MemberRecord>, Fault> {
     let found = db.one("members", filter, FindOneOptions::default()).await?;
     found.map(MemberDoc::into_record).transpose()
+}
+
+/// Four looks at once, one for each version.
+async fn highest_cost(db: &Db) -> Result<Option<u32>, Fault> {
+    let versions = hashes().map(|(from, to)| async move {
+        let of_version = doc! { "password_hash": { "$gte": from, "$lt": to } };
+        let only = doc! { "_id": 0, "password_hash": 1 };
+        let highest = FindOneOptions::builder().sort(doc! { "password_hash": -1 }).projection(only).build();
+        let found: Option<Document> = db.one("members", of_version, highest).await?;
+        Ok(found.and_then(|found| found.get_str("password_hash").ok().and_then(cost_of)))
+    });
+    let found: Vec<Result<_, Fault>> = join_all(versions).await;
+    found.into_iter().try_fold(None, |highest, found| Ok(highest.max(found?)))
 }
 
 async fn insert(
@@ -580,6 +596,10 @@ impl MemberStore for Mongo {
             Ok(replaced.matched_count == 1)
         })
         .await
+    }
+
+    async fn highest_cost(&self, by: Caller) -> Result<Option<u32>, StoreError> {
+        self.read(Turn::of(by), async move |_, db| highest_cost(&db).await).await
     }
 
     async fn list(

@@ -23,7 +23,8 @@ use crate::store::{
     jobs::of_change,
     members::{
         Contact, DirectoryPosition, EmailTaken, Filter, Invited, LastSeen, MemberCounts, MemberRecord, NewMember,
-        NotFirst, NotRegistered, Registration, Rejected, StoredProfile, StoredVisibility, Suspension, email_key,
+        NotFirst, NotRegistered, Registration, Rejected, StoredProfile, StoredVisibility, Suspension, cost_of,
+        email_key, hashes,
     },
     second_factor::{RecoveryHash, StoredFactor},
     turns::{Caller, Turn},
@@ -120,6 +121,23 @@ fn invited(row: &Row<'_>) -> rusqlite::Result<Option<Invited>> {
 pub(super) fn by_id(connection: &Connection, id: MemberId) -> rusqlite::Result<Option<MemberRecord>> {
     let mut query = connection.prepare_cached("SELECT * FROM members WHERE id = ?")?;
     query.query_row([id.as_bytes()], record).optional()
+}
+
+/// The hash of the highest cost between two: its beginning, which is as long as [`COST_ENDS`] says.
+///
+/// [`COST_ENDS`]: crate::store::members::COST_ENDS
+pub(super) const HIGHEST_COST: &str = "SELECT substr(password_hash, 1, 6) AS beginning FROM members
+    WHERE substr(password_hash, 1, 6) >= ? AND substr(password_hash, 1, 6) < ?
+    ORDER BY substr(password_hash, 1, 6) DESC LIMIT 1";
+
+fn highest_cost(connection: &Connection) -> rusqlite::Result<Option<u32>> {
+    let mut query = connection.prepare_cached(HIGHEST_COST)?;
+    let mut highest = None;
+    for (from, to) in hashes() {
+        let beginning: Option<String> = query.query_row([from, to], |row| row.get("beginning")).optional()?;
+        highest = highest.max(beginning.as_deref().and_then(cost_of));
+    }
+    Ok(highest)
 }
 
 pub(super) fn by_email(connection: &Connection, key: &str) -> rusqlite::Result<Option<MemberRecord>> {
@@ -550,6 +568,10 @@ impl MemberStore for Sqlite {
             update.execute(params![to, id.as_bytes(), from]).map(|rows| rows == 1)
         })
         .await
+    }
+
+    async fn highest_cost(&self, by: Caller) -> Result<Option<u32>, StoreError> {
+        self.read(Turn::of(by), highest_cost).await
     }
 
     async fn list(

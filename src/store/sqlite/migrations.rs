@@ -42,6 +42,7 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0030_push_positions.sql")),
         M::up(include_str!("migrations/0031_configured.sql")),
         M::up(include_str!("migrations/0032_push_revisions.sql")),
+        M::up(include_str!("migrations/0033_costs.sql")),
     ]
 }
 
@@ -441,6 +442,17 @@ mod tests {
             );
         }
         assert_eq!(plan(history::STEP), "SEARCH entries USING INTEGER PRIMARY KEY (rowid=?)");
+    }
+
+    /// However many members there are.
+    #[test]
+    fn the_highest_cost_is_found_at_the_end_of_an_index() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        run(&mut connection).unwrap();
+        let mut query = connection.prepare(&format!("EXPLAIN QUERY PLAN {}", members::HIGHEST_COST)).unwrap();
+        let steps = query.query_map(["$2b$04", "$2b$17"], |row| row.get::<_, String>("detail")).unwrap();
+        let plan = steps.collect::<rusqlite::Result<Vec<_>>>().unwrap();
+        assert_eq!(plan, ["SEARCH members USING COVERING INDEX members_by_cost (<expr>>? AND <expr><?)"]);
     }
 
     /// However many devices and tasks there are.
