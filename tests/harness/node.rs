@@ -88,8 +88,7 @@ impl Node {
         let id = NodeId(ids.secret());
         let (sender, told) = unbounded_channel();
         let late = Arc::new(AtomicBool::new(false));
-        let ear: Arc<dyn Inbox> =
-            Arc::new(Ear { told: sender, numbers: Mutex::default(), late: Arc::clone(&late) });
+        let ear: Arc<dyn Inbox> = Arc::new(Ear { told: sender, numbers: Mutex::default(), late: Arc::clone(&late) });
         let addresses = Address::parse(&url.to_owned().into(), master).unwrap();
         let options = Options { addresses, node: id, store: [3; 8] };
         let supervisor = Supervisor::new(Arc::clone(&metrics), stop.clone());

@@ -133,8 +133,7 @@ async fn complete_part(
     let (each, mut filled) = (part.entries_each(), Part::new(part, found.len()));
     found.truncate(part.conversations);
     let places: Vec<_> = found.iter().map(|conversation| Position(place_of(conversation))).collect();
-    let completed: Vec<_> =
-        found.into_iter().map(|document| complete(counts, member, document, since, each)).collect();
+    let completed: Vec<_> = found.into_iter().map(|document| complete(counts, member, document, since, each)).collect();
     let mut completed = stream::iter(completed).buffered(PARALLEL);
     for place in places {
         if filled.next().is_none() {
