@@ -5,7 +5,10 @@
 
 mod fleet;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::Duration,
+};
 
 use protocol::{
     ClientMessageId, ConversationId, MemberId, MessageId, limits,
@@ -35,6 +38,9 @@ struct Pending {
     /// Whether it was sent more than once, or will be: what became of it the first time is not known.
     again: bool,
 }
+
+/// How long a node of a fleet may tell nothing of what it has stored until others do.
+const AUTHOR_SILENT: Duration = Duration::from_secs(2);
 
 /// A rule that was broken, in words.
 pub(crate) type Broken = String;
@@ -265,7 +271,9 @@ impl Book {
         // What an earlier connection sent is pushed to the one after it, as to any other device of mine.
         if message.sender == self.me {
             let pending = self.pending.iter().find(|pending| pending.client_id == message.client_id);
-            if pending.is_some_and(|pending| !pending.again) {
+            // Another node that finds it in the log tells of it, if the one that has stored it does not for long.
+            let is_told_for = |pending: &Pending| self.fleet.is_some() && pending.due.elapsed() > AUTHOR_SILENT;
+            if pending.is_some_and(|pending| !pending.again && !is_told_for(pending)) {
                 return Err(format!("seq {} was pushed to the connection that sent it", message.seq));
             }
         }
