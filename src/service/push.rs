@@ -18,6 +18,7 @@
 //! | [`hand`] | handing them over to couriers |
 //! | [`refusals`] | addresses for which everything is refused |
 //! | [`compose`] | whether a task is wanted still, and what it says |
+//! | [`numbers`] | numbers at icons that may be wrong |
 //! | [`quiet`], [`words`] | quiet hours; texts |
 
 mod acks;
@@ -29,6 +30,7 @@ mod held;
 mod intake;
 mod lease;
 mod look;
+mod numbers;
 mod quiet;
 mod refusals;
 mod turns;
@@ -87,8 +89,9 @@ const CHANGES: Rate = Rate { per_period: 60, period: Duration::from_secs(3_600),
 const PACE: Rate = Rate { per_period: 20, period: Duration::from_secs(1), burst: 100 };
 /// Tasks of which it is remembered how often they were put off without having been tried.
 const UNTRIED: usize = 10_000;
-/// A registration that is repeated unchanged is not stored again before it is that old: an app repeats it at each start.
-const UNCHANGED: Duration = Duration::from_secs(86_400);
+/// A registration that is repeated unchanged is not stored again before it is that old: an app repeats it at each start. No longer: who repeats it
+/// says that the address is good, and what was pushed to it before may be told to be gone a quarter of an hour later.
+const UNCHANGED: Duration = Duration::from_secs(120);
 
 /// What is pushed, and for how long.
 #[derive(Debug, Clone, Copy)]

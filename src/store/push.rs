@@ -41,10 +41,8 @@ pub(super) const CONTENTS: &[(&str, PushContent)] = &[
     (PushContent::Full.as_str(), PushContent::Full),
 ];
 
-/// The number at an icon as it is kept: nothing if there is none to be taken away later.
-pub(super) fn shown(badge: u32) -> Option<u32> {
-    (badge > 0).then_some(badge)
-}
+/// [`DeviceRecord::badge`] of a device of which nobody knows which number it shows: larger than any that is unread, so it is told again.
+pub const BADGE_UNKNOWN: u32 = u32::MAX;
 
 /// What goes when no more than `most` may stay: the oldest, and of those of one age the smallest.
 pub(super) fn surplus<A: Ord, T: Ord>(all: impl IntoIterator<Item = (A, T)>, most: usize) -> Vec<T> {
@@ -120,6 +118,7 @@ pub struct DeviceRecord {
     /// a node is in it, so it holds whatever those show.
     pub since: Position,
     /// The number that it was told last to show at its icon; nothing if it was told none that is larger than zero since it was last told zero.
+    /// [`BADGE_UNKNOWN`] if it was told two at the same time: nobody knows in which order they come to it.
     pub badge: Option<u32>,
     /// Tells this registration of its address from every other one.
     pub revision: RegistrationId,
@@ -203,13 +202,31 @@ pub struct TakenTask {
     pub revision: i64,
 }
 
+/// The number at its icon that a device was told to show.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ToldBadge {
+    /// It.
+    pub badge: u32,
+    /// [`DeviceRecord::badge`] when it was found out what the device is told.
+    pub before: Option<u32>,
+}
+
+impl ToldBadge {
+    /// What is kept of it, where this is. If another push was told to be taken meanwhile, nobody knows which of both came last. The same may be
+    /// said twice.
+    pub(super) fn shown(self, kept: Option<u32>) -> Option<u32> {
+        let shown = (self.badge > 0).then_some(self.badge);
+        if kept == self.before || kept == shown { shown } else { Some(BADGE_UNKNOWN) }
+    }
+}
+
 /// What became of a task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Settled {
     /// It is over: told, given up, or not wanted any more. It stays if it was written again since, from the message after `last` on.
     Finished {
         /// The number that the device was told to show, if it was told one.
-        badge: Option<u32>,
+        badge: Option<ToldBadge>,
     },
     /// It is tried again.
     Postponed {

@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 
 use super::{devices_of, register, shown, text};
 use crate::harness::{
-    Server,
-    expo::{Expo, token},
+    Server, eventually,
+    expo::{Expo, Trouble, token},
 };
 
 #[tokio::test]
@@ -188,6 +188,53 @@ async fn what_is_read_on_one_device_lowers_the_number_at_the_icon_of_the_other()
         // On a machine that was too slow to read in time.
         assert_eq!(text(&push, "body"), "Hello again", "{push}");
     }
+    server.stop().await;
+}
+
+/// Found by a look from outside: it was not stored yet that the phone shows a number, and nobody compared afterwards.
+#[tokio::test]
+async fn what_is_read_while_its_push_is_under_way_leaves_no_number_at_the_icon() {
+    let mut expo = Expo::start().await;
+    let server = Server::with(|settings| expo.set(settings)).await;
+    let (ana, ben) = server.two_members().await;
+    let cleo = server.member("Cleo").await;
+    register(&ben, "phone", "ben").await;
+    register(&cleo, "phone", "cleo").await;
+    let (mut bens, mut cleos) = (ben.connect_as("laptop", None).await, cleo.connect_as("laptop", None).await);
+    let mut anas = ana.connect().await;
+    let of_cleo = anas.say(cleo.id, "Hello").await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("cleo"), "Hello", 1)]);
+    expo.next([Trouble::TakenAndHeld]);
+    let of_ben = anas.say(ben.id, "Hello").await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "Hello", 1)]);
+    bens.read(of_ben.conversation, of_ben.seq).await;
+    // What was read until now was looked at when Cleo's number has changed.
+    cleos.read(of_cleo.conversation, of_cleo.seq).await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("cleo"), "", 0)]);
+    expo.let_go();
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "", 0)]);
+    server.stop().await;
+}
+
+/// Nobody knows which of both the phone shows: the number that is right is told once more.
+#[tokio::test]
+async fn of_two_pushes_whose_tickets_come_in_another_order_the_number_is_right_in_the_end() {
+    let mut expo = Expo::start().await;
+    let server = Server::with(|settings| expo.set(settings)).await;
+    let (ana, ben) = server.two_members().await;
+    let cleo = server.member("Cleo").await;
+    register(&ben, "phone", "ben").await;
+    expo.next([Trouble::TakenAndHeld]);
+    ana.connect().await.say(ben.id, "From Ana").await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "From Ana", 1)]);
+    cleo.connect().await.say(ben.id, "From Cleo").await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "From Cleo", 2)]);
+    eventually("the second ticket to be stored", async || {
+        (server.metric(r#"push_tasks_total{outcome="told"}"#).await > 0.0).then_some(())
+    })
+    .await;
+    expo.let_go();
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "", 2)]);
     server.stop().await;
 }
 

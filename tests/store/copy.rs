@@ -11,7 +11,7 @@ use members_book::{
         jobs::Job,
         mail::{AskedFrom, Mail, NewLink, Purpose, TokenId},
         members::{NewMember, NotRegistered, Registration, Suspension, UNVERIFIED_MAX, Way},
-        push::{DeviceMark, DeviceRecord, NewTask, PushChoice, RegistrationId, Settled, Subject},
+        push::{DeviceMark, DeviceRecord, NewTask, PushChoice, RegistrationId, Settled, Subject, ToldBadge},
         recommendations::{Decision, Draft},
         second_factor::{Code, CodeUse, StoredFactor},
         sessions::{Exchange, KeptSession, NewSession, NewToken, Rotation, SessionDevice},
@@ -150,7 +150,10 @@ async fn fill_with_pushes(f: &Fixture, members: &[MemberId]) {
     assert_eq!(taken.len(), 2);
     // Added while it is in hand.
     f.store.push.add(tasks, None).await.unwrap();
-    let finished = taken.into_iter().map(|taken| (taken, Settled::Finished { badge: Some(3) })).take(1);
+    let finished = taken
+        .into_iter()
+        .map(|taken| (taken, Settled::Finished { badge: Some(ToldBadge { badge: 3, before: None }) }))
+        .take(1);
     f.store.push.settle(finished.collect()).await.unwrap();
     let quiet_hours =
         QuietHours { from: "22:00".to_owned(), until: "07:30".to_owned(), time_zone: "Europe/Lisbon".to_owned() };

@@ -9,8 +9,9 @@ use members_book::{
         changes::Change,
         conversations::{Command, MarkKind},
         push::{
-            AddressHash, DEVICES_MAX, DeviceKey, DeviceMark, DeviceRecord, Ended, NewTask, Progress, PushChoice,
-            RegistrationId, Settled, StoredPlace, Stretch, Subject, TASKS_MAX, TakenTask, UNREAD_MAX, WaitingTasks,
+            AddressHash, BADGE_UNKNOWN, DEVICES_MAX, DeviceKey, DeviceMark, DeviceRecord, Ended, NewTask, Progress,
+            PushChoice, RegistrationId, Settled, StoredPlace, Stretch, Subject, TASKS_MAX, TakenTask, ToldBadge,
+            UNREAD_MAX, WaitingTasks,
         },
         sessions::{KeptSession, NewSession, NewToken, SessionDevice},
         turns::Caller,
@@ -42,6 +43,7 @@ for_every_store![
     what_was_in_hand_of_who_is_gone_is_in_doubt_until_a_push_is_known,
     what_quiet_hours_have_put_off_is_due_when_they_are_over_early,
     a_number_that_was_told_is_kept,
+    a_number_that_was_told_beside_another_one_is_unknown_until_the_next,
     of_too_many_tasks_the_one_with_the_oldest_message_goes,
     two_workers_do_not_take_the_same_task,
     what_is_too_old_is_removed,
@@ -131,6 +133,14 @@ async fn take_one(f: &Fixture, now: i64) -> TakenTask {
 }
 
 async fn finish(f: &Fixture, taken: TakenTask, badge: Option<u32>) {
+    let before = devices(f, &[taken.task.member]).await.into_iter().find(|device| device.device == taken.task.device);
+    let before = before.and_then(|device| device.badge);
+    finish_after(f, taken, before, badge).await;
+}
+
+/// It is told a number that was found out when the device showed another one.
+async fn finish_after(f: &Fixture, taken: TakenTask, before: Option<u32>, badge: Option<u32>) {
+    let badge = badge.map(|badge| ToldBadge { badge, before });
     f.store.push.settle(vec![(taken, Settled::Finished { badge })]).await.unwrap();
 }
 
@@ -431,6 +441,34 @@ async fn a_number_that_was_told_is_kept(f: &Fixture) {
         finish(f, taken, told).await;
         assert_eq!(devices(f, &[ana]).await[0].badge, kept);
     }
+}
+
+/// Found by a look from outside: of two pushes of one device that overlap, the number of the one whose ticket came last was kept.
+async fn a_number_that_was_told_beside_another_one_is_unknown_until_the_next(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    register(f, ana, "phone").await;
+    let kept = async || devices(f, &[ana]).await[0].badge;
+    add(f, vec![messages(ana, "phone", 1, (1, 1), 0), messages(ana, "phone", 2, (1, 1), 1)]).await;
+    let [slow, quick] = <[TakenTask; 2]>::try_from(take(f, 10).await).unwrap();
+    finish_after(f, quick, None, Some(2)).await;
+    assert_eq!(kept().await, Some(2));
+    // Twice, as after an answer of the database that did not come.
+    for _ in 0..2 {
+        finish_after(f, slow.clone(), None, Some(1)).await;
+        assert_eq!(kept().await, Some(BADGE_UNKNOWN));
+    }
+    assert_eq!(f.store.push.with_badge(None).await.unwrap(), [(ana, device("phone"))]);
+    add(f, vec![badge(ana, "phone", 20)]).await;
+    let taken = take_one(f, 30).await;
+    finish_after(f, taken, Some(BADGE_UNKNOWN), Some(2)).await;
+    assert_eq!(kept().await, Some(2));
+    // At once.
+    add(f, vec![messages(ana, "phone", 1, (2, 2), 40), messages(ana, "phone", 2, (2, 2), 40)]).await;
+    let told = take(f, 50).await.into_iter().zip([3, 4]);
+    let told =
+        told.map(|(taken, badge)| (taken, Settled::Finished { badge: Some(ToldBadge { badge, before: Some(2) }) }));
+    f.store.push.settle(told.collect()).await.unwrap();
+    assert_eq!(kept().await, Some(BADGE_UNKNOWN));
 }
 
 async fn of_too_many_tasks_the_one_with_the_oldest_message_goes(f: &Fixture) {

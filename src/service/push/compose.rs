@@ -55,8 +55,8 @@ pub(super) enum Composed {
 pub(super) struct Ready {
     pub(super) parcel: Parcel,
     pub(super) hash: AddressHash,
-    /// Whether the device shows a number at its icon.
-    pub(super) had_badge: bool,
+    /// The number that the device shows at its icon, as far as is known.
+    pub(super) badge_before: Option<u32>,
 }
 
 /// What is known of all tasks that were taken together.
@@ -146,10 +146,11 @@ impl Push {
         }
         let (member, address, registration) = (task.member, record.address.clone(), record.revision);
         let parcel = Parcel { member, composed: Instant::now(), address, registration, what, badge, ttl };
-        Ok(Composed::Ready(Box::new(Ready { parcel, hash, had_badge: record.badge.is_some() })))
+        Ok(Composed::Ready(Box::new(Ready { parcel, hash, badge_before: record.badge })))
     }
 
-    fn is_silent(&self, record: &DeviceRecord) -> bool {
+    /// Whether the number at its icon can be changed without showing anything.
+    pub(super) fn is_silent(&self, record: &DeviceRecord) -> bool {
         self.courier(record.address.service()).is_some_and(|courier| courier.is_silent())
     }
 

@@ -1,7 +1,7 @@
 //! The worker: takes tasks that are due, hands them to couriers, and stores what became of them.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
     convert::Infallible,
     pin::pin,
     time::Duration,
@@ -12,7 +12,7 @@ use futures_util::{
     future::{Either, select},
     stream::FuturesUnordered,
 };
-use protocol::{MemberId, Timestamp};
+use protocol::{DeviceId, MemberId, Timestamp};
 use tokio::{
     sync::{AcquireError, SemaphorePermit},
     time::{Instant, sleep, sleep_until, timeout},
@@ -244,6 +244,7 @@ impl Push {
             self.insist(|| self.parts.store.acknowledge(told.clone())).await;
         }
         let toggled: Vec<MemberId> = ends.iter().filter_map(End::toggled).collect();
+        let numbers: HashSet<(MemberId, DeviceId)> = ends.iter().filter_map(End::told_badge).collect();
         let quiet: Vec<(TakenTask, Timestamp)> = ends.iter().filter_map(End::quiet).collect();
         let settled: Vec<(TakenTask, Settled)> = ends.into_iter().map(|end| (end.taken, end.settled)).collect();
         let is_over = |settled: &Settled| matches!(settled, Settled::Finished { .. });
@@ -263,6 +264,10 @@ impl Push {
         // After it is stored that a device shows a number: whatever is read from now on is to be taken away from it, by whatever node.
         for member in toggled {
             self.changed(member);
+        }
+        // After that, too: what was read before it was stored is seen here, and what is read from now on by who hears of it.
+        if !numbers.is_empty() {
+            self.insist(|| self.compare_told(&numbers)).await;
         }
         if !quiet.is_empty() {
             self.look_at_quiet_hours_again(quiet).await;

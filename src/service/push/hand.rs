@@ -5,7 +5,7 @@ use futures_util::{
     future::{join, join_all},
     stream::FuturesUnordered,
 };
-use protocol::{MemberId, Timestamp};
+use protocol::{DeviceId, MemberId, Timestamp};
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::{Instant, timeout},
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     push::{Courier, FRESH, Handed, What},
-    store::push::{AddressHash, DeviceMark, NewTask, RegistrationId, Settled, Subject, TakenTask},
+    store::push::{AddressHash, DeviceMark, NewTask, RegistrationId, Settled, Subject, TakenTask, ToldBadge},
 };
 
 /// How often it is found out until it was not too slow.
@@ -30,9 +30,8 @@ const COMPOSED_TIMES: usize = 3;
 struct Sent {
     /// Where to, and which registration of that.
     to: (AddressHash, RegistrationId),
-    /// The number at the icon, and whether the device showed any before, as far as was known.
-    badge: u32,
-    had_badge: bool,
+    /// The number at the icon.
+    badge: ToldBadge,
     /// It says nothing but that number.
     is_silent: bool,
 }
@@ -125,9 +124,9 @@ impl Push {
         };
         let (mut tasks, parcels): (Vec<_>, Vec<_>) = ready
             .into_iter()
-            .map(|(taken, Ready { parcel, hash, had_badge })| {
-                let (badge, is_silent) = (parcel.badge, parcel.what == What::Badge);
-                let sent = Sent { to: (hash, parcel.registration), badge, had_badge, is_silent };
+            .map(|(taken, Ready { parcel, hash, badge_before })| {
+                let badge = ToldBadge { badge: parcel.badge, before: badge_before };
+                let sent = Sent { to: (hash, parcel.registration), badge, is_silent: parcel.what == What::Badge };
                 (Some((taken, sent)), parcel)
             })
             .unzip();
@@ -154,7 +153,7 @@ impl Push {
 
     /// What becomes of a task whose parcel was handed to a courier.
     async fn end(&self, taken: TakenTask, sent: Sent, handed: Handed) -> End {
-        let Sent { to, badge, had_badge, is_silent } = sent;
+        let Sent { to, badge, is_silent } = sent;
         let (hash, _) = to;
         match handed {
             Handed::Taken => {
@@ -168,7 +167,7 @@ impl Push {
                     }
                     Subject::Messages(_) | Subject::Badge => ("badge", None),
                 };
-                let is_toggled = had_badge != (badge > 0);
+                let is_toggled = badge.before.is_some() != (badge.badge > 0);
                 End { taken, settled: Settled::Finished { badge: Some(badge) }, outcome, told, is_toggled }
             }
             Handed::Gone => self.gone(taken, to, "gone").await,
@@ -206,6 +205,14 @@ impl End {
     pub(super) fn quiet(&self) -> Option<(TakenTask, Timestamp)> {
         match self.settled {
             Settled::Postponed { due } if self.outcome == "quiet" => Some((self.taken.clone(), due)),
+            _ => None,
+        }
+    }
+
+    /// Which device was told to show a number at its icon.
+    pub(super) fn told_badge(&self) -> Option<(MemberId, DeviceId)> {
+        match self.settled {
+            Settled::Finished { badge: Some(_) } => Some((self.taken.task.member, self.taken.task.device.clone())),
             _ => None,
         }
     }

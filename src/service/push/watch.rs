@@ -13,12 +13,13 @@ use super::{
     Push,
     acks::{Reader, Unwritten},
     intake::Pending,
+    numbers,
 };
 use crate::{
     position::Position,
     store::{
         StoreError,
-        push::{BULK_MAX, DeviceKey, NewTask, Subject},
+        push::{BULK_MAX, NewTask, Subject},
     },
 };
 
@@ -35,10 +36,6 @@ const TOGETHER: usize = 1_000;
 /// How often at most it is decided who is told where other nodes register devices: each time is a read of those, unless there is more than one
 /// read takes.
 const TOGETHER_FOR: Duration = Duration::from_millis(100);
-/// How long after something was read the number at the icons of other devices changes: who reads one conversation reads the next.
-const BADGE: Duration = Duration::from_secs(1);
-/// One number at an icon after the other is compared with what is unread, where there are many.
-const COMPARE: Duration = Duration::from_millis(5);
 
 /// A message that a member may have to be told of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -246,9 +243,7 @@ impl Push {
             let lowered = |(member, reader): (MemberId, Reader)| {
                 let devices = devices.get(&member).into_iter().flat_map(|known| known.iter());
                 let others = devices.filter(move |known| known.has_badge && Some(&known.device) != reader.as_ref());
-                let (subject, due) = (Subject::Badge, at.after(BADGE));
-                let task = move |device| NewTask { member, device, subject, first: 0, last: 0, at, due };
-                others.map(|known| known.device.clone()).map(task).collect::<Vec<_>>()
+                others.map(|known| numbers::task((member, known.device.clone()), at)).collect::<Vec<_>>()
             };
             let tasks: Vec<NewTask> = readers.into_iter().flat_map(lowered).collect();
             for some in tasks.chunks(BULK_MAX) {
@@ -266,26 +261,6 @@ impl Push {
         // A number at an icon that is wrong stays so until somebody is told.
         self.parts.intake.put_back(unread);
         false
-    }
-
-    /// Has every device that shows a number at its icon compared with what is unread: who has read something was known to a process that is gone.
-    pub(super) async fn compare_numbers(&self) -> Result<(), StoreError> {
-        let (mut after, mut due) = (None, self.parts.clock.now());
-        loop {
-            let some = self.parts.store.with_badge(after).await?;
-            let at = self.parts.clock.now();
-            let task = |(member, device): &(MemberId, DeviceId)| {
-                let (member, device, subject) = (*member, device.clone(), Subject::Badge);
-                due = due.after(COMPARE);
-                NewTask { member, device, subject, first: 0, last: 0, at, due }
-            };
-            self.parts.store.add(some.iter().map(task).collect(), None).await?;
-            self.wanted.notify_one();
-            if some.len() < BULK_MAX {
-                return Ok(());
-            }
-            after = some.last().map(|(member, device)| DeviceKey::of(*member, device));
-        }
     }
 
     /// Writes up to where this node has looked.

@@ -117,7 +117,7 @@ pub(in crate::store) fn merged(tasks: Vec<NewTask>) -> BTreeMap<(DeviceKey, Subj
 mod tests {
     use protocol::{ConversationId, MemberId};
 
-    use super::*;
+    use super::{super::ToldBadge, *};
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_millis(seconds * 1000)
@@ -187,7 +187,11 @@ mod tests {
         let more = third.add(&task((5, 5), 95), 2);
         let dropped = more.clone().settle(&taken, &FINISHED).unwrap().take(at(150)).into_taken();
         assert!(dropped.is_in_doubt);
-        let told = more.settle(&taken, &Settled::Finished { badge: Some(2) }).unwrap().take(at(150)).into_taken();
+        let told = more
+            .settle(&taken, &Settled::Finished { badge: Some(ToldBadge { badge: 2, before: None }) })
+            .unwrap()
+            .take(at(150))
+            .into_taken();
         assert!(!told.is_in_doubt, "it is known what the device shows");
     }
 

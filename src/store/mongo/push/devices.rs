@@ -66,9 +66,14 @@ pub(in crate::store::mongo) fn record(document: &Document) -> Option<DeviceRecor
         platform: PLATFORMS.iter().find(|(known, _)| *known == platform)?.1,
         registered_at,
         since: Position::default(),
-        badge: document.get_i64("badge").ok().and_then(|badge| u32::try_from(badge).ok()),
+        badge: badge(document),
         revision: RegistrationId(document.get_i64("revision").unwrap_or(0)),
     })
+}
+
+/// The number at the icon of a device.
+pub(super) fn badge(device: &Document) -> Option<u32> {
+    device.get_i64("badge").ok().and_then(|badge| u32::try_from(badge).ok())
 }
 
 /// A choice as a document.

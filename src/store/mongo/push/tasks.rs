@@ -19,10 +19,12 @@ use super::{
         fault::Fault,
         unavailable,
     },
-    Command, LOOKED_UP, id_about, ids_of, owners, parts_of, registered, run, token,
+    Command, LOOKED_UP,
+    devices::badge,
+    id_about, ids_of, owners, parts_of, registered, run, token,
 };
 use crate::store::push::{
-    DeviceKey, NewTask, Settled, StoredTask, Subject, TASKS_MAX, TakenTask, WaitingTasks, merged, shown, surplus,
+    DeviceKey, NewTask, Settled, StoredTask, Subject, TASKS_MAX, TakenTask, ToldBadge, WaitingTasks, merged, surplus,
 };
 
 /// How often others may be first before it is given up.
@@ -238,16 +240,7 @@ pub(super) async fn settle(db: &Db, settled: Vec<(TakenTask, Settled)>) -> Resul
         Settled::Finished { badge: Some(badge) } => Some((taken.task.device_key(), *badge)),
         _ => None,
     });
-    // Of several of one device the last one is what it shows.
-    let badges: HashMap<DeviceKey, u32> = badges.collect();
-    let badges = badges.into_iter().map(|(DeviceKey(device), badge)| {
-        let change = match shown(badge) {
-            Some(badge) => doc! { "$set": { "badge": i64::from(badge) } },
-            None => doc! { "$unset": { "badge": "" } },
-        };
-        doc! { "q": { "_id": binary(&device) }, "u": change }
-    });
-    run(db, Command::Update, "push_devices", badges.collect()).await?;
+    keep_badges(db, &badges.collect::<Vec<_>>()).await?;
     for _ in 0..ATTEMPTS {
         let waiting = find(db, &asked).await?;
         let (mut over, mut changed) = (Vec::new(), Vec::new());
@@ -265,6 +258,37 @@ pub(super) async fn settle(db: &Db, settled: Vec<(TakenTask, Settled)>) -> Resul
             + run(db, Command::Update, "push_tasks", changed).await?;
         // What is settled twice is the same.
         if done >= wanted {
+            return Ok(());
+        }
+    }
+    Err(contended())
+}
+
+/// Keeps which numbers devices were told to show.
+async fn keep_badges(db: &Db, told: &[(DeviceKey, ToldBadge)]) -> Result<(), Fault> {
+    let devices: HashSet<DeviceKey> = told.iter().map(|(device, _)| *device).collect();
+    if devices.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<Binary> = devices.iter().map(|DeviceKey(key)| binary(key)).collect();
+    for _ in 0..ATTEMPTS {
+        let fields = FindOptions::builder().projection(doc! { "badge": 1 }).build();
+        let found: Vec<Document> = db.all("push_devices", doc! { "_id": { "$in": &ids } }, fields).await?;
+        let changes = found.iter().filter_map(|found| {
+            let device = DeviceKey(bytes_of(found, "_id")?);
+            let kept = badge(found);
+            let of_it = told.iter().filter(|(told, _)| *told == device);
+            let shown = of_it.fold(kept, |kept, (_, told)| told.shown(kept));
+            let change = match shown {
+                Some(badge) => doc! { "$set": { "badge": i64::from(badge) } },
+                None => doc! { "$unset": { "badge": "" } },
+            };
+            let still = doc! { "_id": binary(&device.0), "badge": kept.map(i64::from) };
+            (shown != kept).then(|| doc! { "q": still, "u": change })
+        });
+        let changes: Vec<Document> = changes.collect();
+        let wanted = changes.len();
+        if run(db, Command::Update, "push_devices", changes).await? >= wanted {
             return Ok(());
         }
     }

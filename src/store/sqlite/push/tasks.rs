@@ -8,7 +8,7 @@ use super::{
     device_id, key_of, member_id,
 };
 use crate::store::push::{
-    BULK_MAX, Ended, NewTask, Settled, StoredTask, Subject, TASKS_MAX, TakenTask, merged, shown, surplus,
+    BULK_MAX, Ended, NewTask, Settled, StoredTask, Subject, TASKS_MAX, TakenTask, merged, surplus,
 };
 
 /// The revision of a task that is written anew.
@@ -98,7 +98,7 @@ fn remove_surplus(connection: &Connection, device: i64) -> rusqlite::Result<()> 
 pub(in crate::store::sqlite) const DUE: &str =
     "SELECT device, subject FROM push_tasks INDEXED BY push_tasks_by_due WHERE due <= ? ORDER BY due LIMIT ?";
 
-pub(super) fn take(
+pub(in crate::store::sqlite) fn take(
     connection: &Connection,
     now: Timestamp,
     until: Timestamp,
@@ -122,9 +122,11 @@ pub(super) fn take(
 pub(super) fn settle(connection: &Connection, settled: &[(TakenTask, Settled)]) -> rusqlite::Result<()> {
     for (taken, settled) in settled {
         let Some(device) = key_of(connection, taken.task.device_key())? else { continue };
-        if let Settled::Finished { badge: Some(badge) } = settled {
+        if let Settled::Finished { badge: Some(told) } = settled {
+            let mut query = connection.prepare_cached("SELECT badge FROM push_devices WHERE key = ?")?;
+            let kept = query.query_row([device], |row| row.get(0))?;
             let mut update = connection.prepare_cached("UPDATE push_devices SET badge = ? WHERE key = ?")?;
-            update.execute(params![shown(*badge), device])?;
+            update.execute(params![told.shown(kept), device])?;
         }
         let subject = taken.task.subject;
         let Some(stored) = find(connection, device, subject)? else { continue };
