@@ -40,11 +40,12 @@ pub fn bearer(token: Option<&SecretString>) -> Result<HeaderMap, String> {
     Ok(headers)
 }
 
-/// A client that sends these headers, follows no redirect, and waits so long for a whole answer.
+/// A client that sends these headers, follows no redirect, and waits so long for a whole answer, of which connecting (TLS included) may take
+/// `connecting`.
 ///
 /// # Errors
 /// When TLS cannot be set up.
-pub fn client(headers: HeaderMap, deadline: Duration) -> Result<Client, reqwest::Error> {
+pub fn client(headers: HeaderMap, deadline: Duration, connecting: Duration) -> Result<Client, reqwest::Error> {
     tls::install();
     Client::builder()
         .default_headers(headers)
@@ -52,6 +53,7 @@ pub fn client(headers: HeaderMap, deadline: Duration) -> Result<Client, reqwest:
         // What is sent, and the token, go where the operator said and nowhere else.
         .redirect(redirect::Policy::none())
         .timeout(deadline)
+        .connect_timeout(connecting)
         .build()
 }
 

@@ -45,7 +45,8 @@ impl Remote {
     /// When the key cannot be sent or TLS cannot be set up; the message names the setting.
     pub fn new(options: &Options) -> Result<Self, String> {
         let headers = outbound::bearer(options.key.as_ref()).map_err(|why| format!("OPENAI_API_KEY: {why}"))?;
-        let client = outbound::client(headers, options.deadline).map_err(|error| format!("AI_SERVICE_URL: {error}"))?;
+        let client = outbound::client(headers, options.deadline, options.deadline);
+        let client = client.map_err(|error| format!("AI_SERVICE_URL: {error}"))?;
         let mut endpoint = options.url.clone();
         endpoint
             .path_segments_mut()

@@ -68,8 +68,8 @@ const FAILURES_MAX: u32 = 5;
 const COOLDOWN: Duration = Duration::from_secs(10);
 /// When a message is tried again that fails because of how the project is set up at Expo.
 const SETUP_PAUSE: Duration = Duration::from_secs(600);
-/// How long the service is left alone that does not know the access token: nobody but the operator can do anything about that.
-const TOKEN_PAUSE: Duration = Duration::from_secs(60);
+/// How long connecting may take, TLS included: what is sent over the connection was found out before that.
+const CONNECTING: Duration = Duration::from_secs(2);
 /// How often a request is divided at most because of single messages in it: 100 are then alone.
 const DIVISIONS: u32 = 7;
 
@@ -116,7 +116,8 @@ impl Expo {
     /// When the token cannot be sent or TLS cannot be set up; the message names the setting.
     pub fn new(options: &Options, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Result<Self, String> {
         let headers = outbound::bearer(options.token.as_ref()).map_err(|why| format!("EXPO_ACCESS_TOKEN: {why}"))?;
-        let client = outbound::client(headers, options.deadline).map_err(|error| format!("PUSH_EXPO_URL: {error}"))?;
+        let client = outbound::client(headers, options.deadline, CONNECTING.min(options.deadline));
+        let client = client.map_err(|error| format!("PUSH_EXPO_URL: {error}"))?;
         let endpoint = |name: &str| {
             let mut url = options.url.clone();
             let mut segments = url.path_segments_mut().map_err(|()| "PUSH_EXPO_URL: not a base URL".to_owned())?;
@@ -164,11 +165,6 @@ impl Expo {
             Trouble::Refused if count <= 1 => {
                 lot.items.iter().for_each(|(_, message)| self.known.refuse(message.hash));
                 ended.extend(lot.all(Handed::Refused(REFUSED)));
-                Vec::new()
-            }
-            // Whatever is in it.
-            Trouble::Unauthorized => {
-                ended.extend(lot.all(Handed::Later { why: "unauthorized", pause: Some(TOKEN_PAUSE) }));
                 Vec::new()
             }
             // The project may want another access token than the club's, or none.

@@ -10,7 +10,7 @@ use reqwest::{
 };
 use tokio::time::Instant;
 
-use super::{ANSWER_MAX_BYTES, COOLDOWN, Expo, SETUP_PAUSE, TOKEN_PAUSE, answer, refusals::Scope};
+use super::{ANSWER_MAX_BYTES, COOLDOWN, Expo, SETUP_PAUSE, answer, refusals::Scope};
 use crate::{
     breaker::{Condition, Leave, Outcome},
     outbound,
@@ -24,8 +24,6 @@ pub(super) enum Trouble {
     Failed(&'static str, Option<Duration>),
     /// Something in it is never taken.
     Refused,
-    /// Nothing is taken from who has this access token.
-    Unauthorized,
     /// Something in it is not taken from who has this access token, or nothing at all.
     Forbidden,
     /// It has messages of several projects: each, and its addresses.
@@ -63,9 +61,8 @@ impl Expo {
             }
         };
         let status = response.status();
-        if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
+        if let Some(why) = passing(status) {
             let pause = outbound::retry_after(response.headers());
-            let why = if status.is_server_error() { "server_error" } else { "limited" };
             tracing::warn!(status = status.as_u16(), "the push service is not to be asked for a while");
             // One that says "too many" is left alone, whether it says for how long or not.
             let asked = pause.or_else(|| (status == StatusCode::TOO_MANY_REQUESTS).then_some(COOLDOWN));
@@ -80,13 +77,14 @@ impl Expo {
                 Ok(answer)
             }
             StatusCode::UNAUTHORIZED => {
-                leave.end(Outcome::Failure(Some(TOKEN_PAUSE)), "unauthorized");
+                self.end_refused(&mut leave, scope, "unauthorized");
                 if self.reminders.token.allows() {
                     tracing::error!(
-                        "Expo does not know the access token (EXPO_ACCESS_TOKEN): nothing is pushed to apps"
+                        everything = self.refused.is_everything(),
+                        "Expo does not know the access token (EXPO_ACCESS_TOKEN), or a device registered with a project that wants another one"
                     );
                 }
-                Err(Trouble::Unauthorized)
+                Err(Trouble::Forbidden)
             }
             StatusCode::FORBIDDEN => {
                 self.end_refused(&mut leave, scope, "forbidden");
@@ -179,6 +177,20 @@ impl Given<'_> {
 impl Drop for Given<'_> {
     fn drop(&mut self) {
         self.settle(Outcome::Abandoned);
+    }
+}
+
+/// Why a request with this status may be answered otherwise in a moment: it says nothing about what is in it, but that something between here and
+/// Expo does not work.
+fn passing(status: StatusCode) -> Option<&'static str> {
+    match status.as_u16() {
+        429 => Some("limited"),
+        // It has come in part, or as a whole.
+        408 => Some("timeout"),
+        // Another connection, or not yet; redirects, as who stands in for Expo while it is maintained sends them.
+        300..=399 | 421 | 425 => Some("turned_away"),
+        500.. => Some("server_error"),
+        _ => None,
     }
 }
 

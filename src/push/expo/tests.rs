@@ -78,8 +78,12 @@ struct Bench {
 }
 
 fn expo_at(addr: SocketAddr) -> (Expo, ManualClock, Arc<Metrics>) {
+    expo_of(&format!("http://{addr}"))
+}
+
+fn expo_of(url: &str) -> (Expo, ManualClock, Arc<Metrics>) {
     let (clock, metrics) = (ManualClock::at(Timestamp::from_millis(0)), Arc::new(Metrics::new()));
-    let (url, token) = (format!("http://{addr}").parse().unwrap(), Some(SecretString::from("the-token")));
+    let (url, token) = (url.parse().unwrap(), Some(SecretString::from("the-token")));
     let options = Options { url, token, deadline: Duration::from_secs(5) };
     (Expo::new(&options, Arc::new(clock.clone()), Arc::clone(&metrics)).unwrap(), clock, metrics)
 }
@@ -214,31 +218,25 @@ async fn one_message_that_is_never_taken_keeps_no_other_back() {
 
 #[tokio::test]
 async fn a_project_that_wants_another_access_token_keeps_no_other_back() {
-    let bench = bench().await;
-    refuse(&bench, 403, &["1"]);
-    let unauthorized = Handed::Later { why: "unauthorized", pause: Some(SETUP_PAUSE) };
-    assert_eq!(send_all(&bench.expo, parcels(3)).await, [Handed::Taken, unauthorized, Handed::Taken]);
+    for status in [401, 403] {
+        let bench = bench().await;
+        refuse(&bench, status, &["1"]);
+        let unauthorized = Handed::Later { why: "unauthorized", pause: Some(SETUP_PAUSE) };
+        for _ in 0..2 {
+            assert_eq!(
+                send_all(&bench.expo, parcels(3)).await,
+                [Handed::Taken, unauthorized, Handed::Taken],
+                "{status}"
+            );
+        }
+        assert!(bench.expo.rests().is_zero(), "{status}");
+    }
 }
 
 /// Whoever is let in by nobody must not ask 199 times for every hundred messages.
 #[tokio::test]
-async fn an_access_token_that_nobody_knows_is_one_request_and_the_service_is_left_alone() {
-    let bench = bench().await;
-    bench.answer(401, json!({ "errors": [{ "code": "AUTHENTICATION_ERROR", "message": "m" }] }));
-    let unauthorized = Handed::Later { why: "unauthorized", pause: Some(TOKEN_PAUSE) };
-    assert_eq!(send_all(&bench.expo, parcels(100)).await, vec![unauthorized; 100]);
-    assert!(bench.expo.rests() > TOKEN_PAUSE / 2);
-    let resting = send_all(&bench.expo, parcels(1)).await;
-    assert!(matches!(*resting, [Handed::Later { why: "resting", pause: Some(_) }]), "{resting:?}");
-    assert_eq!(bench.sizes(), [100]);
-    let metrics = bench.metrics.render().unwrap();
-    assert!(metrics.contains(r#"push_requests_total{service="expo",outcome="unauthorized"} 1"#), "{metrics}");
-    assert!(metrics.contains(r#"push_circuit{service="expo"} 2"#), "{metrics}");
-}
-
-#[tokio::test]
 async fn who_refuses_everything_is_left_alone_and_not_asked_for_each_message() {
-    for (status, outcome) in [(403, "forbidden"), (400, "refused")] {
+    for (status, outcome) in [(401, "unauthorized"), (403, "forbidden"), (400, "refused")] {
         let bench = bench().await;
         let names: Vec<String> = (0..300).map(|number| number.to_string()).collect();
         refuse(&bench, status, &names.iter().map(String::as_str).collect::<Vec<_>>());
@@ -270,9 +268,15 @@ async fn who_refuses_everything_is_left_alone_and_not_asked_for_each_message() {
 /// Of whom nobody else has to wait: a member may have 20 devices, and have anything registered for them.
 #[tokio::test]
 async fn whose_messages_are_all_refused_keeps_no_other_back() {
+    for status in [401, 403] {
+        whose_messages_are_all_refused_with(status).await;
+    }
+}
+
+async fn whose_messages_are_all_refused_with(status: u16) {
     let bench = bench().await;
     let names: Vec<String> = (0..20).map(|number| (number * 5).to_string()).collect();
-    refuse(&bench, 403, &names.iter().map(String::as_str).collect::<Vec<_>>());
+    refuse(&bench, status, &names.iter().map(String::as_str).collect::<Vec<_>>());
     let mut rounds = 0;
     let mut left = 80;
     while left > 0 {
@@ -333,6 +337,28 @@ async fn what_is_no_answer_of_the_service_loses_nothing() {
     bench.answer(403, json!({}));
     let unauthorized = Handed::Later { why: "unauthorized", pause: Some(SETUP_PAUSE) };
     assert_eq!(send_all(&bench.expo, parcels(1)).await, [unauthorized]);
+}
+
+/// It is nothing that is in the request, and over in a moment: nobody waits ten minutes for that.
+#[tokio::test]
+async fn who_stands_between_and_has_no_time_is_asked_again_soon() {
+    let seven = Some(Duration::from_secs(7));
+    for (status, why) in [(408, "timeout"), (421, "turned_away"), (425, "turned_away"), (307, "turned_away")] {
+        let bench = bench().await;
+        bench.answer(status, json!({}));
+        assert_eq!(send_all(&bench.expo, parcels(1)).await, [Handed::Later { why, pause: seven }], "{status}");
+        assert!(!bench.expo.rests().is_zero(), "{status}");
+        assert_eq!(crate::push::may_be_taken(why), status == 408, "{status}");
+    }
+}
+
+/// What is said was found out before that.
+#[tokio::test]
+async fn who_takes_too_long_to_be_connected_to_is_sent_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    // Nobody answers the first word of TLS.
+    let (expo, ..) = expo_of(&format!("https://{}", listener.local_addr().unwrap()));
+    assert_eq!(send_all(&expo, parcels(1)).await, [Handed::later("unreachable")]);
 }
 
 #[tokio::test]
