@@ -165,6 +165,36 @@ async fn what_receipts_say_a_quarter_of_an_hour_later_counts() {
     server.stop().await;
 }
 
+/// Found by a look from outside: within a day the repeated registration was the former one.
+#[tokio::test]
+async fn what_a_receipt_says_of_a_push_before_a_registration_was_repeated_does_not_end_it() {
+    let mut expo = Expo::start().await;
+    let clock = ManualClock::at(SystemClock.now());
+    let server = Server::at(&clock, |settings| expo.set(settings)).await;
+    let (ana, ben) = server.two_members().await;
+    let cleo = server.member("Cleo").await;
+    let mut anas = ana.connect().await;
+    for (member, name) in [(&ben, "ben"), (&cleo, "cleo")] {
+        register(member, "phone", name).await;
+        expo.receipt(&token(name), "DeviceNotRegistered");
+        anas.say(member.id, "Hello").await;
+        assert_eq!(text(&expo.expect().await, "to"), token(name));
+    }
+    eventually("both tickets to be stored", async || {
+        (server.metric(r#"push_tasks_total{outcome="told"}"#).await > 1.0).then_some(())
+    })
+    .await;
+    clock.advance(Duration::from_secs(3 * 60));
+    register(&ben, "phone", "ben").await;
+    clock.advance(Duration::from_secs(12 * 60));
+    let (ben, cleo) = (ben.log_in().await, cleo.log_in().await);
+    // What is said of Ben's is believed, or not, before what is said of Cleo's.
+    eventually("the end of one registration", async || devices_of(&cleo).await.is_empty().then_some(())).await;
+    assert_eq!(expo.asked().len(), 2);
+    assert_eq!(devices_of(&ben).await, ["phone"]);
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn tickets_without_ids_are_tickets() {
     let mut expo = Expo::start().await;
