@@ -241,6 +241,26 @@ mod tests {
     }
 
     #[test]
+    fn what_was_in_hand_when_an_older_server_ended_may_have_been_pushed() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        run_to(&mut connection, 31).unwrap();
+        connection
+            .execute_batch(
+                "INSERT INTO members (id, name, email, email_key, password_hash, tier, user_type, created_at, updated_at, is_active)
+                 VALUES (zeroblob(12), 'Ana', 'a@example.com', 'a@example.com', '', 'Infinity', 'member', 1, 1, 1);
+                 INSERT INTO push_devices (id, member, device, session, address, hash, platform, registered_at)
+                 SELECT zeroblob(16), key, 'phone', zeroblob(12), '', zeroblob(32), 'ios', 1 FROM members;
+                 INSERT INTO push_tasks (device, subject, first, last, at, due, attempts, revision)
+                 SELECT key, randomblob(12), 1, 1, 1, number, number - 1, 1 FROM push_devices, (SELECT 1 AS number UNION ALL SELECT 2);",
+            )
+            .unwrap();
+        run(&mut connection).unwrap();
+        let now = protocol::Timestamp::from_millis(5);
+        let taken = push::tasks::take(&connection, now, now, 10).unwrap();
+        assert_eq!(taken.iter().map(|taken| taken.is_in_doubt).collect::<Vec<_>>(), [false, true]);
+    }
+
+    #[test]
     fn logs_of_an_older_file_become_chains() {
         let mut connection = Connection::open_in_memory().unwrap();
         Migrations::new(all()[..3].to_vec()).to_latest(&mut connection).unwrap();
