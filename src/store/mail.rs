@@ -25,12 +25,14 @@ use super::{
 };
 
 mod links;
+mod room;
 
 pub use links::{
     AskedFrom, GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS, LINKS_MAX, LINKS_WITHIN, LinkHash, NewLink, Purpose,
     TokenId, UNVERIFIED_LINKS_FROM, UNVERIFIED_LINKS_MAX, UNVERIFIED_LINKS_WITHIN, handed_out,
 };
 pub(super) use links::{Issue, forgotten_at};
+pub(super) use room::Room;
 
 /// Mails that wait at a time, over all nodes. With more nothing is taken in.
 pub const WAITING_MAX: u64 = 10_000;
@@ -407,6 +409,7 @@ pub trait MailStore: Send + Sync {
     async fn add(&self, by: Caller, mail: Mail, at: Timestamp) -> Result<(), StoreError>;
 
     /// Writes a link and its mail, together; or the mail of a link of before again, if that is good for longer than [`LINK_AGAIN`].
+    /// What [`Caller::System`] asks for comes of a mail that waits, and takes its place: it is written whether there is room or not.
     /// False, and nothing is written, if that was sent [`LINK_SENDINGS`] times, or if the member has had too many: [`LINKS_MAX`] for this
     /// purpose in [`LINKS_WITHIN`], or, without having shown that the address is theirs, [`UNVERIFIED_LINKS_FROM`] mails with a link that were
     /// asked for from this network in [`UNVERIFIED_LINKS_WITHIN`], or [`UNVERIFIED_LINKS_MAX`] in all. No link of before ends.

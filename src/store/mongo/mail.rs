@@ -24,8 +24,7 @@ use crate::store::{
     changes::Change,
     mail::{
         AskedFrom, Expired, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME,
-        NewLink, Purpose, TakenMail, TokenId, WAITING_MAX, WaitingMail, ends_links, forgotten_at, keys_of_address,
-        notice_of,
+        NewLink, Purpose, Room, TakenMail, TokenId, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
@@ -55,10 +54,10 @@ fn attempts(document: &Document) -> u32 {
 }
 
 /// Whether there is room for a further mail. Several nodes that ask at the same moment may go a little beyond it.
-pub(super) async fn has_room(db: &Db, key: &str) -> Result<bool, Fault> {
+pub(super) async fn has_room(db: &Db, key: &str, room: Room) -> Result<bool, Fault> {
     let mail = db.collection::<Document>("mail");
     let waiting = mail.estimated_document_count().max_time(db.max_time).await?;
-    if waiting < WAITING_MAX {
+    if room.is_free(waiting) {
         return Ok(true);
     }
     let there: Option<Document> = db.one("mail", doc! { "_id": key }, FindOneOptions::default()).await?;
@@ -84,7 +83,7 @@ pub(super) async fn write(
 }
 
 async fn add(db: &Db, mail: &Mail, at: Timestamp) -> Result<bool, Fault> {
-    if !has_room(db, &mail.key()).await? {
+    if !has_room(db, &mail.key(), Room::of(mail)).await? {
         return Ok(false);
     }
     write(db, mail, at, None).await.map(|()| true)
@@ -117,20 +116,17 @@ pub(super) async fn tell(db: &Db, session: &mut ClientSession, notice: &Mail, at
 }
 
 /// Nothing if the queue is full, true if a mail was written, false if there were too many.
-async fn issue(db: &Db, link: NewLink) -> Result<Option<bool>, Fault> {
-    if !has_room(db, &link.mail().key()).await? {
-        return Ok(None);
-    }
+async fn issue(db: &Db, by: Caller, link: NewLink) -> Result<Option<bool>, Fault> {
     let own = db.clone();
     let never = CancellationToken::new();
     let issued = transaction(db, &never, move |session| {
         let db = own.clone();
-        async move { issue_in(&db, session, &link).await }.boxed()
+        async move { issue_in(&db, session, by, &link).await }.boxed()
     });
-    Ok(Some(issued.await?.unwrap_or(false)))
+    Ok(issued.await?.unwrap_or(Some(false)))
 }
 
-async fn issue_in(db: &Db, session: &mut ClientSession, link: &NewLink) -> Result<bool, Fault> {
+async fn issue_in(db: &Db, session: &mut ClientSession, by: Caller, link: &NewLink) -> Result<Option<bool>, Fault> {
     let NewLink { member, purpose, at, .. } = *link;
     // Two at the same moment must meet, and so must a change that ends links.
     let meet = doc! { "$inc": { "met": 1_i64 } };
@@ -144,19 +140,23 @@ async fn issue_in(db: &Db, session: &mut ClientSession, link: &NewLink) -> Resul
     while let Some(found) = found.next(&mut *session).await.transpose()? {
         theirs.extend(link_record(&found));
     }
-    match link.issue(must_verify, &theirs) {
-        Issue::Nothing => Ok(false),
-        Issue::New => {
-            write_link(db, session, link, false).await?;
-            write(db, &link.mail(), at, Some(session)).await.map(|()| true)
-        }
-        Issue::Again(hash, token) => {
+    let (mail, again) = match link.issue(must_verify, &theirs) {
+        Issue::Nothing => return Ok(Some(false)),
+        Issue::New => (link.mail(), None),
+        Issue::Again(hash, token) => (purpose.mail(member, token), Some(hash)),
+    };
+    if !has_room(db, &mail.key(), Room::of_link(by)).await? {
+        return Ok(None);
+    }
+    match again {
+        None => write_link(db, session, link, false).await?,
+        Some(hash) => {
             let own = doc! { "_id": binary(&hash) };
             let once_more = doc! { "$inc": { "sent": 1_i64 }, "$push": { "asked": link.asked.to_string() } };
             links.update_one(own, once_more).session(&mut *session).await?;
-            write(db, &purpose.mail(member, token), at, Some(session)).await.map(|()| true)
         }
     }
+    write(db, &mail, at, Some(session)).await.map(|()| Some(true))
 }
 
 /// Writes a link alone; one that is over from the beginning is good for nothing but to be known.
@@ -390,7 +390,7 @@ impl MailStore for Mongo {
     }
 
     async fn issue(&self, by: Caller, link: NewLink) -> Result<bool, StoreError> {
-        let issued = self.write(by, async move |_, db| issue(&db, link).await).await?;
+        let issued = self.write(by, async move |_, db| issue(&db, by, link).await).await?;
         issued.ok_or(StoreError::Overloaded)
     }
 

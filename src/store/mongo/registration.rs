@@ -20,7 +20,7 @@ use super::{
 use crate::store::{
     changes::Actor,
     invitations::{return_of, use_of},
-    mail::Mail,
+    mail::{Mail, Room},
     members::{MemberRecord, NotRegistered, PURGED_AT_ONCE, Registration, Way, email_key},
 };
 
@@ -45,7 +45,7 @@ pub(super) async fn register(db: &Db, new: Registration) -> Result<Option<Regist
             // Strangers take nobody's place who was invited: invitations have bounds of their own.
             let is_invited = matches!(new.way, Way::Invitation(_));
             let is_full = !is_invited && count_unverified(db, new.most_unverified).await? >= new.most_unverified;
-            if is_full || !mail::has_room(db, &link.mail().key()).await? {
+            if is_full || !mail::has_room(db, &link.mail().key(), Room::of(&link.mail())).await? {
                 return Ok(None);
             }
         }

@@ -17,8 +17,7 @@ use crate::store::{
     changes::Change,
     mail::{
         AskedFrom, Expired, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME,
-        NewLink, Purpose, TakenMail, TokenId, WAITING_MAX, WaitingMail, ends_links, forgotten_at, keys_of_address,
-        notice_of,
+        NewLink, Purpose, Room, TakenMail, TokenId, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
@@ -62,9 +61,9 @@ fn body(mail: &Mail) -> rusqlite::Result<String> {
 }
 
 /// Whether there is room for a further mail.
-pub(super) fn has_room(connection: &Connection) -> rusqlite::Result<bool> {
+pub(super) fn has_room(connection: &Connection, room: Room) -> rusqlite::Result<bool> {
     let waiting: u64 = connection.prepare_cached("SELECT count(*) FROM mail")?.query_row([], |row| row.get(0))?;
-    Ok(waiting < WAITING_MAX)
+    Ok(room.is_free(waiting))
 }
 
 fn is_there(connection: &Connection, key: &str) -> rusqlite::Result<bool> {
@@ -72,9 +71,9 @@ fn is_there(connection: &Connection, key: &str) -> rusqlite::Result<bool> {
 }
 
 /// Writes a mail that is due now. False, and nothing is written, if there is no room.
-pub(super) fn add(connection: &Connection, mail: &Mail, at: Timestamp) -> rusqlite::Result<bool> {
+pub(super) fn add(connection: &Connection, mail: &Mail, room: Room, at: Timestamp) -> rusqlite::Result<bool> {
     let key = mail.key();
-    if !is_there(connection, &key)? && !has_room(connection)? {
+    if !is_there(connection, &key)? && !has_room(connection, room)? {
         return Ok(false);
     }
     write(connection, mail, at)?;
@@ -111,7 +110,7 @@ pub(super) fn tell(connection: &Connection, notice: &Mail, at: Timestamp) -> rus
 }
 
 /// Nothing if the queue is full, true if a mail was written, false if there were too many.
-fn issue(connection: &Connection, link: &NewLink) -> rusqlite::Result<Option<bool>> {
+fn issue(connection: &Connection, by: Caller, link: &NewLink) -> rusqlite::Result<Option<bool>> {
     let NewLink { member, purpose, at, .. } = link;
     let mut forget = connection.prepare_cached("DELETE FROM links WHERE member = ? AND made_at <= ?")?;
     forget.execute(params![member.as_bytes(), forgotten_at(*at).as_millis()])?;
@@ -124,7 +123,7 @@ fn issue(connection: &Connection, link: &NewLink) -> rusqlite::Result<Option<boo
         Issue::New => (link.mail(), None),
         Issue::Again(hash, token) => (purpose.mail(*member, token), Some(hash)),
     };
-    if !add(connection, &mail, *at)? {
+    if !add(connection, &mail, Room::of_link(by), *at)? {
         return Ok(None);
     }
     let Some(hash) = again else { return write_link(connection, link, false).map(|()| Some(true)) };
@@ -288,12 +287,12 @@ fn take_with(
 #[async_trait]
 impl MailStore for Sqlite {
     async fn add(&self, _: Caller, mail: Mail, at: Timestamp) -> Result<(), StoreError> {
-        let added = self.write(move |tx| add(tx.connection, &mail, at)).await?;
+        let added = self.write(move |tx| add(tx.connection, &mail, Room::of(&mail), at)).await?;
         if added { Ok(()) } else { Err(StoreError::Overloaded) }
     }
 
-    async fn issue(&self, _: Caller, link: NewLink) -> Result<bool, StoreError> {
-        self.write(move |tx| issue(tx.connection, &link)).await?.ok_or(StoreError::Overloaded)
+    async fn issue(&self, by: Caller, link: NewLink) -> Result<bool, StoreError> {
+        self.write(move |tx| issue(tx.connection, by, &link)).await?.ok_or(StoreError::Overloaded)
     }
 
     async fn hand_out(&self, link: LinkRow, entry: AuditRecord) -> Result<(), StoreError> {

@@ -11,7 +11,7 @@ use super::{
 use crate::store::{
     changes::Actor,
     invitations::{return_of, use_of},
-    mail::Mail,
+    mail::{Mail, Room},
     members::{EmailTaken, MemberRecord, NotRegistered, PURGED_AT_ONCE, Registration, Way, email_key},
 };
 
@@ -32,7 +32,9 @@ pub(super) fn register(
         }
         // Strangers take nobody's place who was invited: invitations have bounds of their own.
         let is_invited = matches!(way, Way::Invitation(_));
-        if !mail::has_room(tx.connection)? || (!is_invited && count_unverified(tx.connection)? >= most_unverified) {
+        if !mail::has_room(tx.connection, Room::of(&link.mail()))?
+            || (!is_invited && count_unverified(tx.connection)? >= most_unverified)
+        {
             return Ok(None);
         }
     }
@@ -60,7 +62,8 @@ pub(super) fn register(
     };
     if is_taken {
         if let Some(link) = &link {
-            mail::add(tx.connection, &Mail::AddressTaken { email, asked: link.asked }, at)?;
+            let taken = Mail::AddressTaken { email, asked: link.asked };
+            mail::add(tx.connection, &taken, Room::of(&taken), at)?;
             // Nobody's: what is known of this attempt.
             mail::write_link(tx.connection, link, true)?;
         }
@@ -70,7 +73,7 @@ pub(super) fn register(
         return Ok(Some(Err(NotRegistered::EmailTaken)));
     }
     if let Some(link) = &link {
-        mail::add(tx.connection, &link.mail(), at)?;
+        mail::add(tx.connection, &link.mail(), Room::of(&link.mail()), at)?;
         mail::write_link(tx.connection, link, false)?;
     }
     Ok(Some(Ok(record)))
