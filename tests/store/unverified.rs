@@ -40,7 +40,7 @@ for_every_store![
 
 const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
-fn registration(f: &Fixture, name: &str, way: Way, byte: u8) -> Registration {
+pub(super) fn registration(f: &Fixture, name: &str, way: Way, byte: u8) -> Registration {
     let member = NewMember { must_verify: true, ..f.new_member(name, &format!("{name}@example.com")) };
     let (token, hash) = (TokenId([byte; 16]), [byte; 32]);
     let link =
@@ -100,7 +100,7 @@ async fn counts(f: &Fixture) -> (u64, u64, u64) {
     (all, active, waiting)
 }
 
-async fn invite(f: &Fixture, maker: MemberId, uses: u32) -> InvitationRecord {
+pub(super) async fn invite(f: &Fixture, maker: MemberId, uses: u32) -> InvitationRecord {
     let id = f.ids.invitation();
     let mut code = [0; 32];
     code[..12].copy_from_slice(id.as_bytes());

@@ -20,7 +20,7 @@ use super::{
 use crate::store::{
     changes::Actor,
     invitations::{return_of, use_of},
-    mail::Mail,
+    mail::{Mail, Room},
     members::{MemberRecord, NotRegistered, PURGED_AT_ONCE, Registration, Way, email_key},
 };
 
@@ -45,7 +45,8 @@ pub(super) async fn register(db: &Db, new: Registration) -> Result<Option<Regist
             // Strangers take nobody's place who was invited: invitations have bounds of their own.
             let is_invited = matches!(new.way, Way::Invitation(_));
             let is_full = !is_invited && count_unverified(db, new.most_unverified).await? >= new.most_unverified;
-            if is_full || !mail::has_room(db, &link.mail().key()).await? {
+            if is_full || !mail::has_room(db, &link.mail().key(), Room::of_registration(is_invited, link.asked)).await?
+            {
                 return Ok(None);
             }
         }
@@ -76,6 +77,7 @@ async fn count_unverified(db: &Db, most: u64) -> Result<u64, Fault> {
 async fn register_in(db: &Db, session: &mut ClientSession, new: Registration) -> Result<Registered, Fault> {
     let Registration { member, way, from, link, .. } = new;
     let (id, at, email) = (member.id, member.created_at, member.email.clone());
+    let is_invited = matches!(way, Way::Invitation(_));
     let members = db.collection::<MemberDoc>("members");
     let same = doc! { "email_key": email_key(&email) };
     // Both are looked at in any case: nobody can tell one from the other.
@@ -109,7 +111,8 @@ async fn register_in(db: &Db, session: &mut ClientSession, new: Registration) ->
         let first = if is_taken { Mail::AddressTaken { email, asked: link.asked } } else { link.mail() };
         // Where the address is taken it is nobody's: what is known of this attempt.
         mail::write_link(db, session, link, is_taken).await?;
-        mail::write(db, &first, at, Some(session)).await?;
+        let share = Room::of_registration(is_invited, link.asked).share;
+        mail::write(db, &first, share, at, Some(session)).await?;
     }
     Ok(if is_taken { Err(NotRegistered::EmailTaken) } else { Ok(record) })
 }

@@ -43,6 +43,7 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0031_configured.sql")),
         M::up(include_str!("migrations/0032_push_revisions.sql")),
         M::up(include_str!("migrations/0033_costs.sql")),
+        M::up(include_str!("migrations/0034_mail_shares.sql")),
     ]
 }
 

@@ -11,7 +11,7 @@ use super::{
 use crate::store::{
     changes::Actor,
     invitations::{return_of, use_of},
-    mail::Mail,
+    mail::{Mail, NewLink, Room},
     members::{EmailTaken, MemberRecord, NotRegistered, PURGED_AT_ONCE, Registration, Way, email_key},
 };
 
@@ -22,6 +22,8 @@ pub(super) fn register(
 ) -> rusqlite::Result<Option<Result<MemberRecord, NotRegistered>>> {
     let Registration { member, way, from, link, most_unverified } = new;
     let (id, at, email) = (member.id, member.created_at, member.email.clone());
+    let is_invited = matches!(way, Way::Invitation(_));
+    let room = |link: &NewLink| Room::of_registration(is_invited, link.asked);
     // Both by an attempt whose answer was late.
     if let Some(done) = super::members::by_id(tx.connection, id)? {
         return Ok(Some(Ok(done)));
@@ -31,8 +33,9 @@ pub(super) fn register(
             return Ok(Some(Err(NotRegistered::EmailTaken)));
         }
         // Strangers take nobody's place who was invited: invitations have bounds of their own.
-        let is_invited = matches!(way, Way::Invitation(_));
-        if !mail::has_room(tx.connection)? || (!is_invited && count_unverified(tx.connection)? >= most_unverified) {
+        if !mail::has_room(tx.connection, room(link))?
+            || (!is_invited && count_unverified(tx.connection)? >= most_unverified)
+        {
             return Ok(None);
         }
     }
@@ -60,7 +63,8 @@ pub(super) fn register(
     };
     if is_taken {
         if let Some(link) = &link {
-            mail::add(tx.connection, &Mail::AddressTaken { email, asked: link.asked }, at)?;
+            let taken = Mail::AddressTaken { email, asked: link.asked };
+            mail::add(tx.connection, &taken, room(link), at)?;
             // Nobody's: what is known of this attempt.
             mail::write_link(tx.connection, link, true)?;
         }
@@ -70,7 +74,7 @@ pub(super) fn register(
         return Ok(Some(Err(NotRegistered::EmailTaken)));
     }
     if let Some(link) = &link {
-        mail::add(tx.connection, &link.mail(), at)?;
+        mail::add(tx.connection, &link.mail(), room(link), at)?;
         mail::write_link(tx.connection, link, false)?;
     }
     Ok(Some(Ok(record)))
