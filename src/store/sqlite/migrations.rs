@@ -453,6 +453,11 @@ mod tests {
         let steps = query.query_map(["$2b$04", "$2b$17"], |row| row.get::<_, String>("detail")).unwrap();
         let plan = steps.collect::<rusqlite::Result<Vec<_>>>().unwrap();
         assert_eq!(plan, ["SEARCH members USING COVERING INDEX members_by_cost (<expr>>? AND <expr><?)"]);
+        let mut query = connection.prepare(&format!("EXPLAIN QUERY PLAN {}", members::COSTLIER)).unwrap();
+        let steps =
+            query.query_map(rusqlite::params!["$2b$04", "$2b$17", 9], |row| row.get::<_, String>("detail")).unwrap();
+        let plan = steps.collect::<rusqlite::Result<Vec<_>>>().unwrap().join("; ");
+        assert!(plan.contains("SEARCH members USING COVERING INDEX members_by_cost (<expr>>? AND <expr><?)"), "{plan}");
     }
 
     /// However many devices and tasks there are.
