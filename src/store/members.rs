@@ -331,9 +331,10 @@ pub struct Registration {
     /// Where the request came from.
     pub from: IpAddr,
     /// The first link by which they verify the address, if they have to. Whose address is taken gets none: in its place the member who
-    /// has it is told, and the use of the invitation is taken all the same, so that nobody sees by it whether the address was free.
+    /// has it is told, and the use of the invitation is taken all the same, so that nobody sees by it whether the address was free. Of one
+    /// invitation an address takes one use until it is verified or the use comes back, however often somebody registers with it.
     pub link: Option<NewLink>,
-    /// How many may have to show that the address is theirs, at a time: with so many, no stranger is added who would have to.
+    /// How many may have to show that the address is theirs, at a time, those whose address is another's included: with so many, no stranger is added who would have to.
     pub most_unverified: u64,
 }
 
@@ -491,7 +492,8 @@ pub trait MemberStore: Send + Sync {
 
     /// Removes the records of those who registered before a time and have not verified the address since, with their links and mails.
     /// The use of an invitation is given back, and the audit log keeps that. Whom somebody has written to, in a version that let them,
-    /// stays. Returns how many, [`PURGED_AT_ONCE`] at most.
+    /// stays. The same of those who registered with an address that is another's, of whom there is no record. Returns how many,
+    /// [`PURGED_AT_ONCE`] at most.
     ///
     /// # Errors
     /// The store.
