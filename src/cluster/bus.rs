@@ -47,6 +47,9 @@ pub struct Beat {
     /// How many links the node has: one that has others publishes where this one does not hear.
     #[serde(default)]
     pub links: usize,
+    /// Whether the way from the node to the link's server and back takes long: what it publishes may come late. Filled in by the bus.
+    #[serde(default)]
+    pub late: bool,
 }
 
 impl Beat {
@@ -54,7 +57,17 @@ impl Beat {
     #[must_use]
     pub fn at(generation: u64, place: StreamPosition) -> Self {
         let StreamPosition { epoch, position } = place;
-        Self { generation, epoch: epoch.0, position: position.0, losses: 0, number: 0, last: false, link: 0, links: 0 }
+        Self {
+            generation,
+            epoch: epoch.0,
+            position: position.0,
+            losses: 0,
+            number: 0,
+            last: false,
+            link: 0,
+            links: 0,
+            late: false,
+        }
     }
 }
 

@@ -87,6 +87,7 @@ impl Redis {
                 told_up: std::sync::Mutex::default(),
                 beats: std::sync::Mutex::default(),
                 unanswered: Arc::default(),
+                late: std::sync::atomic::AtomicBool::new(false),
                 warned: std::sync::Mutex::default(),
                 stop: stop.clone(),
                 flushed: tokio::sync::Notify::new(),

@@ -48,7 +48,7 @@ pub enum Doubt {
     Canary,
     /// Another node has lost something that it published.
     PeerLoss,
-    /// Another node lives, and is not heard on the bus.
+    /// Another node lives, and is not heard on the bus, or late.
     SilentPeer,
     /// Another node has died, or was taken for dead.
     NodeOut,
@@ -108,6 +108,8 @@ struct Heard {
     losses: u64,
     /// When it was heard last, or when it was expected first.
     at: Instant,
+    /// Whether what it says comes late.
+    late: bool,
 }
 
 /// Another node.
@@ -127,7 +129,7 @@ struct Peer {
 
 impl Peer {
     fn new(generation: u64, links: usize, now: Instant) -> Self {
-        let nothing = Heard { place: None, losses: 0, at: now };
+        let nothing = Heard { place: None, losses: 0, at: now, late: false };
         Self {
             generation,
             listed: false,
@@ -357,7 +359,7 @@ impl Roster {
         let Some(heard) = peer.links.get_mut(link) else { return };
         let place = StreamPosition { epoch: Epoch(beat.epoch), position: Position(beat.position) };
         let lost = beat.losses != heard.losses;
-        *heard = Heard { place: Some(place), losses: beat.losses, at: now };
+        *heard = Heard { place: Some(place), losses: beat.losses, at: now, late: beat.late };
         if beat.last {
             peer.last.insert(link);
         }
@@ -499,7 +501,8 @@ impl Roster {
             }
             let living = self.peers.values().filter(|peer| peer.listed && !peer.dead);
             let mut heard = living.flat_map(|peer| peer.links.iter().zip(&self.links));
-            if heard.any(|(heard, up)| *up && now.saturating_duration_since(heard.at) > SILENCE) {
+            let is_silent = |heard: &Heard| heard.late || now.saturating_duration_since(heard.at) > SILENCE;
+            if heard.any(|(heard, up)| *up && is_silent(heard)) {
                 lasting.insert(Doubt::SilentPeer);
             }
         }

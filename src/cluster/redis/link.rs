@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -40,6 +43,8 @@ const CANARY: Duration = Duration::from_secs(2);
 /// How long an own beat or the answer to a publication may take until what others publish is not waited for any more: they
 /// may wait as long, and the store has it by now.
 const LATE: Duration = Duration::from_millis(500);
+/// How long it was in time when it counts as that again: where each takes long, the next one has just been sent now and then.
+const IN_TIME: Duration = Duration::from_secs(2);
 /// How often that is looked at.
 const LOOK: Duration = Duration::from_millis(100);
 /// The longest pause between two attempts to connect.
@@ -73,6 +78,8 @@ pub(super) struct Link {
     pub(super) beats: Mutex<VecDeque<(u64, Instant)>>,
     /// When the oldest publication was sent that is not answered.
     pub(super) unanswered: Arc<Oldest>,
+    /// Whether the way there and back takes long.
+    pub(super) late: AtomicBool,
     /// Which nodes were warned of that have other addresses.
     pub(super) warned: Mutex<HashSet<NodeId>>,
     pub(super) stop: CancellationToken,
@@ -121,6 +128,7 @@ impl Link {
     /// Serves while the connection is good.
     async fn serve(&self, connection: MultiplexedConnection, mut inbound: Inbound) -> End {
         self.beats().clear();
+        self.late.store(false, Ordering::Relaxed);
         let end = tokio::select! {
             end = self.publish(connection.clone()) => end,
             end = self.follow(connection) => end,
@@ -221,7 +229,8 @@ impl Link {
         if let Some(beat) = beat {
             self.settle_all(pipelines).await?;
             self.sent(beat.number);
-            let beat = Beat { link: self.number, links: self.links, ..beat };
+            let late = self.late.load(Ordering::Relaxed);
+            let beat = Beat { link: self.number, links: self.links, late, ..beat };
             let payload = wire::beat(self.node, &beat);
             let mut pipeline = redis::pipe();
             pipeline.add_command(self.publication(Channel::Everybody, &payload));
@@ -335,7 +344,7 @@ impl Link {
     async fn watch(&self) -> End {
         let mut tick = interval(LOOK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut was_late = false;
+        let mut late_at: Option<Instant> = None;
         loop {
             tick.tick().await;
             let beat = self.beats().front().map(|(_, at)| *at);
@@ -343,10 +352,12 @@ impl Link {
                 return End::Lost(Loss::Canary, "what this node publishes does not come back".to_owned());
             }
             let oldest = beat.into_iter().chain(self.unanswered.sent_at()).min();
-            let is_late = oldest.is_some_and(|at| at.elapsed() > LATE);
-            if is_late != was_late {
+            if oldest.is_some_and(|at| at.elapsed() > LATE) {
+                late_at = Some(Instant::now());
+            }
+            let is_late = late_at.is_some_and(|at| at.elapsed() < IN_TIME);
+            if self.late.swap(is_late, Ordering::Relaxed) != is_late {
                 self.inbox.late(self.number, is_late);
-                was_late = is_late;
             }
         }
     }

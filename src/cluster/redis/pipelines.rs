@@ -11,8 +11,9 @@ use std::{
 use redis::{Pipeline, RedisResult, aio::MultiplexedConnection};
 use tokio::{task::coop::unconstrained, time::Instant};
 
-/// Pipelines under way, at most. Fewer than the connection takes at once (50), so that sending does not wait.
-const UNDER_WAY: usize = 16;
+/// Pipelines under way, at most: on a slow way what comes later waits for the answers to all of them. Fewer than the connection takes at once
+/// (50), so that sending does not wait.
+const UNDER_WAY: usize = 40;
 
 /// Resolves when a pipeline is answered.
 type Answer = Pin<Box<dyn Future<Output = RedisResult<()>> + Send>>;

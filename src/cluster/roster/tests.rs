@@ -527,6 +527,13 @@ fn while_a_link_is_late_the_store_is_looked_into() {
     let Begin::Since(sweep) = roster.begin_sweep() else { panic!() };
     roster.end_sweep(sweep, place(80), now);
     assert_eq!((in_doubt(&roster), roster.floor()), (vec![], place(80)));
+    // Found from outside: the way of another node to Redis was slow, and what it stored came here after three seconds.
+    roster.beat(0, id(1), Beat { late: true, ..Beat::at(1, place(80)) }, now);
+    assert_eq!(in_doubt(&roster), [Doubt::SilentPeer]);
+    roster.beat(0, id(1), Beat::at(1, place(80)), now);
+    let Begin::Since(sweep) = roster.begin_sweep() else { panic!() };
+    roster.end_sweep(sweep, place(85), now);
+    assert_eq!(in_doubt(&roster), []);
     // One that is lost is not late, nor is one that is up again.
     roster.late(1, true, now);
     roster.lost(1, Loss::LinkDown, now);
