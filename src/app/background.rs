@@ -138,6 +138,13 @@ pub(super) fn tell_setup_code(supervisor: &Supervisor, setup: Arc<Setup>, stop: 
     })
 }
 
+/// Says whose wrong passwords take longer than those of others, if there are any.
+pub(super) fn tell_costs(supervisor: &Supervisor, accounts: Arc<Accounts>, stop: CancellationToken) -> JoinHandle<()> {
+    supervisor.once("costs", async move {
+        stop.run_until_cancelled(accounts.enrolment.tell_costs()).await;
+    })
+}
+
 /// A node among others, with its tasks.
 pub(super) struct Joined {
     fleet: Arc<Fleet>,

@@ -24,9 +24,12 @@ use super::{
     turns::Caller,
 };
 
+mod claims;
 mod links;
 mod room;
 
+pub use claims::{Claim, ClaimedAddress};
+pub(super) use claims::{claimed, holds_use};
 pub use links::{
     AskedFrom, GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS, LINKS_MAX, LINKS_WITHIN, LinkHash, NewLink, Purpose,
     TokenId, UNVERIFIED_LINKS_FROM, UNVERIFIED_LINKS_MAX, UNVERIFIED_LINKS_WITHIN, handed_out,
@@ -494,7 +497,8 @@ pub trait MailStore: Send + Sync {
     /// The store.
     async fn expire(&self, now: Timestamp, which: Expired) -> Result<u64, StoreError>;
 
-    /// Forgets links from before [`UNVERIFIED_LINKS_WITHIN`]. Returns how many.
+    /// Forgets links from before [`UNVERIFIED_LINKS_WITHIN`], but for [claims](Claim), which end with registrations that are not verified
+    /// ([`MemberStore::purge_unverified`](super::MemberStore::purge_unverified)). Returns how many.
     ///
     /// # Errors
     /// The store.

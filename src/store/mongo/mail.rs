@@ -7,13 +7,13 @@ use mongodb::{
     bson::{Bson, Document, doc},
     options::{FindOneOptions, ReturnDocument},
 };
-use protocol::{MemberId, Timestamp};
+use protocol::{InvitationId, MemberId, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Mongo, audit,
+    Mongo, audit, claims,
     db::Db,
-    document::{binary, bytes_of, date, member_oid, time, word},
+    document::{binary, bytes_of, date, invitation_oid, member_oid, time, word},
     fault::Fault,
     members::transaction,
 };
@@ -23,9 +23,9 @@ use crate::store::{
     audit::AuditRecord,
     changes::Change,
     mail::{
-        AskedFrom, Expired, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME,
-        NewLink, Purpose, Room, SHARE_MAX, TakenMail, TokenId, WaitingMail, ends_links, forgotten_at, keys_of_address,
-        notice_of, turn,
+        AskedFrom, Claim, Expired, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, Mail, NEW_DEVICES_MAX,
+        NOTICE_LIFETIME, NewLink, Purpose, Room, SHARE_MAX, TakenMail, TokenId, WaitingMail, ends_links, forgotten_at,
+        keys_of_address, notice_of, turn,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
@@ -175,7 +175,7 @@ async fn issue_in(db: &Db, session: &mut ClientSession, by: Caller, link: &NewLi
         return Ok(None);
     }
     match again {
-        None => write_link(db, session, link, false).await?,
+        None => write_link(db, session, &link.row()).await?,
         Some(hash) => {
             let own = doc! { "_id": binary(&hash) };
             let once_more = doc! { "$inc": { "sent": 1_i64 }, "$push": { "asked": link.asked.to_string() } };
@@ -185,15 +185,10 @@ async fn issue_in(db: &Db, session: &mut ClientSession, by: Caller, link: &NewLi
     write(db, &mail, room.share, at, Some(session)).await.map(|()| Some(true))
 }
 
-/// Writes a link alone; one that is over from the beginning is good for nothing but to be known.
-pub(super) async fn write_link(
-    db: &Db,
-    session: &mut ClientSession,
-    link: &NewLink,
-    is_over: bool,
-) -> Result<(), Fault> {
+/// Writes a link alone.
+pub(super) async fn write_link(db: &Db, session: &mut ClientSession, row: &LinkRow) -> Result<(), Fault> {
     let links = db.collection::<Document>("links");
-    links.insert_one(link_document(&link.row(is_over))).session(session).await?;
+    links.insert_one(link_document(row)).session(session).await?;
     Ok(())
 }
 
@@ -250,6 +245,7 @@ pub(super) async fn follow(
     let member = after.profile.id;
     if after.is_erased {
         forget(db, session, member, &before.profile.email).await?;
+        claims::forget(db, session, &before.profile.email).await?;
     } else if ends_links(before, after) {
         let (own, over) = (doc! { "member_id": member_oid(member) }, doc! { "$set": { "is_over": true } });
         db.collection::<Document>("links").update_many(own, over).session(&mut *session).await?;
@@ -316,12 +312,16 @@ pub(super) fn link_record(document: &Document) -> Option<LinkRow> {
             |_| Vec::new(),
             |asked| asked.iter().filter_map(Bson::as_str).flat_map(AskedFrom::all_of).collect(),
         ),
+        claim: document.get_bool("is_claim").unwrap_or(false).then(|| Claim {
+            invitation: document.get_object_id("invitation_id").ok().map(|id| InvitationId::from_bytes(id.bytes())),
+            address: bytes_of(document, "address"),
+        }),
     })
 }
 
 pub(super) fn link_document(row: &LinkRow) -> Document {
-    let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked } = row;
-    doc! {
+    let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, claim } = row;
+    let mut document = doc! {
         "_id": binary(hash),
         "member_id": member_oid(*member),
         "purpose": purpose.as_str(),
@@ -331,7 +331,13 @@ pub(super) fn link_document(row: &LinkRow) -> Document {
         "token": token.map(|token| binary(&token.0)),
         "sent": i64::from(*sent),
         "asked": asked.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    };
+    if let Some(Claim { invitation, address }) = claim {
+        document.insert("is_claim", true);
+        document.extend(invitation.map(|id| ("invitation_id".to_owned(), invitation_oid(id).into())));
+        document.extend(address.map(|address| ("address".to_owned(), binary(&address).into())));
     }
+    document
 }
 
 async fn take(db: &Db, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, Fault> {
@@ -507,7 +513,7 @@ impl MailStore for Mongo {
 
     async fn purge_links(&self, now: Timestamp) -> Result<u64, StoreError> {
         self.write(Caller::System, async move |_, db| {
-            let old = doc! { "made_at": { "$lte": date(forgotten_at(now)) } };
+            let old = doc! { "made_at": { "$lte": date(forgotten_at(now)) }, "is_claim": { "$ne": true } };
             Ok(db.collection::<Document>("links").delete_many(old).await?.deleted_count)
         })
         .await

@@ -3,11 +3,11 @@
 use std::sync::LazyLock;
 
 use async_trait::async_trait;
-use protocol::{MemberId, Timestamp};
+use protocol::{InvitationId, MemberId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{
-    Sqlite, audit,
+    Sqlite, audit, claims,
     row::{inconsistent, optional_time, time},
 };
 use crate::store::{
@@ -16,9 +16,9 @@ use crate::store::{
     audit::AuditRecord,
     changes::Change,
     mail::{
-        AskedFrom, Expired, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME,
-        NewLink, Purpose, Room, TakenMail, TokenId, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of,
-        turn,
+        AskedFrom, Claim, Expired, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, Mail, NEW_DEVICES_MAX,
+        NOTICE_LIFETIME, NewLink, Purpose, Room, TakenMail, TokenId, WaitingMail, ends_links, forgotten_at,
+        keys_of_address, notice_of, turn,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
@@ -160,15 +160,10 @@ fn issue(connection: &Connection, by: Caller, link: &NewLink) -> rusqlite::Resul
     if !add(connection, &mail, Room::of_link(by, must_verify, link.asked), *at)? {
         return Ok(None);
     }
-    let Some(hash) = again else { return write_link(connection, link, false).map(|()| Some(true)) };
+    let Some(hash) = again else { return write_link(connection, &link.row()).map(|()| Some(true)) };
     let mut again = connection.prepare_cached("UPDATE links SET sent = sent + 1, asked = asked || ? WHERE hash = ?")?;
     again.execute(params![link.asked.to_string(), hash])?;
     Ok(Some(true))
-}
-
-/// Writes a link alone; one that is over from the beginning is good for nothing but to be known.
-pub(super) fn write_link(connection: &Connection, link: &NewLink, is_over: bool) -> rusqlite::Result<()> {
-    restore_link(connection, &link.row(is_over))
 }
 
 /// Whether a link is known, good or not.
@@ -219,6 +214,7 @@ pub(super) fn follow(
     let member = after.profile.id;
     if after.is_erased {
         forget(connection, member, &before.profile.email)?;
+        claims::forget(connection, &before.profile.email)?;
     } else if ends_links(before, after) {
         let mut end = connection.prepare_cached("UPDATE links SET is_over = 1 WHERE member = ?")?;
         end.execute([member.as_bytes()])?;
@@ -257,6 +253,14 @@ pub(super) fn restore(connection: &Connection, row: &MailRow) -> rusqlite::Resul
         .map(drop)
 }
 
+fn claim(row: &Row<'_>) -> rusqlite::Result<Option<Claim>> {
+    if !row.get::<_, bool>("is_claim")? {
+        return Ok(None);
+    }
+    let invitation = row.get::<_, Option<[u8; 12]>>("invitation")?.map(InvitationId::from_bytes);
+    Ok(Some(Claim { invitation, address: row.get("address")? }))
+}
+
 pub(super) fn link_record(row: &Row<'_>) -> rusqlite::Result<LinkRow> {
     Ok(LinkRow {
         hash: row.get("hash")?,
@@ -268,20 +272,27 @@ pub(super) fn link_record(row: &Row<'_>) -> rusqlite::Result<LinkRow> {
         token: row.get::<_, Option<[u8; 16]>>("token")?.map(TokenId),
         sent: row.get("sent")?,
         asked: AskedFrom::all_of(row.get_ref("asked")?.as_str()?),
+        claim: claim(row)?,
     })
 }
 
-/// Stores a link of another store, unless it is there.
-pub(super) fn restore_link(connection: &Connection, row: &LinkRow) -> rusqlite::Result<()> {
-    let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked } = row;
+/// Writes a link alone, of this store or another one, unless it is there.
+pub(super) fn write_link(connection: &Connection, row: &LinkRow) -> rusqlite::Result<()> {
+    let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, claim } = row;
+    let (invitation, address) = claim.map_or((None, None), |claim| (claim.invitation, claim.address));
     let asked: String = asked.iter().map(ToString::to_string).collect();
     let mut insert = connection.prepare_cached(
-        "INSERT INTO links (hash, member, purpose, made_at, expires_at, is_over, token, sent, asked)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO links (hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, is_claim, invitation, address)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
     )?;
     let (made_at, expires_at, token) = (made_at.as_millis(), expires_at.as_millis(), token.map(|token| token.0));
-    let (member, purpose) = (member.as_bytes(), purpose.as_str());
-    insert.execute(params![hash, member, purpose, made_at, expires_at, is_over, token, sent, asked]).map(drop)
+    let (member, purpose, is_claim) = (member.as_bytes(), purpose.as_str(), claim.is_some());
+    let invitation = invitation.as_ref().map(InvitationId::as_bytes);
+    insert
+        .execute(params![
+            hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, is_claim, invitation, address
+        ])
+        .map(drop)
 }
 
 /// What is due at a time that nobody waits for: later than `?2`, or later than now (`?1`) though nobody has taken it yet.
@@ -333,7 +344,7 @@ impl MailStore for Sqlite {
 
     async fn hand_out(&self, link: LinkRow, entry: AuditRecord) -> Result<(), StoreError> {
         self.write(move |tx| {
-            restore_link(tx.connection, &link)?;
+            write_link(tx.connection, &link)?;
             audit::append(tx.connection, &entry)
         })
         .await
@@ -424,7 +435,7 @@ impl MailStore for Sqlite {
 
     async fn purge_links(&self, now: Timestamp) -> Result<u64, StoreError> {
         self.write(move |tx| {
-            let mut delete = tx.connection.prepare_cached("DELETE FROM links WHERE made_at <= ?")?;
+            let mut delete = tx.connection.prepare_cached("DELETE FROM links WHERE made_at <= ? AND is_claim = 0")?;
             delete.execute([forgotten_at(now).as_millis()]).map(|rows| u64::try_from(rows).unwrap_or(0))
         })
         .await
