@@ -191,7 +191,6 @@ impl App {
         background.extend(beside.start(&base.supervisor, &base.shutdown));
         let fleet = fleet.map(|fleet| background::join(fleet, &base.supervisor));
         background.push(background::tell_setup_code(&base.supervisor, Arc::clone(&setup), base.shutdown.clone()));
-        background.push(background::tell_costs(&base.supervisor, Arc::clone(&accounts), base.shutdown.clone()));
         background.extend(metrics_listener.map(|listener| {
             background::serve_metrics(&base.supervisor, listener, Arc::clone(&base.metrics), base.shutdown.clone())
         }));
