@@ -3,8 +3,6 @@
 use std::time::Duration;
 
 use members_book::store::{
-    StoreError,
-    archive::{MailRow, Row},
     audit::AuditRecord,
     changes::{Actor, Change, Changed},
     mail::{
