@@ -82,6 +82,7 @@ impl Beside {
             [(); 12].map(|()| stop.clone());
         let clock_watch = Arc::clone(&self.clock_watch);
         let push = Arc::clone(&self.connection.push);
+        let costs = tell_costs(supervisor, Arc::clone(&self.accounts), stop.clone());
         let check = self.session_check.clone().map(|check| {
             supervisor.restarting("session-check", move || {
                 let (check, stop) = (Arc::clone(&check), seven.clone());
@@ -127,7 +128,7 @@ impl Beside {
                 relief::relieve(Arc::clone(&budget), Arc::clone(&hub), Arc::clone(&places), five.clone())
             }),
         ];
-        tasks.into_iter().chain(check).collect()
+        tasks.into_iter().chain([costs]).chain(check).collect()
     }
 }
 
@@ -135,6 +136,13 @@ impl Beside {
 pub(super) fn tell_setup_code(supervisor: &Supervisor, setup: Arc<Setup>, stop: CancellationToken) -> JoinHandle<()> {
     supervisor.once("setup-code", async move {
         stop.run_until_cancelled(setup.tell()).await;
+    })
+}
+
+/// Says whose wrong passwords take longer than those of others, if there are any.
+fn tell_costs(supervisor: &Supervisor, accounts: Arc<Accounts>, stop: CancellationToken) -> JoinHandle<()> {
+    supervisor.once("costs", async move {
+        stop.run_until_cancelled(accounts.enrolment.tell_costs()).await;
     })
 }
 

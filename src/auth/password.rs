@@ -26,6 +26,9 @@ use crate::{
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The name of the bound of one source in the metrics.
 const LIMIT: &str = "hashing";
+/// How many steps above the cost of new hashes a wrong password is made to take at most: four times as long. One hash of a much higher
+/// cost, which its member alone can end, must not make the logins of all strangers as slow.
+const MASKED_STEPS: u32 = 2;
 
 /// Work, and a signal to who waits for its turn.
 struct Hashing {
@@ -79,7 +82,8 @@ pub enum Verdict {
 #[derive(Debug, Clone, Copy)]
 pub struct Masking {
     /// The highest cost of the hashes that the store has: a wrong password takes as many rounds as a hash of that cost, or of that of new
-    /// ones if that is higher, whatever the cost of its own hash.
+    /// ones if that is higher, whatever the cost of its own hash; but no more than one of [`Passwords::most_masked`]. A hash above that
+    /// takes what it takes.
     pub highest: Option<u32>,
     /// Whether the right password takes as many, too.
     pub in_full: bool,
@@ -127,6 +131,13 @@ impl Passwords {
         }
         let decoy = bcrypt::non_truncating_hash("nobody has this password", cost)?;
         Ok(Self { cost, queue, patience, decoy, metrics })
+    }
+
+    /// The highest cost that a wrong password without a hash of its own takes. By the time that those of hashes above it take it is told
+    /// that they are there.
+    #[must_use]
+    pub const fn most_masked(&self) -> u32 {
+        self.cost + MASKED_STEPS
     }
 
     /// Hashes a password of at most 71 bytes.
@@ -179,11 +190,11 @@ impl Passwords {
             // bcrypt would refuse a longer one at once, which would tell something.
             password.clear();
         }
-        let (current, metrics) = (self.cost, Arc::clone(&self.metrics));
+        let (current, most, metrics) = (self.cost, self.most_masked(), Arc::clone(&self.metrics));
         let hash = hash.filter(|_| cost.is_some()).unwrap_or_else(|| self.decoy.clone());
         let work = move || {
             let of_hash = cost.unwrap_or(current);
-            let highest = highest.map_or(current, |highest| highest.max(current));
+            let highest = highest.map_or(current, |highest| highest.clamp(current, most));
             metrics.password_rounds.inc_by(rounds(of_hash));
             // Where there is no hash the result is known; the work has to be done.
             let is_right = bcrypt::non_truncating_verify(&password, &hash).unwrap_or(false) && cost.is_some();
@@ -344,7 +355,7 @@ mod tests {
             passwords.verify_masked(password.to_owned(), hash.clone(), HERE, masking).await.unwrap();
             passwords.metrics.password_rounds.get()
         };
-        for (current, highest) in [(4, Some(8)), (8, Some(8)), (8, Some(7)), (8, None)] {
+        for (current, highest) in [(6, Some(8)), (8, Some(8)), (8, Some(7)), (8, None)] {
             for hash in &hashes {
                 let wrong = taken(current, "wrong", hash, Masking { highest, in_full: false }).await;
                 assert_eq!(wrong, 1 << 8, "{current} {highest:?} {hash:?}");
@@ -352,8 +363,20 @@ mod tests {
                 assert_eq!(any, 1 << 8, "{current} {highest:?} {hash:?}");
             }
         }
-        let right = taken(4, "correct horse", &hashes[4], Masking { highest: Some(8), in_full: false }).await;
+        let right = taken(6, "correct horse", &hashes[4], Masking { highest: Some(8), in_full: false }).await;
         assert_eq!(right, 1 << 6, "who knows the password waits for no more than that");
+    }
+
+    /// Found by an attacker: one hash of cost 16 had every wrong password of everybody take sixteen times as long as one of 12.
+    #[tokio::test]
+    async fn one_hash_that_is_much_dearer_does_not_make_all_others_as_slow() {
+        let dear = passwords(9).hash("correct horse".to_owned(), HERE).await.unwrap();
+        let same = passwords(4).hash("correct horse".to_owned(), HERE).await.unwrap();
+        for (hash, rounds) in [(None, 1 << 6), (Some(same), 1 << 6), (Some(dear), 1 << 9)] {
+            let (passwords, masking) = (passwords(4), Masking { highest: Some(9), in_full: false });
+            assert_eq!(passwords.verify_masked("wrong".to_owned(), hash, HERE, masking).await, Ok(Verdict::Wrong));
+            assert_eq!(passwords.metrics.password_rounds.get(), rounds);
+        }
     }
 
     #[test]

@@ -28,6 +28,9 @@ use crate::{
     },
 };
 
+/// Hashes that are counted at most when their number is said at the start.
+const COSTLIER_MAX: u64 = 1_000;
+
 /// Makes members.
 pub struct Enrolment {
     /// Members.
@@ -108,6 +111,23 @@ impl Enrolment {
             language: None,
             must_verify: false,
         })
+    }
+
+    /// Says in the log how many members have a hash of a password whose cost is higher than what an unknown address takes: until they have
+    /// logged in, the time of a wrong password tells that they are there.
+    pub async fn tell_costs(&self) {
+        let most = self.passwords.most_masked();
+        match self.members.count_costlier(most, COSTLIER_MAX).await {
+            Ok(0) => {}
+            Ok(hashes) => tracing::warn!(
+                hashes,
+                more = hashes == COSTLIER_MAX,
+                above = most,
+                "the hashes of some passwords cost more than is made up for: a wrong password of these members takes longer, until they \
+                 have logged in once"
+            ),
+            Err(error) => tracing::warn!(%error, "the costs of the hashes of passwords are not known"),
+        }
     }
 
     /// Makes the member with an address an administrator, in the name of nobody. A server that runs beside this knows it from

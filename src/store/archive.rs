@@ -17,7 +17,7 @@ use super::{
     entries::StoredEntry,
     invitations::InvitationRecord,
     jobs::Job,
-    mail::{AskedFrom, LinkHash, Mail, Purpose, TokenId},
+    mail::{AskedFrom, Claim, LinkHash, Mail, Purpose, TokenId},
     members::{Contact, Invited, MemberRecord, StoredProfile, Suspension},
     push::{DeviceKey, DeviceMark, DeviceRecord, NewTask, PushChoice, StoredTask},
     recommendations::RecommendationRecord,
@@ -324,6 +324,8 @@ pub struct LinkRow {
     pub sent: u32,
     /// From where it was asked for, each time that this is known.
     pub asked: Vec<AskedFrom>,
+    /// What is kept of it if it was of a registration with an address that is another's.
+    pub claim: Option<Claim>,
 }
 
 /// A mail that waits.
@@ -420,8 +422,9 @@ impl Row {
             Self::Budget(member, day, spent) => json!([member, day, spent]),
             Self::Job(row) => json!([row.job, row.due, row.attempts]),
             Self::Link(row) => {
-                let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked } = row;
-                json!([hash, member, purpose, made_at, expires_at, is_over, token, sent, asked])
+                let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, claim } = row;
+                let claim = claim.map(|Claim { invitation, address }| (invitation, address));
+                json!([hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, claim])
             }
             Self::Mail(row) => json!([row.mail, row.due, row.until, row.attempts]),
             Self::Secret(name, value) => json!([name, value]),

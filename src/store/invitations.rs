@@ -208,7 +208,8 @@ pub enum Created {
 pub struct CameBy {
     /// The newest [`CAME_BY_MAX`] of them. Who has left is not among them.
     pub members: Vec<MemberRecord>,
-    /// How many have registered by it and have not verified the address: their uses come back when they are removed.
+    /// How many have registered by it and have not verified the address: their uses come back when they are removed. Those whose address is
+    /// another's are among them.
     pub unverified: u64,
 }
 

@@ -331,9 +331,10 @@ pub struct Registration {
     /// Where the request came from.
     pub from: IpAddr,
     /// The first link by which they verify the address, if they have to. Whose address is taken gets none: in its place the member who
-    /// has it is told, and the use of the invitation is taken all the same, so that nobody sees by it whether the address was free.
+    /// has it is told, and the use of the invitation is taken all the same, so that nobody sees by it whether the address was free. Of one
+    /// invitation an address takes one use until it is verified or the use comes back, however often somebody registers with it.
     pub link: Option<NewLink>,
-    /// How many may have to show that the address is theirs, at a time: with so many, no stranger is added who would have to.
+    /// How many may have to show that the address is theirs, at a time, those whose address is another's included: with so many, no stranger is added who would have to.
     pub most_unverified: u64,
 }
 
@@ -375,6 +376,8 @@ pub fn email_key(email: &str) -> String {
 
 /// The costs that hashes of passwords may have: those that `BCRYPT_COST` takes.
 pub const COSTS: RangeInclusive<u32> = 4..=16;
+/// The highest cost that a hash of bcrypt can have, wherever it comes from.
+const HIGHEST_COST: u32 = 31;
 /// The versions of bcrypt, as hashes name them; those that are made here are of `2b`.
 const VERSIONS: [&str; 4] = ["2a", "2b", "2x", "2y"];
 /// How long the beginning of a hash is that says the version and the cost: `$2b$12`.
@@ -384,6 +387,11 @@ pub(in crate::store) const COST_ENDS: usize = 6;
 /// in the order of their costs.
 pub(in crate::store) fn hashes() -> [(String, String); 4] {
     VERSIONS.map(|version| (format!("${version}${:02}", COSTS.start()), format!("${version}${:02}", COSTS.end() + 1)))
+}
+
+/// Between which strings the hashes of each version of bcrypt are whose cost is higher than this one, however high; as [`hashes`].
+pub(in crate::store) fn hashes_above(cost: u32) -> [(String, String); 4] {
+    VERSIONS.map(|version| (format!("${version}${:02}", cost + 1), format!("${version}${:02}", HIGHEST_COST + 1)))
 }
 
 /// The cost that the beginning of a hash says.
@@ -484,7 +492,8 @@ pub trait MemberStore: Send + Sync {
 
     /// Removes the records of those who registered before a time and have not verified the address since, with their links and mails.
     /// The use of an invitation is given back, and the audit log keeps that. Whom somebody has written to, in a version that let them,
-    /// stays. Returns how many, [`PURGED_AT_ONCE`] at most.
+    /// stays. The same of those who registered with an address that is another's, of whom there is no record. Returns how many,
+    /// [`PURGED_AT_ONCE`] at most.
     ///
     /// # Errors
     /// The store.
@@ -579,6 +588,13 @@ pub trait MemberStore: Send + Sync {
     /// # Errors
     /// The store.
     async fn highest_cost(&self, by: Caller) -> Result<Option<u32>, StoreError>;
+
+    /// How many hashes of passwords have a higher cost than this one, those that no setting gives included; counted up to `most`. A look at
+    /// the end of an index, however many members there are.
+    ///
+    /// # Errors
+    /// The store.
+    async fn count_costlier(&self, than: u32, most: u64) -> Result<u64, StoreError>;
 
     /// Members by name, from a place on.
     ///

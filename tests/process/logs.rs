@@ -6,7 +6,7 @@ use protocol::server::MessagePush;
 use serde_json::{Value, json};
 
 use crate::harness::{
-    Member,
+    Member, eventually,
     process::{Process, command},
     server::http,
 };
@@ -74,4 +74,37 @@ async fn a_proxy_that_the_server_was_not_told_of_is_in_the_log_once() {
     let with = |words: &[&str]| log.lines().filter(|line| words.iter().all(|word| line.contains(word))).count();
     assert_eq!(with(&["club.example.com", "PUBLIC_URL", "REGISTRATION"]), 1, "{log}");
     assert_eq!(with(&["127.0.0.1", "X-Forwarded-For", "TRUSTED_PROXIES does not name"]), 1, "{log}");
+}
+
+/// Found by an attacker: how long a wrong password takes tells of a member whose hash is much dearer than those of others; that it does was
+/// said nowhere.
+#[tokio::test]
+async fn passwords_that_cost_more_than_is_made_up_for_are_in_the_log_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Process::spawn(command(folder.path()).env("BCRYPT_COST", "8"));
+    let http = http();
+    for name in ["Ana", "Ben"] {
+        Member::register_at(server.addr, &http, name).await;
+    }
+    server.signal("TERM");
+    assert_eq!(server.wait().await.code(), Some(0));
+    // Two steps are made up for, and no more.
+    for (cost, is_said) in [("5", true), ("6", false)] {
+        let file = folder.path().join("log");
+        let log = std::fs::File::create(&file).unwrap();
+        let mut server = command(folder.path());
+        let server = Process::spawn(server.envs([("BCRYPT_COST", cost), ("LOG", "warn")]).stderr(Stdio::from(log)));
+        let said = || {
+            let log = std::fs::read_to_string(&file).unwrap();
+            let lines: Vec<Value> = log.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+            lines.into_iter().find(|line| line["message"].as_str().is_some_and(|said| said.contains("made up for")))
+        };
+        if is_said {
+            let said = eventually("the log says it", async || said()).await;
+            assert_eq!((&said["hashes"], &said["above"], &said["more"]), (&json!(2), &json!(7), &json!(false)));
+        }
+        server.signal("TERM");
+        assert_eq!(server.wait().await.code(), Some(0));
+        assert_eq!(said().is_some(), is_said, "{cost}");
+    }
 }

@@ -4,8 +4,8 @@ use std::{collections::HashSet, time::Duration};
 
 use members_book::{
     clock::{Clock as _, ManualClock},
-    config::Settings,
-    store::mail::LINK_LIFETIME,
+    config::{Settings, values::DatabaseUrl},
+    store::mail::{LINK_LIFETIME, WAITING_MAX},
 };
 use protocol::{
     CloseCode, ErrorCode, Timestamp,
@@ -600,4 +600,45 @@ async fn a_mail_that_was_put_off_by_a_wrong_clock_is_sent_when_that_is_right() {
     let mut to = [mail.mail(0).await.to, mail.mail(1).await.to];
     to.sort_unstable();
     assert_eq!(to, ["ana@example.com", "ben@example.com"]);
+}
+
+/// Found by an attacker: with a full queue nothing came of forgotten passwords, which took that for a mail server that is down: they waited
+/// for a minute each, and nothing left the queue.
+#[tokio::test]
+async fn a_full_queue_is_worked_off_by_itself() {
+    let mail = MailServer::start(How::Plain).await;
+    let server = Server::start().await;
+    let ana = server.member("Ana").await;
+    let email = ana.auth.member.email.clone();
+    let server = server
+        .restart_with(|settings| {
+            mail.set(settings);
+            let DatabaseUrl::Sqlite(file) = settings.store.database().unwrap() else { panic!() };
+            let rows = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1)
+                INSERT INTO mail (key, kind, body, due, until, revision)
+                SELECT 'forgot_password/' || n, 'forgot_password',
+                    json_object('kind', 'forgot_password', 'email', ?2, 'asked', n), n, n, n FROM numbers";
+            rusqlite::Connection::open(file).unwrap().execute(rows, (WAITING_MAX, &email)).unwrap();
+        })
+        .await;
+    assert_eq!(mail.mail(0).await.to, email);
+    assert_eq!(mail.mail(1).await.link(), mail.mail(0).await.link(), "the same once more");
+    eventually("there is room", async || {
+        (server.metric("mail_waiting").await < f64::from(u32::try_from(WAITING_MAX).unwrap())).then_some(())
+    })
+    .await;
+}
+
+/// Found by an attacker: they were told that a mail was sent, and none could be.
+#[tokio::test]
+async fn an_address_that_no_mail_can_be_written_to_is_refused() {
+    let mail = MailServer::start(How::Plain).await;
+    let server = Server::with(|settings| mail.set(settings)).await;
+    for email in ["ana..x@example.com", ".ana@example.com", "ana.@example.com"] {
+        let refused = register(&server, email).await;
+        assert_eq!(refused.status(), 422, "{email}");
+        assert_eq!(fields(refused).await, ["email"], "{email}");
+    }
+    assert_eq!(register(&server, "ana.x@example.com").await.status(), 202);
+    assert_eq!(mail.mail(0).await.to, "ana.x@example.com");
 }

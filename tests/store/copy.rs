@@ -75,6 +75,13 @@ async fn fill_with_new_members(f: &Fixture, members: &mut Vec<MemberId>) {
         let new = Registration { member, way, from, link: None, most_unverified: UNVERIFIED_MAX };
         members.push(f.store.members.register(new).await.unwrap().unwrap().profile.id);
     }
+    // Somebody who registers with an address that is taken, as whom nobody is there.
+    let member = NewMember { must_verify: true, ..f.new_member("Ida", "ida@example.com") };
+    let (purpose, token, hash) = (Purpose::VerifyEmail, TokenId([8; 16]), [8; 32]);
+    let link = Some(NewLink { member: member.id, purpose, token, hash, asked: AskedFrom(1), at: f.now() });
+    let way = Way::Invitation(record.id);
+    let taken = Registration { member, way, from, link, most_unverified: UNVERIFIED_MAX };
+    assert!(f.store.members.register(taken).await.unwrap().is_err());
     let until = f.now().after(std::time::Duration::from_secs(60));
     // Somebody who had shown that the address was theirs, and has left.
     let left = f.member_with_email("Uma", LEFT).await.profile.id;

@@ -9,6 +9,7 @@ mod directory;
 mod fixture;
 mod jobs;
 mod mail;
+mod mail_room;
 mod members;
 mod model;
 mod mongodb;

@@ -54,6 +54,7 @@ for_every_store![
     what_was_stored_is_told_in_order_and_in_full,
     who_leaves_leaves_nothing,
     a_session_that_ends_takes_its_devices_with_it,
+    a_session_that_ends_at_the_same_moment_takes_its_device_with_it,
     a_choice_is_kept,
 ];
 
@@ -732,6 +733,26 @@ async fn a_session_that_ends_takes_its_devices_with_it(f: &Fixture) {
     let good_from = f.store.sessions.view(sessions[1]).await.unwrap().unwrap().good_from;
     assert!(register("two", sessions[1], good_from).await);
     assert_eq!(names().await, ["two"]);
+}
+
+/// Found by an attacker: at two nodes, a registration that was on its way outlived its session.
+async fn a_session_that_ends_at_the_same_moment_takes_its_device_with_it(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    for round in 0..48_u8 {
+        let session = sign_in(f, ana, round).await;
+        let name = format!("device{round}");
+        let registering = f.store.push.register(DeviceRecord { session, ..record(f, ana, &name, expo(&name)) }, 0);
+        // Now before it, now in its midst, now after it.
+        let ending = async {
+            for _ in 0..round % 12 {
+                f.store.sessions.view(session).await.unwrap();
+            }
+            f.store.sessions.revoke_many(ana, vec![session], f.now()).await.unwrap();
+        };
+        let (registered, ()) = tokio::join!(registering, ending);
+        registered.unwrap();
+        assert_eq!(devices(f, &[ana]).await.len(), 0, "round {round}");
+    }
 }
 
 async fn a_choice_is_kept(f: &Fixture) {

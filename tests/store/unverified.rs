@@ -4,10 +4,11 @@ use std::{net::IpAddr, time::Duration};
 
 use members_book::store::{
     StoreError,
+    archive::{Part, Row},
     audit::AuditRecord,
     changes::{Actor, Change, Changed},
     conversations::Refusal,
-    invitations::{Created, InvitationRecord, NewInvitation},
+    invitations::{CameBy, Created, InvitationRecord, NewInvitation},
     mail::{AskedFrom, Mail, NewLink, Purpose, TokenId},
     members::{
         Filter, MemberCounts, MemberRecord, NewMember, NotRegistered, Registration, Rejected, Standing, UNVERIFIED_MAX,
@@ -36,11 +37,15 @@ for_every_store![
     a_registration_that_is_made_again_is_the_first_one,
     no_more_have_to_verify_than_there_is_room_for,
     a_taken_address_takes_a_use_and_its_owner_is_told,
+    the_use_of_a_taken_address_comes_back_as_that_of_a_free_one,
+    an_address_takes_one_use_of_an_invitation_however_often_it_is_registered_with,
+    taken_addresses_count_against_the_bound_as_free_ones,
+    who_leaves_is_in_no_registration_with_their_address,
 ];
 
 const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 
-fn registration(f: &Fixture, name: &str, way: Way, byte: u8) -> Registration {
+pub(super) fn registration(f: &Fixture, name: &str, way: Way, byte: u8) -> Registration {
     let member = NewMember { must_verify: true, ..f.new_member(name, &format!("{name}@example.com")) };
     let (token, hash) = (TokenId([byte; 16]), [byte; 32]);
     let link =
@@ -100,7 +105,7 @@ async fn counts(f: &Fixture) -> (u64, u64, u64) {
     (all, active, waiting)
 }
 
-async fn invite(f: &Fixture, maker: MemberId, uses: u32) -> InvitationRecord {
+pub(super) async fn invite(f: &Fixture, maker: MemberId, uses: u32) -> InvitationRecord {
     let id = f.ids.invitation();
     let mut code = [0; 32];
     code[..12].copy_from_slice(id.as_bytes());
@@ -295,4 +300,98 @@ async fn a_taken_address_takes_a_use_and_its_owner_is_told(f: &Fixture) {
     assert_eq!(f.store.mail.link(Caller::System, [1; 32], Purpose::VerifyEmail, f.now()).await.unwrap(), None);
     let again = register(f, "Ana", Way::Invitation(invitation.id), 2).await;
     assert_eq!(again.err(), Some(NotRegistered::InvitationInvalid));
+}
+
+async fn came(f: &Fixture, invitation: &InvitationRecord) -> CameBy {
+    f.store.invitations.came_by(Caller::System, vec![invitation.id]).await.unwrap().remove(0)
+}
+
+const DAY: u64 = 86_400;
+
+/// Found by an attacker: that of a taken address never came back, so who had an invitation saw after two days who is a member.
+#[expect(clippy::cognitive_complexity, reason = "one story, told in its order")]
+async fn the_use_of_a_taken_address_comes_back_as_that_of_a_free_one(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let invitation = invite(f, ana, 9).await;
+    let way = Way::Invitation(invitation.id);
+    assert_eq!(register(f, "Ana", way, 1).await.err(), Some(NotRegistered::EmailTaken));
+    register(f, "Eva", way, 2).await.unwrap();
+    assert_eq!((used(f, &invitation).await, came(f, &invitation).await.unverified), (2, 2));
+    // Links are forgotten before.
+    f.wait(DAY + 1);
+    f.store.mail.purge_links(f.now()).await.unwrap();
+    assert_eq!(
+        f.store.members.purge_unverified(f.now().before(Duration::from_secs(2 * DAY)), f.now()).await.unwrap(),
+        0
+    );
+    assert_eq!(used(f, &invitation).await, 2, "not yet");
+    f.wait(DAY);
+    assert_eq!(
+        f.store.members.purge_unverified(f.now().before(Duration::from_secs(2 * DAY)), f.now()).await.unwrap(),
+        2
+    );
+    assert_eq!((used(f, &invitation).await, came(f, &invitation).await.unverified), (0, 0));
+    let returned = audit(f).await.into_iter().filter(|entry| entry.action == AuditAction::InvitationReturned);
+    assert_eq!(returned.filter(|entry| entry.details["invited_by"] == serde_json::json!(ana)).count(), 2);
+    assert_eq!(f.store.members.purge_unverified(f.now(), f.now()).await.unwrap(), 0, "once");
+    // From the beginning, with both.
+    assert_eq!(register(f, "Ana", way, 3).await.err(), Some(NotRegistered::EmailTaken));
+    register(f, "Eva", way, 4).await.unwrap();
+    assert_eq!(used(f, &invitation).await, 2);
+}
+
+/// Found by an attacker: one who had the code of many used up all of its uses, with one address.
+async fn an_address_takes_one_use_of_an_invitation_however_often_it_is_registered_with(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    for (name, first) in [("Ana", 20), ("Eva", 40)] {
+        let invitation = invite(f, ana, 5).await;
+        let all = (first..first + 10).map(|byte| register(f, name, Way::Invitation(invitation.id), byte));
+        let made = futures_util::future::join_all(all).await.into_iter().filter(Result::is_ok).count();
+        assert_eq!(made, usize::from(name == "Eva"));
+        assert_eq!((used(f, &invitation).await, came(f, &invitation).await.unverified), (1, 1), "{name}");
+        let uses = audit(f).await.into_iter().filter(|entry| {
+            entry.action == AuditAction::InvitationUsed
+                && entry.details["invitation"] == serde_json::json!(invitation.id)
+        });
+        assert_eq!(uses.count(), 1, "{name}");
+        // Another one is another use.
+        let other = invite(f, ana, 5).await;
+        let refused = register(f, name, Way::Invitation(other.id), first + 10).await;
+        assert_eq!((refused.err(), used(f, &other).await), (Some(NotRegistered::EmailTaken), 1), "{name}");
+    }
+}
+
+/// Found by an attacker: only free addresses counted, so at the bound it was seen at once which are.
+async fn taken_addresses_count_against_the_bound_as_free_ones(f: &Fixture) {
+    const ROOM: u64 = 3;
+    f.member("Ana").await;
+    let register = async |name, byte| {
+        let new = Registration { most_unverified: ROOM, ..registration(f, name, Way::Free, byte) };
+        f.store.members.register(new).await.map(|made| made.is_ok())
+    };
+    for (byte, is_free, name) in [(1, false, "Ana"), (2, true, "Eva"), (3, false, "Ana")] {
+        assert_eq!(register(name, byte).await, Ok(is_free));
+    }
+    for (byte, name) in [(4, "Ben"), (5, "Ana"), (6, "Eva")] {
+        assert_eq!(register(name, byte).await, Err(StoreError::Overloaded), "{name}");
+    }
+    f.wait(10);
+    assert_eq!(f.store.members.purge_unverified(f.now(), f.now()).await.unwrap(), 3);
+    assert_eq!(register("Ben", 7).await, Ok(true));
+}
+
+async fn who_leaves_is_in_no_registration_with_their_address(f: &Fixture) {
+    let (root, ana) = (f.member("Root").await, f.member("Ana").await);
+    let invitation = invite(f, root, 5).await;
+    assert!(register(f, "Ana", Way::Invitation(invitation.id), 1).await.is_err());
+    let claim = async || match f.store.archive.rows(Part::Links, None, 9).await.unwrap().remove(0) {
+        Row::Link(link) => link.claim.unwrap(),
+        _ => panic!("there are links only"),
+    };
+    assert!(claim().await.address.is_some());
+    f.change(ana, Change::Erase).await;
+    assert_eq!((claim().await.invitation, claim().await.address), (Some(invitation.id), None));
+    f.wait(10);
+    assert_eq!(f.store.members.purge_unverified(f.now(), f.now()).await.unwrap(), 1);
+    assert_eq!(used(f, &invitation).await, 0, "the use comes back all the same");
 }

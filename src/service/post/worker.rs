@@ -5,6 +5,7 @@ use std::{
     time::Duration,
 };
 
+use protocol::ErrorCode;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -31,6 +32,15 @@ const REST_MAX: Duration = Duration::from_secs(60);
 /// How far what nodes take the clock that they share to show may be apart, and more: answers of the database are slow, or it has moved to
 /// a server with another clock.
 const SKEW: Duration = Duration::from_secs(60);
+
+/// What came of trying a mail, when others can be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    /// The mail server was not asked for anything.
+    Alone,
+    /// It has answered: the mail was taken, refused, or refused for now.
+    Answered,
+}
 
 impl Post {
     /// Sends mails until `stop`. For one task only.
@@ -87,7 +97,7 @@ impl Post {
         loop {
             let rest = self.look().await;
             if rest.is_zero() {
-                match self.send_due().await {
+                match self.send_due(&mut failures).await {
                     Ok(()) => failures = 0,
                     Err(problem) => {
                         let pause = REST.saturating_mul(1 << failures.min(16)).min(REST_MAX);
@@ -125,11 +135,11 @@ impl Post {
         self.metrics.mail_waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// Sends what is due.
+    /// Sends what is due. Once the mail server has taken or refused one, the next `failures` begin anew.
     ///
     /// # Errors
     /// Why none can be sent at the moment.
-    async fn send_due(&self) -> Result<(), String> {
+    async fn send_due(&self, failures: &mut u32) -> Result<(), String> {
         loop {
             let now = self.now();
             match self.store.take(now, now.after(self.lease)).await {
@@ -141,7 +151,9 @@ impl Post {
                     }
                     let attempted = self.attempt(taken).await;
                     *self.in_hand() = None;
-                    attempted?;
+                    if attempted? == Attempt::Answered {
+                        *failures = 0;
+                    }
                 }
                 Ok(None) => return Ok(()),
                 Err(error) => return Err(error.to_string()),
@@ -150,29 +162,35 @@ impl Post {
     }
 
     /// Tries a mail; it is tried again later if it fails.
-    async fn attempt(&self, taken: TakenMail) -> Result<(), String> {
+    async fn attempt(&self, taken: TakenMail) -> Result<Attempt, String> {
         let (kind, attempts, until) = (taken.kind.as_str(), taken.attempts, taken.until);
         let Some(mail) = taken.mail.clone() else {
             tracing::warn!(mail = kind, key = taken.key, "a mail is given up: what is stored of it cannot be read");
             self.finish(taken, "unreadable").await;
-            return Ok(());
+            return Ok(Attempt::Alone);
         };
         if until <= self.now() {
             tracing::warn!(mail = kind, attempts, "a mail is given up: it could not be sent in time");
             self.finish(taken, "expired").await;
-            return Ok(());
+            return Ok(Attempt::Alone);
         }
         let composed = match timeout(COMPOSING, self.compose(&taken, &mail)).await {
             Ok(Ok(composed)) => composed,
+            // That there is no room says nothing of the mails behind this one, and a rest makes none.
+            Ok(Err(failure)) if failure.code == ErrorCode::Overloaded => {
+                tracing::info!(mail = kind, attempts, why = failure.message, "a mail is sent again later");
+                self.postpone(taken, PAUSE_MAX).await;
+                return Ok(Attempt::Alone);
+            }
             // The store: nothing can be sent while it does not answer.
-            Ok(Err(failure)) => return self.postpone(taken, Err(failure.message)).await,
-            Err(_) => return self.postpone(taken, Err("the store did not answer in time".to_owned())).await,
+            Ok(Err(failure)) => return Err(self.put_off(taken, failure.message).await),
+            Err(_) => return Err(self.put_off(taken, "the store did not answer in time".to_owned()).await),
         };
         let parcel = match composed {
             Composed::Parcel(parcel) => parcel,
             Composed::Nothing(outcome) => {
                 self.finish(taken, outcome).await;
-                return Ok(());
+                return Ok(Attempt::Alone);
             }
         };
         match self.transport.lock().await.take(&parcel).await {
@@ -188,11 +206,11 @@ impl Post {
             }
             Err(Undelivered::Later(why)) => {
                 tracing::info!(mail = kind, attempts, why, "a mail is sent again later");
-                return self.postpone(taken, Ok(())).await;
+                self.postpone(taken, PAUSE_MAX).await;
             }
-            Err(Undelivered::Unreachable(why)) => return self.postpone(taken, Err(why)).await,
+            Err(Undelivered::Unreachable(why)) => return Err(self.put_off(taken, why).await),
         }
-        Ok(())
+        Ok(Attempt::Answered)
     }
 
     async fn finish(&self, taken: TakenMail, outcome: &'static str) {
@@ -203,16 +221,20 @@ impl Post {
         }
     }
 
-    /// Has a mail tried again; `outcome` is whether others can be sent. The pause begins now: a server that hangs has one, too.
-    async fn postpone(&self, taken: TakenMail, outcome: Result<(), String>) -> Result<(), String> {
+    /// Has a mail tried again that failed of what all fail of, and says of what. That passes for all at once. Each is put off all the same:
+    /// one alone may be the reason.
+    async fn put_off(&self, taken: TakenMail, why: String) -> String {
+        self.postpone(taken, REST_MAX).await;
+        why
+    }
+
+    /// Has a mail tried again, after `longest` at most. The pause begins now: a server that hangs has one, too.
+    async fn postpone(&self, taken: TakenMail, longest: Duration) {
         self.metrics.mail(taken.kind.as_str(), "failed");
-        // What all mails fail of passes for all at once. Each is put off all the same: one alone may be the reason.
         let doubled = taken.attempts.min(16).saturating_sub(1);
-        let longest = if outcome.is_ok() { PAUSE_MAX } else { REST_MAX };
         let pause = PAUSE.saturating_mul(1 << doubled).min(longest);
         if let Err(error) = self.store.postpone(taken, self.now().after(pause)).await {
             tracing::debug!(%error, "when a mail is tried again was not stored");
         }
-        outcome
     }
 }

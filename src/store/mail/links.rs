@@ -9,7 +9,7 @@ use std::{fmt, time::Duration};
 use protocol::{MemberId, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use super::Mail;
+use super::{Claim, Mail};
 use crate::store::archive::LinkRow;
 
 /// Links for one member and one purpose that are made in [`LINKS_WITHIN`].
@@ -135,6 +135,7 @@ pub fn handed_out(member: MemberId, hash: LinkHash, at: Timestamp) -> LinkRow {
         token: None,
         sent: 0,
         asked: Vec::new(),
+        claim: None,
     }
 }
 
@@ -162,11 +163,18 @@ impl NewLink {
         self.purpose.mail(self.member, self.token)
     }
 
-    /// As it is stored when it was sent once. One that is over is good for nothing.
-    pub(in crate::store) fn row(&self, is_over: bool) -> LinkRow {
+    /// As it is stored when it was sent once.
+    pub(in crate::store) fn row(&self) -> LinkRow {
         let Self { member, purpose, token, hash, asked, at } = *self;
         let (made_at, expires_at, token) = (at, at.after(LINK_LIFETIME), Some(token));
-        LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent: 1, asked: vec![asked] }
+        let asked = vec![asked];
+        LinkRow { hash, member, purpose, made_at, expires_at, is_over: false, token, sent: 1, asked, claim: None }
+    }
+
+    /// As it is stored where the address is another's: over from the beginning, so good for nothing but to be known, with what is to be kept
+    /// of that.
+    pub(in crate::store) fn row_of_nobody(&self, claim: Option<Claim>) -> LinkRow {
+        LinkRow { is_over: true, claim, ..self.row() }
     }
 
     /// What comes of asking for it, of a member with these links of the time that is not forgotten.

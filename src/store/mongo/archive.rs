@@ -394,7 +394,7 @@ fn document_of(row: Row, conversations: &HashMap<ObjectId, ConversationDoc>) -> 
         Row::Audit(place, entry) => (Part::Audit, audit::document(signed(place.0), &entry)),
         Row::Job(row) => (Part::Jobs, jobs::document(&row)?),
         Row::Link(row) => (Part::Links, mail::link_document(&row)),
-        Row::Mail(row) => (Part::Mail, mail::document(&row)?),
+        Row::Mail(row) => (Part::Mail, mail::document(&row, row.mail.asked())?),
         Row::Secret(name, value) => (Part::Secrets, doc! { "_id": name, "value": binary(&value) }),
         Row::PushDevice(record) => (Part::PushDevices, push::device_document(&record)?),
         Row::PushMark(mark) => (Part::PushMarks, push::mark_document(&mark)),

@@ -13,7 +13,7 @@ use protocol::{InvitationId, MemberId, Timestamp, model::Tier};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Mongo, audit,
+    Mongo, audit, claims,
     db::Db,
     document::{MemberDoc, TIERS, date, invitation_oid, member_oid, time, word},
     fault::Fault,
@@ -82,7 +82,7 @@ pub(super) fn record(document: &Document) -> Result<InvitationRecord, Fault> {
 }
 
 /// Those by which somebody can come at a time.
-fn open(at: Timestamp) -> Document {
+fn is_open(at: Timestamp) -> Document {
     let mut open = can_open(at);
     open.insert("left", doc! { "$gt": 0_i64 });
     open
@@ -93,6 +93,19 @@ pub(super) fn can_open(at: Timestamp) -> Document {
     doc! { "revoked_at": null, "expires_at": { "$gt": date(at) } }
 }
 
+/// An invitation, if it is good.
+pub(super) async fn open(
+    db: &Db,
+    session: &mut ClientSession,
+    id: InvitationId,
+    at: Timestamp,
+) -> Result<Option<InvitationRecord>, Fault> {
+    let mut good = is_open(at);
+    good.insert("_id", invitation_oid(id));
+    let found = db.collection::<Document>("invitations").find_one(good).session(session).await?;
+    found.as_ref().map(record).transpose()
+}
+
 /// Takes one use of an invitation, if it is good.
 pub(super) async fn take(
     db: &Db,
@@ -101,7 +114,7 @@ pub(super) async fn take(
     at: Timestamp,
 ) -> Result<Option<InvitationRecord>, Fault> {
     let invitations = db.collection::<Document>("invitations");
-    let mut good = open(at);
+    let mut good = is_open(at);
     good.insert("_id", invitation_oid(id));
     let take = doc! { "$inc": { "used": 1_i64, "left": -1_i64 } };
     if invitations.update_one(good, take).session(&mut *session).await?.matched_count == 0 {
@@ -171,7 +184,7 @@ async fn create_in(db: &Db, session: &mut ClientSession, new: &NewInvitation) ->
     if !maker.is_some_and(|maker| new.may_be_made_by(&maker.profile)) {
         return Ok(Created::NotAllowed);
     }
-    let mut others = open(record.created_at);
+    let mut others = is_open(record.created_at);
     others.insert("created_by", member_oid(record.created_by));
     let limit = i64::try_from(new.most_open).unwrap_or(i64::MAX);
     let mut others = invitations.find(others).projection(doc! { "_id": 1 }).limit(limit).session(&mut *session).await?;
@@ -221,7 +234,8 @@ async fn came_by(db: &Db, ids: Vec<InvitationId>) -> Result<Vec<CameBy>, Fault> 
         let members: Vec<MemberRecord> = members.into_iter().map(MemberDoc::into_record).collect::<Result<_, _>>()?;
         let waiting = doc! { "invitation_id": invitation_oid(*id), "must_verify": true };
         let waiting = db.collection::<Document>("members").count_documents(waiting).max_time(db.max_time).await?;
-        found.insert(*id, CameBy { members, unverified: waiting });
+        let unverified = waiting + claims::count_of(db, *id).await?;
+        found.insert(*id, CameBy { members, unverified });
     }
     Ok(ids.iter().map(|id| found.remove(id).unwrap_or_default()).collect())
 }

@@ -7,13 +7,13 @@ use mongodb::{
     bson::{Bson, Document, doc},
     options::{FindOneOptions, ReturnDocument},
 };
-use protocol::{MemberId, Timestamp};
+use protocol::{InvitationId, MemberId, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Mongo, audit,
+    Mongo, audit, claims,
     db::Db,
-    document::{binary, bytes_of, date, member_oid, time, word},
+    document::{binary, bytes_of, date, invitation_oid, member_oid, time, word},
     fault::Fault,
     members::transaction,
 };
@@ -23,9 +23,9 @@ use crate::store::{
     audit::AuditRecord,
     changes::Change,
     mail::{
-        AskedFrom, Expired, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME,
-        NewLink, Purpose, TakenMail, TokenId, WAITING_MAX, WaitingMail, ends_links, forgotten_at, keys_of_address,
-        notice_of,
+        AskedFrom, Claim, Expired, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, Mail, NEW_DEVICES_MAX,
+        NOTICE_LIFETIME, NewLink, Purpose, Room, SHARE_MAX, TakenMail, TokenId, WaitingMail, ends_links, forgotten_at,
+        keys_of_address, notice_of, turn,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
@@ -55,25 +55,48 @@ fn attempts(document: &Document) -> u32 {
 }
 
 /// Whether there is room for a further mail. Several nodes that ask at the same moment may go a little beyond it.
-pub(super) async fn has_room(db: &Db, key: &str) -> Result<bool, Fault> {
+pub(super) async fn has_room(db: &Db, key: &str, room: Room) -> Result<bool, Fault> {
     let mail = db.collection::<Document>("mail");
     let waiting = mail.estimated_document_count().max_time(db.max_time).await?;
-    if waiting < WAITING_MAX {
+    let of_share = match room.share {
+        Some(share) => {
+            let own = doc! { "share": share.to_string() };
+            mail.count_documents(own).limit(SHARE_MAX).max_time(db.max_time).await?
+        }
+        None => 0,
+    };
+    if room.is_free(waiting, of_share) {
         return Ok(true);
     }
     let there: Option<Document> = db.one("mail", doc! { "_id": key }, FindOneOptions::default()).await?;
     Ok(there.is_some())
 }
 
+/// The turn of a mail that is of a share. Several that are written at the same moment may have the same.
+async fn turn_of(db: &Db, mail: &Mail, share: AskedFrom) -> Result<i64, Fault> {
+    let first =
+        |order: i32| FindOneOptions::builder().sort(doc! { "turn": order }).projection(doc! { "turn": 1 }).build();
+    let turn_in = |found: Option<Document>| found.and_then(|found| found.get_i64("turn").ok());
+    let own = doc! { "share": share.to_string(), "kind": mail.kind().as_str() };
+    let last = turn_in(db.one("mail", own, first(-1)).await?);
+    let strangers = doc! { "kind": { "$in": Kind::names_of(Kind::is_of_strangers) }, "turn": { "$gte": 0_i64 } };
+    let next = turn_in(db.one("mail", strangers, first(1)).await?);
+    Ok(turn(mail.kind(), last, next))
+}
+
 /// Writes a mail that is due now, in a transaction if there is one.
 pub(super) async fn write(
     db: &Db,
     mail: &Mail,
+    share: Option<AskedFrom>,
     at: Timestamp,
     session: Option<&mut ClientSession>,
 ) -> Result<(), Fault> {
     let row = MailRow { mail: mail.clone(), due: at, until: at.after(mail.lifetime()), attempts: 0 };
-    let document = document(&row)?;
+    let mut document = document(&row, share)?;
+    if let Some(share) = share {
+        document.insert("turn", turn_of(db, mail, share).await?);
+    }
     let collection = db.collection::<Document>("mail");
     let replace = collection.replace_one(doc! { "_id": mail.key() }, document).upsert(true);
     match session {
@@ -84,10 +107,11 @@ pub(super) async fn write(
 }
 
 async fn add(db: &Db, mail: &Mail, at: Timestamp) -> Result<bool, Fault> {
-    if !has_room(db, &mail.key()).await? {
+    let room = Room::of(mail);
+    if !has_room(db, &mail.key(), room).await? {
         return Ok(false);
     }
-    write(db, mail, at, None).await.map(|()| true)
+    write(db, mail, room.share, at, None).await.map(|()| true)
 }
 
 /// Writes what something that happens tells its member, in the transaction of that, whether there is room or not: a queue that a
@@ -108,29 +132,26 @@ pub(super) async fn tell(db: &Db, session: &mut ClientSession, notice: &Mail, at
         if waiting >= NEW_DEVICES_MAX {
             let last = last.as_ref().and_then(self::mail).and_then(Mail::and_more);
             return match last {
-                Some(last) => write(db, &last, at, Some(session)).await,
+                Some(last) => write(db, &last, None, at, Some(session)).await,
                 None => Ok(()),
             };
         }
     }
-    write(db, notice, at, Some(session)).await
+    write(db, notice, None, at, Some(session)).await
 }
 
 /// Nothing if the queue is full, true if a mail was written, false if there were too many.
-async fn issue(db: &Db, link: NewLink) -> Result<Option<bool>, Fault> {
-    if !has_room(db, &link.mail().key()).await? {
-        return Ok(None);
-    }
+async fn issue(db: &Db, by: Caller, link: NewLink) -> Result<Option<bool>, Fault> {
     let own = db.clone();
     let never = CancellationToken::new();
     let issued = transaction(db, &never, move |session| {
         let db = own.clone();
-        async move { issue_in(&db, session, &link).await }.boxed()
+        async move { issue_in(&db, session, by, &link).await }.boxed()
     });
-    Ok(Some(issued.await?.unwrap_or(false)))
+    Ok(issued.await?.unwrap_or(Some(false)))
 }
 
-async fn issue_in(db: &Db, session: &mut ClientSession, link: &NewLink) -> Result<bool, Fault> {
+async fn issue_in(db: &Db, session: &mut ClientSession, by: Caller, link: &NewLink) -> Result<Option<bool>, Fault> {
     let NewLink { member, purpose, at, .. } = *link;
     // Two at the same moment must meet, and so must a change that ends links.
     let meet = doc! { "$inc": { "met": 1_i64 } };
@@ -144,30 +165,30 @@ async fn issue_in(db: &Db, session: &mut ClientSession, link: &NewLink) -> Resul
     while let Some(found) = found.next(&mut *session).await.transpose()? {
         theirs.extend(link_record(&found));
     }
-    match link.issue(must_verify, &theirs) {
-        Issue::Nothing => Ok(false),
-        Issue::New => {
-            write_link(db, session, link, false).await?;
-            write(db, &link.mail(), at, Some(session)).await.map(|()| true)
-        }
-        Issue::Again(hash, token) => {
+    let (mail, again) = match link.issue(must_verify, &theirs) {
+        Issue::Nothing => return Ok(Some(false)),
+        Issue::New => (link.mail(), None),
+        Issue::Again(hash, token) => (purpose.mail(member, token), Some(hash)),
+    };
+    let room = Room::of_link(by, must_verify, link.asked);
+    if !has_room(db, &mail.key(), room).await? {
+        return Ok(None);
+    }
+    match again {
+        None => write_link(db, session, &link.row()).await?,
+        Some(hash) => {
             let own = doc! { "_id": binary(&hash) };
             let once_more = doc! { "$inc": { "sent": 1_i64 }, "$push": { "asked": link.asked.to_string() } };
             links.update_one(own, once_more).session(&mut *session).await?;
-            write(db, &purpose.mail(member, token), at, Some(session)).await.map(|()| true)
         }
     }
+    write(db, &mail, room.share, at, Some(session)).await.map(|()| Some(true))
 }
 
-/// Writes a link alone; one that is over from the beginning is good for nothing but to be known.
-pub(super) async fn write_link(
-    db: &Db,
-    session: &mut ClientSession,
-    link: &NewLink,
-    is_over: bool,
-) -> Result<(), Fault> {
+/// Writes a link alone.
+pub(super) async fn write_link(db: &Db, session: &mut ClientSession, row: &LinkRow) -> Result<(), Fault> {
     let links = db.collection::<Document>("links");
-    links.insert_one(link_document(&link.row(is_over))).session(session).await?;
+    links.insert_one(link_document(row)).session(session).await?;
     Ok(())
 }
 
@@ -224,6 +245,7 @@ pub(super) async fn follow(
     let member = after.profile.id;
     if after.is_erased {
         forget(db, session, member, &before.profile.email).await?;
+        claims::forget(db, session, &before.profile.email).await?;
     } else if ends_links(before, after) {
         let (own, over) = (doc! { "member_id": member_oid(member) }, doc! { "$set": { "is_over": true } });
         db.collection::<Document>("links").update_many(own, over).session(&mut *session).await?;
@@ -253,7 +275,8 @@ pub(super) fn record(document: &Document) -> Option<MailRow> {
     Some(MailRow { mail: mail(document)?, due: at("due")?, until: at("until")?, attempts: attempts(document) })
 }
 
-pub(super) fn document(row: &MailRow) -> Result<Document, Fault> {
+/// A mail of a network's share, as it is stored. Without a turn it is sent before those that have one.
+pub(super) fn document(row: &MailRow, share: Option<AskedFrom>) -> Result<Document, Fault> {
     let MailRow { mail, due, until, attempts } = row;
     let mut document = doc! {
         "_id": mail.key(),
@@ -265,6 +288,7 @@ pub(super) fn document(row: &MailRow) -> Result<Document, Fault> {
         "revision": drawn(),
     };
     document.extend(mail.member().map(|member| ("member_id".to_owned(), member_oid(member).into())));
+    document.extend(share.map(|share| ("share".to_owned(), share.to_string().into())));
     Ok(document)
 }
 
@@ -288,12 +312,16 @@ pub(super) fn link_record(document: &Document) -> Option<LinkRow> {
             |_| Vec::new(),
             |asked| asked.iter().filter_map(Bson::as_str).flat_map(AskedFrom::all_of).collect(),
         ),
+        claim: document.get_bool("is_claim").unwrap_or(false).then(|| Claim {
+            invitation: document.get_object_id("invitation_id").ok().map(|id| InvitationId::from_bytes(id.bytes())),
+            address: bytes_of(document, "address"),
+        }),
     })
 }
 
 pub(super) fn link_document(row: &LinkRow) -> Document {
-    let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked } = row;
-    doc! {
+    let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, claim } = row;
+    let mut document = doc! {
         "_id": binary(hash),
         "member_id": member_oid(*member),
         "purpose": purpose.as_str(),
@@ -303,7 +331,13 @@ pub(super) fn link_document(row: &LinkRow) -> Document {
         "token": token.map(|token| binary(&token.0)),
         "sent": i64::from(*sent),
         "asked": asked.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    };
+    if let Some(Claim { invitation, address }) = claim {
+        document.insert("is_claim", true);
+        document.extend(invitation.map(|id| ("invitation_id".to_owned(), invitation_oid(id).into())));
+        document.extend(address.map(|address| ("address".to_owned(), binary(&address).into())));
     }
+    document
 }
 
 async fn take(db: &Db, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, Fault> {
@@ -323,7 +357,7 @@ async fn take_among(db: &Db, names: Vec<&str>, now: Timestamp, until: Timestamp)
     let taken = db
         .collection::<Document>("mail")
         .find_one_and_update(due, take)
-        .sort(doc! { "due": 1 })
+        .sort(doc! { "turn": 1, "due": 1 })
         .return_document(ReturnDocument::After)
         .max_time(db.max_time)
         .await?;
@@ -390,7 +424,7 @@ impl MailStore for Mongo {
     }
 
     async fn issue(&self, by: Caller, link: NewLink) -> Result<bool, StoreError> {
-        let issued = self.write(by, async move |_, db| issue(&db, link).await).await?;
+        let issued = self.write(by, async move |_, db| issue(&db, by, link).await).await?;
         issued.ok_or(StoreError::Overloaded)
     }
 
@@ -479,7 +513,7 @@ impl MailStore for Mongo {
 
     async fn purge_links(&self, now: Timestamp) -> Result<u64, StoreError> {
         self.write(Caller::System, async move |_, db| {
-            let old = doc! { "made_at": { "$lte": date(forgotten_at(now)) } };
+            let old = doc! { "made_at": { "$lte": date(forgotten_at(now)) }, "is_claim": { "$ne": true } };
             Ok(db.collection::<Document>("links").delete_many(old).await?.deleted_count)
         })
         .await

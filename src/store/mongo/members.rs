@@ -35,7 +35,7 @@ use crate::store::{
     jobs::of_change,
     members::{
         DirectoryPosition, EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, NotFirst,
-        NotRegistered, Registration, Rejected, cost_of, email_key, hashes,
+        NotRegistered, Registration, Rejected, cost_of, email_key, hashes, hashes_above,
     },
     turns::{Caller, Turn},
 };
@@ -60,6 +60,16 @@ async fn highest_cost(db: &Db) -> Result<Option<u32>, Fault> {
     });
     let found: Vec<Result<_, Fault>> = join_all(versions).await;
     found.into_iter().try_fold(None, |highest, found| Ok(highest.max(found?)))
+}
+
+async fn count_costlier(db: &Db, than: u32, most: u64) -> Result<u64, Fault> {
+    let mut count = 0;
+    for (from, to) in hashes_above(than) {
+        let costlier = doc! { "password_hash": { "$gte": from, "$lt": to } };
+        let members = db.collection::<Document>("members");
+        count += members.count_documents(costlier).limit(most).max_time(db.max_time).await?;
+    }
+    Ok(count.min(most))
 }
 
 async fn insert(
@@ -600,6 +610,10 @@ impl MemberStore for Mongo {
 
     async fn highest_cost(&self, by: Caller) -> Result<Option<u32>, StoreError> {
         self.read(Turn::of(by), async move |_, db| highest_cost(&db).await).await
+    }
+
+    async fn count_costlier(&self, than: u32, most: u64) -> Result<u64, StoreError> {
+        self.read(Turn::SYSTEM, async move |_, db| count_costlier(&db, than, most).await).await
     }
 
     async fn list(

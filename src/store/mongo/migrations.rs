@@ -89,6 +89,11 @@ pub const INDEXES: &[Index] = &[
     later(17, "push_tasks", &["at"]),
     later(17, "push_tasks", &["device"]),
     later(18, "members", &["password_hash"]),
+    later(19, "mail", &["kind", "turn", "due"]),
+    later(19, "mail", &["share", "kind", "turn"]),
+    later(20, "links", &["is_claim", "made_at"]),
+    later(20, "links", &["invitation_id"]),
+    later(20, "links", &["address"]),
 ];
 
 /// Their names, in their order. A released one is never changed: a change is a new one.
@@ -111,6 +116,8 @@ const ALL: &[&str] = &[
     "mail order",
     "push",
     "costs",
+    "mail shares",
+    "claims",
 ];
 
 /// What is missing, in words.
@@ -129,7 +136,7 @@ pub(super) async fn run(db: &Db) -> Result<StoreId, StoreError> {
             // That of sessions makes none: it keeps versions away that replace tokens of a session without saying so in it. Nor does that of
             // the second factor: it keeps versions away that would write a member without it. That of the audit log does the same for the number of
             // credentials.
-            1..=10 | 13 | 15 | 17 => make_indexes(db, number + 1).await.map_err(StoreError::from)?,
+            1..=10 | 13 | 15 | 17..=19 => make_indexes(db, number + 1).await.map_err(StoreError::from)?,
             11 => create(db, &["secrets", "barred_addresses"]).await.map_err(StoreError::from)?,
             12 => {
                 make_indexes(db, number + 1).await.map_err(StoreError::from)?;

@@ -33,6 +33,7 @@ mod audit;
 mod beats;
 mod bounds;
 mod candidates;
+mod claims;
 mod conversations;
 mod db;
 mod document;

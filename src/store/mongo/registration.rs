@@ -10,17 +10,17 @@ use protocol::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    addresses, audit,
+    addresses, audit, claims,
     db::Db,
-    document::{MemberDoc, date, invitation_oid},
+    document::{MemberDoc, date},
     fault::{Fault, is_duplicate},
     invitations, mail,
     members::{by_id, transaction, waiting},
 };
 use crate::store::{
     changes::Actor,
-    invitations::{return_of, use_of},
-    mail::Mail,
+    invitations::use_of,
+    mail::{Claim, Mail, Room, holds_use},
     members::{MemberRecord, NotRegistered, PURGED_AT_ONCE, Registration, Way, email_key},
 };
 
@@ -45,7 +45,8 @@ pub(super) async fn register(db: &Db, new: Registration) -> Result<Option<Regist
             // Strangers take nobody's place who was invited: invitations have bounds of their own.
             let is_invited = matches!(new.way, Way::Invitation(_));
             let is_full = !is_invited && count_unverified(db, new.most_unverified).await? >= new.most_unverified;
-            if is_full || !mail::has_room(db, &link.mail().key()).await? {
+            if is_full || !mail::has_room(db, &link.mail().key(), Room::of_registration(is_invited, link.asked)).await?
+            {
                 return Ok(None);
             }
         }
@@ -66,25 +67,31 @@ pub(super) async fn register(db: &Db, new: Registration) -> Result<Option<Regist
     Ok(Some(Err(NotRegistered::EmailTaken)))
 }
 
-/// Up to so many. Several that ask at the same moment may go a little beyond it.
+/// Up to so many, with those whose address is another's: nobody can tell by the bound which those are. Several that ask at the same moment may
+/// go a little beyond it.
 async fn count_unverified(db: &Db, most: u64) -> Result<u64, Fault> {
     let members = db.collection::<Document>("members");
-    let count = members.count_documents(doc! { "must_verify": true }).limit(most).max_time(db.max_time);
-    Ok(count.await?)
+    let count = members.count_documents(doc! { "must_verify": true }).limit(most).max_time(db.max_time).await?;
+    // No limit is one of 0 to MongoDB.
+    let left = most.saturating_sub(count);
+    Ok(if left == 0 { count } else { count + claims::count(db, left).await? })
 }
 
 async fn register_in(db: &Db, session: &mut ClientSession, new: Registration) -> Result<Registered, Fault> {
     let Registration { member, way, from, link, .. } = new;
     let (id, at, email) = (member.id, member.created_at, member.email.clone());
+    let is_invited = matches!(way, Way::Invitation(_));
     let members = db.collection::<MemberDoc>("members");
     let same = doc! { "email_key": email_key(&email) };
     // Both are looked at in any case: nobody can tell one from the other.
     let is_barred = addresses::is_barred(db, session, &email).await?;
-    let is_taken = members.find_one(same).session(&mut *session).await?.is_some() || is_barred;
+    let owner = members.find_one(same).session(&mut *session).await?.map(MemberDoc::into_record).transpose()?;
+    let is_taken = owner.is_some() || is_barred;
     if is_taken && link.is_none() {
         return Ok(Err(NotRegistered::EmailTaken));
     }
     let record = member.into_record();
+    let mut claim = Some(Claim::default());
     let record = match way {
         Way::Free => record,
         Way::Application { most } => {
@@ -94,11 +101,19 @@ async fn register_in(db: &Db, session: &mut ClientSession, new: Registration) ->
             record.waiting()
         }
         Way::Invitation(invitation) => {
-            let Some(invitation) = invitations::take(db, session, invitation, at).await? else {
-                return Ok(Err(NotRegistered::InvitationInvalid));
+            let holds_use = is_taken
+                && (holds_use(owner.as_ref(), invitation) || claims::holds(db, session, invitation, &email).await?);
+            let taken = if holds_use {
+                invitations::open(db, session, invitation, at).await?
+            } else {
+                invitations::take(db, session, invitation, at).await?
             };
-            let by = Actor { member: (!is_taken).then_some(id), session: None, address: Some(from) };
-            audit::append(db, &use_of(&invitation, id, by, at), Some(&mut *session)).await?;
+            let Some(invitation) = taken else { return Ok(Err(NotRegistered::InvitationInvalid)) };
+            if !holds_use {
+                let by = Actor { member: (!is_taken).then_some(id), session: None, address: Some(from) };
+                audit::append(db, &use_of(&invitation, id, by, at), Some(&mut *session)).await?;
+            }
+            claim = (!holds_use).then(|| Claim::by_invitation(invitation.id, &email));
             record.invited(&invitation)
         }
     };
@@ -106,10 +121,15 @@ async fn register_in(db: &Db, session: &mut ClientSession, new: Registration) ->
         members.insert_one(MemberDoc::of(record.clone(), None)).session(&mut *session).await?;
     }
     if let Some(link) = &link {
-        let first = if is_taken { Mail::AddressTaken { email, asked: link.asked } } else { link.mail() };
         // Where the address is taken it is nobody's: what is known of this attempt.
-        mail::write_link(db, session, link, is_taken).await?;
-        mail::write(db, &first, at, Some(session)).await?;
+        let (first, row) = if is_taken {
+            (Mail::AddressTaken { email, asked: link.asked }, link.row_of_nobody(claim))
+        } else {
+            (link.mail(), link.row())
+        };
+        mail::write_link(db, session, &row).await?;
+        let share = Room::of_registration(is_invited, link.asked).share;
+        mail::write(db, &first, share, at, Some(session)).await?;
     }
     Ok(if is_taken { Err(NotRegistered::EmailTaken) } else { Ok(record) })
 }
@@ -151,7 +171,7 @@ pub(super) async fn purge_unverified(db: &Db, before: Timestamp, at: Timestamp) 
         });
         removed += usize::from(done.await? == Some(true));
     }
-    Ok(removed)
+    Ok(removed + claims::purge(db, before, PURGED_AT_ONCE - removed, at).await?)
 }
 
 /// Removes a record; false if they have verified the address meanwhile.
@@ -162,12 +182,7 @@ async fn remove(db: &Db, session: &mut ClientSession, unverified: Document, at: 
     let id = record.profile.id;
     mail::forget(db, session, id, &record.profile.email).await?;
     if let Some(invited) = record.profile.invited {
-        let taken = doc! { "_id": invitation_oid(invited.invitation), "used": { "$gt": 0_i64 } };
-        let give_back = doc! { "$inc": { "used": -1_i64, "left": 1_i64 } };
-        let invitations = db.collection::<Document>("invitations");
-        if invitations.update_one(taken, give_back).session(&mut *session).await?.matched_count > 0 {
-            audit::append(db, &return_of(&invited, id, at), Some(session)).await?;
-        }
+        claims::give_back(db, session, &invited, id, at).await?;
     }
     Ok(true)
 }

@@ -403,7 +403,7 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
         )?,
         Row::Audit(place, entry) => return audit::restore(tx.connection, place, &entry),
         Row::Job(row) => return jobs::restore(tx.connection, &row),
-        Row::Link(row) => return mail::restore_link(tx.connection, &row),
+        Row::Link(row) => return mail::write_link(tx.connection, &row),
         Row::Mail(row) => return mail::restore(tx.connection, &row),
         Row::Secret(name, value) => return addresses::restore_secret(tx.connection, &name, &value),
         Row::PushDevice(record) => return push::restore(tx.connection, &record),

@@ -5,7 +5,7 @@ use protocol::{InvitationId, MemberId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{
-    Sqlite, audit, members,
+    Sqlite, audit, claims, members,
     members::TIERS,
     memory::Tx,
     row::{optional_time, time, word},
@@ -65,13 +65,22 @@ pub(super) fn insert(connection: &Connection, record: &InvitationRecord) -> rusq
         .map(drop)
 }
 
+/// An invitation, if it is good.
+pub(super) fn open(
+    connection: &Connection,
+    id: InvitationId,
+    at: Timestamp,
+) -> rusqlite::Result<Option<InvitationRecord>> {
+    Ok(by_id(connection, id)?.filter(|found| found.is_open(at)))
+}
+
 /// Takes one use of an invitation, if it is good.
 pub(super) fn take(
     connection: &Connection,
     id: InvitationId,
     at: Timestamp,
 ) -> rusqlite::Result<Option<InvitationRecord>> {
-    let found = by_id(connection, id)?.filter(|found| found.is_open(at));
+    let found = open(connection, id, at)?;
     if found.is_some() {
         let mut take = connection.prepare_cached("UPDATE invitations SET used = used + 1 WHERE id = ?")?;
         take.execute([id.as_bytes()])?;
@@ -165,8 +174,8 @@ fn came_by(connection: &Connection, invitations: &[InvitationId]) -> rusqlite::R
     for invitation in invitations {
         let came = query.query_map(params![invitation.as_bytes(), CAME_BY_MAX], members::record)?;
         let members = came.collect::<rusqlite::Result<_>>()?;
-        let unverified = waiting.query_row([invitation.as_bytes()], |row| row.get(0))?;
-        all.push(CameBy { members, unverified });
+        let records: u64 = waiting.query_row([invitation.as_bytes()], |row| row.get(0))?;
+        all.push(CameBy { members, unverified: records + claims::count_of(connection, *invitation)? });
     }
     Ok(all)
 }

@@ -3,11 +3,11 @@
 use std::sync::LazyLock;
 
 use async_trait::async_trait;
-use protocol::{MemberId, Timestamp};
+use protocol::{InvitationId, MemberId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{
-    Sqlite, audit,
+    Sqlite, audit, claims,
     row::{inconsistent, optional_time, time},
 };
 use crate::store::{
@@ -16,9 +16,9 @@ use crate::store::{
     audit::AuditRecord,
     changes::Change,
     mail::{
-        AskedFrom, Expired, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME,
-        NewLink, Purpose, TakenMail, TokenId, WAITING_MAX, WaitingMail, ends_links, forgotten_at, keys_of_address,
-        notice_of,
+        AskedFrom, Claim, Expired, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, Mail, NEW_DEVICES_MAX,
+        NOTICE_LIFETIME, NewLink, Purpose, Room, TakenMail, TokenId, WaitingMail, ends_links, forgotten_at,
+        keys_of_address, notice_of, turn,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
@@ -30,6 +30,20 @@ static KNOWN: LazyLock<String> = LazyLock::new(|| among(&Kind::names_of(|_| true
 /// Takes the first that is due, of those for members and of those of strangers.
 static TAKE: LazyLock<[String; 2]> = LazyLock::new(|| [false, true].map(take_first));
 
+/// How many of a share wait.
+const OF_SHARE: &str = "SELECT count(*) FROM mail WHERE share = ?";
+
+/// The highest turn of a share and kind.
+const LAST_TURN: &str = "SELECT max(turn) FROM mail WHERE share = ? AND kind = ?";
+
+/// The lowest turn of what strangers have written.
+static NEXT_TURN: LazyLock<String> = LazyLock::new(|| {
+    let firsts = Kind::names_of(Kind::is_of_strangers).into_iter().map(|name| {
+        format!("SELECT * FROM (SELECT turn FROM mail WHERE kind = '{name}' AND turn >= 0 ORDER BY turn LIMIT 1)")
+    });
+    format!("SELECT min(turn) FROM ({})", firsts.collect::<Vec<_>>().join(" UNION ALL "))
+});
+
 /// Of a kind with one of these names. Names are words: nothing in them has to be quoted.
 fn among(names: &[&str]) -> String {
     let names: Vec<String> = names.iter().map(|name| format!("'{name}'")).collect();
@@ -39,11 +53,14 @@ fn among(names: &[&str]) -> String {
 /// One look into the index for each kind, however many wait.
 fn take_first(of_strangers: bool) -> String {
     let firsts = Kind::names_of(|kind| kind.is_of_strangers() == of_strangers).into_iter().map(|name| {
-        format!("SELECT * FROM (SELECT key, due FROM mail WHERE kind = '{name}' AND due <= ?1 ORDER BY due LIMIT 1)")
+        format!(
+            "SELECT * FROM
+                 (SELECT key, turn, due FROM mail WHERE kind = '{name}' AND due <= ?1 ORDER BY turn, due LIMIT 1)"
+        )
     });
     format!(
         "UPDATE mail SET due = ?2, attempts = attempts + 1
-         WHERE key = (SELECT key FROM ({}) ORDER BY due LIMIT 1)
+         WHERE key = (SELECT key FROM ({}) ORDER BY turn, due LIMIT 1)
          RETURNING key, kind, body, attempts, until, revision",
         firsts.collect::<Vec<_>>().join(" UNION ALL ")
     )
@@ -62,9 +79,13 @@ fn body(mail: &Mail) -> rusqlite::Result<String> {
 }
 
 /// Whether there is room for a further mail.
-pub(super) fn has_room(connection: &Connection) -> rusqlite::Result<bool> {
+pub(super) fn has_room(connection: &Connection, room: Room) -> rusqlite::Result<bool> {
     let waiting: u64 = connection.prepare_cached("SELECT count(*) FROM mail")?.query_row([], |row| row.get(0))?;
-    Ok(waiting < WAITING_MAX)
+    let of_share: u64 = match room.share {
+        Some(share) => connection.prepare_cached(OF_SHARE)?.query_row([share.to_string()], |row| row.get(0))?,
+        None => 0,
+    };
+    Ok(room.is_free(waiting, of_share))
 }
 
 fn is_there(connection: &Connection, key: &str) -> rusqlite::Result<bool> {
@@ -72,24 +93,36 @@ fn is_there(connection: &Connection, key: &str) -> rusqlite::Result<bool> {
 }
 
 /// Writes a mail that is due now. False, and nothing is written, if there is no room.
-pub(super) fn add(connection: &Connection, mail: &Mail, at: Timestamp) -> rusqlite::Result<bool> {
+pub(super) fn add(connection: &Connection, mail: &Mail, room: Room, at: Timestamp) -> rusqlite::Result<bool> {
     let key = mail.key();
-    if !is_there(connection, &key)? && !has_room(connection)? {
+    if !is_there(connection, &key)? && !has_room(connection, room)? {
         return Ok(false);
     }
-    write(connection, mail, at)?;
+    write(connection, mail, room.share, at)?;
     Ok(true)
 }
 
+/// The turn of a mail that is of a share.
+fn turn_of(connection: &Connection, mail: &Mail, share: AskedFrom) -> rusqlite::Result<i64> {
+    let mut last = connection.prepare_cached(LAST_TURN)?;
+    let last = last.query_row(params![share.to_string(), mail.kind().as_str()], |row| row.get(0))?;
+    let next = connection.prepare_cached(&NEXT_TURN)?.query_row([], |row| row.get(0))?;
+    Ok(turn(mail.kind(), last, next))
+}
+
 /// Writes a mail that is due now, whether there is room or not.
-fn write(connection: &Connection, mail: &Mail, at: Timestamp) -> rusqlite::Result<()> {
+fn write(connection: &Connection, mail: &Mail, share: Option<AskedFrom>, at: Timestamp) -> rusqlite::Result<()> {
     let key = mail.key();
+    let turn = share.map(|share| turn_of(connection, mail, share)).transpose()?;
     let mut insert = connection.prepare_cached(
-        "INSERT OR REPLACE INTO mail (key, kind, member, body, due, until, revision) VALUES (?, ?, ?, ?, ?, ?, random())",
+        "INSERT OR REPLACE INTO mail (key, kind, member, body, due, until, share, turn, revision)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, random())",
     )?;
     let (member, until) = (mail.member(), at.after(mail.lifetime()));
     let member = member.as_ref().map(MemberId::as_bytes);
-    insert.execute(params![key, mail.kind().as_str(), member, body(mail)?, at.as_millis(), until.as_millis()]).map(drop)
+    let (kind, at, until, share) =
+        (mail.kind().as_str(), at.as_millis(), until.as_millis(), share.as_ref().map(ToString::to_string));
+    insert.execute(params![key, kind, member, body(mail)?, at, until, share, turn]).map(drop)
 }
 
 /// Writes what something that happens tells its member, in the transaction of that, whether there is room or not: a queue that a
@@ -104,14 +137,14 @@ pub(super) fn tell(connection: &Connection, notice: &Mail, at: Timestamp) -> rus
                 "SELECT body FROM mail WHERE member = ? AND kind = ? ORDER BY until DESC, key DESC LIMIT 1",
             )?;
             let last = last.query_row(params![member.as_bytes(), name], |row| Ok(mail(row).ok()))?;
-            return last.and_then(Mail::and_more).map_or(Ok(()), |last| write(connection, &last, at));
+            return last.and_then(Mail::and_more).map_or(Ok(()), |last| write(connection, &last, None, at));
         }
     }
-    write(connection, notice, at)
+    write(connection, notice, None, at)
 }
 
 /// Nothing if the queue is full, true if a mail was written, false if there were too many.
-fn issue(connection: &Connection, link: &NewLink) -> rusqlite::Result<Option<bool>> {
+fn issue(connection: &Connection, by: Caller, link: &NewLink) -> rusqlite::Result<Option<bool>> {
     let NewLink { member, purpose, at, .. } = link;
     let mut forget = connection.prepare_cached("DELETE FROM links WHERE member = ? AND made_at <= ?")?;
     forget.execute(params![member.as_bytes(), forgotten_at(*at).as_millis()])?;
@@ -124,18 +157,13 @@ fn issue(connection: &Connection, link: &NewLink) -> rusqlite::Result<Option<boo
         Issue::New => (link.mail(), None),
         Issue::Again(hash, token) => (purpose.mail(*member, token), Some(hash)),
     };
-    if !add(connection, &mail, *at)? {
+    if !add(connection, &mail, Room::of_link(by, must_verify, link.asked), *at)? {
         return Ok(None);
     }
-    let Some(hash) = again else { return write_link(connection, link, false).map(|()| Some(true)) };
+    let Some(hash) = again else { return write_link(connection, &link.row()).map(|()| Some(true)) };
     let mut again = connection.prepare_cached("UPDATE links SET sent = sent + 1, asked = asked || ? WHERE hash = ?")?;
     again.execute(params![link.asked.to_string(), hash])?;
     Ok(Some(true))
-}
-
-/// Writes a link alone; one that is over from the beginning is good for nothing but to be known.
-pub(super) fn write_link(connection: &Connection, link: &NewLink, is_over: bool) -> rusqlite::Result<()> {
-    restore_link(connection, &link.row(is_over))
 }
 
 /// Whether a link is known, good or not.
@@ -186,6 +214,7 @@ pub(super) fn follow(
     let member = after.profile.id;
     if after.is_erased {
         forget(connection, member, &before.profile.email)?;
+        claims::forget(connection, &before.profile.email)?;
     } else if ends_links(before, after) {
         let mut end = connection.prepare_cached("UPDATE links SET is_over = 1 WHERE member = ?")?;
         end.execute([member.as_bytes()])?;
@@ -214,12 +243,22 @@ pub(super) fn restore(connection: &Connection, row: &MailRow) -> rusqlite::Resul
     let MailRow { mail, due, until, attempts } = row;
     let member = mail.member();
     let mut insert = connection.prepare_cached(
-        "INSERT INTO mail (key, kind, member, body, due, until, attempts, revision)
-         VALUES (?, ?, ?, ?, ?, ?, ?, random()) ON CONFLICT DO NOTHING",
+        "INSERT INTO mail (key, kind, member, body, due, until, attempts, share, revision)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, random()) ON CONFLICT DO NOTHING",
     )?;
     let member = member.as_ref().map(MemberId::as_bytes);
-    let (due, until) = (due.as_millis(), until.as_millis());
-    insert.execute(params![mail.key(), mail.kind().as_str(), member, body(mail)?, due, until, attempts]).map(drop)
+    let (due, until, share) = (due.as_millis(), until.as_millis(), mail.asked().as_ref().map(ToString::to_string));
+    insert
+        .execute(params![mail.key(), mail.kind().as_str(), member, body(mail)?, due, until, attempts, share])
+        .map(drop)
+}
+
+fn claim(row: &Row<'_>) -> rusqlite::Result<Option<Claim>> {
+    if !row.get::<_, bool>("is_claim")? {
+        return Ok(None);
+    }
+    let invitation = row.get::<_, Option<[u8; 12]>>("invitation")?.map(InvitationId::from_bytes);
+    Ok(Some(Claim { invitation, address: row.get("address")? }))
 }
 
 pub(super) fn link_record(row: &Row<'_>) -> rusqlite::Result<LinkRow> {
@@ -233,20 +272,27 @@ pub(super) fn link_record(row: &Row<'_>) -> rusqlite::Result<LinkRow> {
         token: row.get::<_, Option<[u8; 16]>>("token")?.map(TokenId),
         sent: row.get("sent")?,
         asked: AskedFrom::all_of(row.get_ref("asked")?.as_str()?),
+        claim: claim(row)?,
     })
 }
 
-/// Stores a link of another store, unless it is there.
-pub(super) fn restore_link(connection: &Connection, row: &LinkRow) -> rusqlite::Result<()> {
-    let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked } = row;
+/// Writes a link alone, of this store or another one, unless it is there.
+pub(super) fn write_link(connection: &Connection, row: &LinkRow) -> rusqlite::Result<()> {
+    let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, claim } = row;
+    let (invitation, address) = claim.map_or((None, None), |claim| (claim.invitation, claim.address));
     let asked: String = asked.iter().map(ToString::to_string).collect();
     let mut insert = connection.prepare_cached(
-        "INSERT INTO links (hash, member, purpose, made_at, expires_at, is_over, token, sent, asked)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO links (hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, is_claim, invitation, address)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
     )?;
     let (made_at, expires_at, token) = (made_at.as_millis(), expires_at.as_millis(), token.map(|token| token.0));
-    let (member, purpose) = (member.as_bytes(), purpose.as_str());
-    insert.execute(params![hash, member, purpose, made_at, expires_at, is_over, token, sent, asked]).map(drop)
+    let (member, purpose, is_claim) = (member.as_bytes(), purpose.as_str(), claim.is_some());
+    let invitation = invitation.as_ref().map(InvitationId::as_bytes);
+    insert
+        .execute(params![
+            hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, is_claim, invitation, address
+        ])
+        .map(drop)
 }
 
 /// What is due at a time that nobody waits for: later than `?2`, or later than now (`?1`) though nobody has taken it yet.
@@ -288,17 +334,17 @@ fn take_with(
 #[async_trait]
 impl MailStore for Sqlite {
     async fn add(&self, _: Caller, mail: Mail, at: Timestamp) -> Result<(), StoreError> {
-        let added = self.write(move |tx| add(tx.connection, &mail, at)).await?;
+        let added = self.write(move |tx| add(tx.connection, &mail, Room::of(&mail), at)).await?;
         if added { Ok(()) } else { Err(StoreError::Overloaded) }
     }
 
-    async fn issue(&self, _: Caller, link: NewLink) -> Result<bool, StoreError> {
-        self.write(move |tx| issue(tx.connection, &link)).await?.ok_or(StoreError::Overloaded)
+    async fn issue(&self, by: Caller, link: NewLink) -> Result<bool, StoreError> {
+        self.write(move |tx| issue(tx.connection, by, &link)).await?.ok_or(StoreError::Overloaded)
     }
 
     async fn hand_out(&self, link: LinkRow, entry: AuditRecord) -> Result<(), StoreError> {
         self.write(move |tx| {
-            restore_link(tx.connection, &link)?;
+            write_link(tx.connection, &link)?;
             audit::append(tx.connection, &entry)
         })
         .await
@@ -389,7 +435,7 @@ impl MailStore for Sqlite {
 
     async fn purge_links(&self, now: Timestamp) -> Result<u64, StoreError> {
         self.write(move |tx| {
-            let mut delete = tx.connection.prepare_cached("DELETE FROM links WHERE made_at <= ?")?;
+            let mut delete = tx.connection.prepare_cached("DELETE FROM links WHERE made_at <= ? AND is_claim = 0")?;
             delete.execute([forgotten_at(now).as_millis()]).map(|rows| u64::try_from(rows).unwrap_or(0))
         })
         .await
@@ -403,5 +449,23 @@ mod tests {
     #[test]
     fn every_purpose_is_known() {
         assert_eq!(PURPOSES.len(), Purpose::ALL.len());
+    }
+
+    /// However many mails wait.
+    #[test]
+    fn what_is_next_and_whose_share_is_used_up_is_found_in_an_index() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        super::super::migrations::run(&mut connection).unwrap();
+        let [members, strangers] = &*TAKE;
+        for sql in [members, strangers, &*NEXT_TURN, OF_SHARE, LAST_TURN] {
+            let mut query = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let values = rusqlite::params_from_iter(1..=query.parameter_count());
+            let steps = query.query_map(values, |row| row.get::<_, String>("detail")).unwrap();
+            let steps = steps.collect::<rusqlite::Result<Vec<_>>>().unwrap();
+            let plan = steps.join("; ");
+            assert!(!plan.contains("SCAN mail") && plan.contains("mail_by_"), "{sql}: {plan}");
+            // One to put the firsts of the kinds into order.
+            assert!(steps.iter().filter(|step| step.contains("TEMP B-TREE")).count() <= 1, "{sql}: {plan}");
+        }
     }
 }

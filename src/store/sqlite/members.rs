@@ -24,7 +24,7 @@ use crate::store::{
     members::{
         Contact, DirectoryPosition, EmailTaken, Filter, Invited, LastSeen, MemberCounts, MemberRecord, NewMember,
         NotFirst, NotRegistered, Registration, Rejected, StoredProfile, StoredVisibility, Suspension, cost_of,
-        email_key, hashes,
+        email_key, hashes, hashes_above,
     },
     second_factor::{RecoveryHash, StoredFactor},
     turns::{Caller, Turn},
@@ -138,6 +138,19 @@ fn highest_cost(connection: &Connection) -> rusqlite::Result<Option<u32>> {
         highest = highest.max(beginning.as_deref().and_then(cost_of));
     }
     Ok(highest)
+}
+
+/// How many hashes are between two, as [`HIGHEST_COST`], counted up to a number.
+pub(super) const COSTLIER: &str = "SELECT count(*) FROM (SELECT 1 FROM members
+    WHERE substr(password_hash, 1, 6) >= ? AND substr(password_hash, 1, 6) < ? LIMIT ?)";
+
+fn count_costlier(connection: &Connection, than: u32, most: u64) -> rusqlite::Result<u64> {
+    let mut query = connection.prepare_cached(COSTLIER)?;
+    let mut count = 0;
+    for (from, to) in hashes_above(than) {
+        count += query.query_row(params![from, to, most], |row| row.get::<_, u64>(0))?;
+    }
+    Ok(count.min(most))
 }
 
 pub(super) fn by_email(connection: &Connection, key: &str) -> rusqlite::Result<Option<MemberRecord>> {
@@ -572,6 +585,10 @@ impl MemberStore for Sqlite {
 
     async fn highest_cost(&self, by: Caller) -> Result<Option<u32>, StoreError> {
         self.read(Turn::of(by), highest_cost).await
+    }
+
+    async fn count_costlier(&self, than: u32, most: u64) -> Result<u64, StoreError> {
+        self.read(Turn::SYSTEM, move |connection| count_costlier(connection, than, most)).await
     }
 
     async fn list(

@@ -43,6 +43,8 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0031_configured.sql")),
         M::up(include_str!("migrations/0032_push_revisions.sql")),
         M::up(include_str!("migrations/0033_costs.sql")),
+        M::up(include_str!("migrations/0034_mail_shares.sql")),
+        M::up(include_str!("migrations/0035_claims.sql")),
     ]
 }
 
@@ -184,7 +186,7 @@ pub(super) fn run_to(connection: &mut Connection, count: usize) -> rusqlite_migr
 mod tests {
     use super::*;
     use crate::store::members::{MemberRecord, Standing};
-    use crate::store::sqlite::{conversations, push, sessions};
+    use crate::store::sqlite::{claims, conversations, push, sessions};
 
     #[test]
     fn apply_to_an_empty_file_and_again() {
@@ -473,6 +475,31 @@ mod tests {
         let steps = query.query_map(["$2b$04", "$2b$17"], |row| row.get::<_, String>("detail")).unwrap();
         let plan = steps.collect::<rusqlite::Result<Vec<_>>>().unwrap();
         assert_eq!(plan, ["SEARCH members USING COVERING INDEX members_by_cost (<expr>>? AND <expr><?)"]);
+        let mut query = connection.prepare(&format!("EXPLAIN QUERY PLAN {}", members::COSTLIER)).unwrap();
+        let steps =
+            query.query_map(rusqlite::params!["$2b$04", "$2b$17", 9], |row| row.get::<_, String>("detail")).unwrap();
+        let plan = steps.collect::<rusqlite::Result<Vec<_>>>().unwrap().join("; ");
+        assert!(plan.contains("SEARCH members USING COVERING INDEX members_by_cost (<expr>>? AND <expr><?)"), "{plan}");
+    }
+
+    /// However many links there are.
+    #[test]
+    fn claims_are_found_by_their_indexes() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        run(&mut connection).unwrap();
+        for (sql, index) in [
+            (claims::COUNT, "links_claims"),
+            (claims::OLD, "links_claims"),
+            (claims::COUNT_OF, "links_by_invitation"),
+            (claims::HOLDS, "links_by_address"),
+            (claims::FORGET, "links_by_address"),
+        ] {
+            let mut query = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+            let values = rusqlite::params_from_iter(1..=query.parameter_count());
+            let steps = query.query_map(values, |row| row.get::<_, String>("detail")).unwrap();
+            let plan = steps.collect::<rusqlite::Result<Vec<_>>>().unwrap().join("; ");
+            assert!(plan.contains(index) && !plan.contains("TEMP B-TREE"), "{sql}: {plan}");
+        }
     }
 
     /// However many devices and tasks there are.

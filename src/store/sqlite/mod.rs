@@ -9,6 +9,7 @@
 //! | [`mod@file`] | who may read it and who has it open, its schema, and the connection that writes |
 //! | [`epochs`] | which cursors are still good |
 //! | [`members`], [`sessions`], [`audit`], [`recommendations`], [`jobs`], [`invitations`], [`mail`] | these aggregates |
+//! | [`claims`] | registrations with an address that is another's |
 //! | [`candidates`] | whom one could recommend |
 //! | [`search`] | the search index of members |
 //! | [`log`], [`state`] | appending messages and moving watermarks; what the writer knows of a conversation |
@@ -26,6 +27,7 @@ mod archive;
 mod audit;
 mod candidates;
 mod checkpoint;
+mod claims;
 mod conversations;
 mod epochs;
 mod file;

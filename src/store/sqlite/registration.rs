@@ -4,14 +4,14 @@ use protocol::{MemberId, Timestamp};
 use rusqlite::{Connection, params};
 
 use super::{
-    addresses, audit, invitations, mail,
+    addresses, audit, claims, invitations, mail,
     members::{by_email, count_waiting, insert_record, record},
     memory::Tx,
 };
 use crate::store::{
     changes::Actor,
-    invitations::{return_of, use_of},
-    mail::Mail,
+    invitations::use_of,
+    mail::{Claim, Mail, NewLink, Room, holds_use},
     members::{EmailTaken, MemberRecord, NotRegistered, PURGED_AT_ONCE, Registration, Way, email_key},
 };
 
@@ -22,6 +22,8 @@ pub(super) fn register(
 ) -> rusqlite::Result<Option<Result<MemberRecord, NotRegistered>>> {
     let Registration { member, way, from, link, most_unverified } = new;
     let (id, at, email) = (member.id, member.created_at, member.email.clone());
+    let is_invited = matches!(way, Way::Invitation(_));
+    let room = |link: &NewLink| Room::of_registration(is_invited, link.asked);
     // Both by an attempt whose answer was late.
     if let Some(done) = super::members::by_id(tx.connection, id)? {
         return Ok(Some(Ok(done)));
@@ -31,18 +33,21 @@ pub(super) fn register(
             return Ok(Some(Err(NotRegistered::EmailTaken)));
         }
         // Strangers take nobody's place who was invited: invitations have bounds of their own.
-        let is_invited = matches!(way, Way::Invitation(_));
-        if !mail::has_room(tx.connection)? || (!is_invited && count_unverified(tx.connection)? >= most_unverified) {
+        if !mail::has_room(tx.connection, room(link))?
+            || (!is_invited && count_unverified(tx.connection)? >= most_unverified)
+        {
             return Ok(None);
         }
     }
     // Both are looked at in any case: nobody can tell one from the other.
     let is_barred = addresses::is_barred(tx.connection, &email)?;
-    let is_taken = by_email(tx.connection, &email_key(&email))?.is_some() || is_barred;
+    let owner = by_email(tx.connection, &email_key(&email))?;
+    let is_taken = owner.is_some() || is_barred;
     if is_taken && link.is_none() {
         return Ok(Some(Err(NotRegistered::EmailTaken)));
     }
     let record = member.into_record();
+    let mut claim = Some(Claim::default());
     let record = match way {
         Way::Free => record,
         Way::Application { most } if count_waiting(tx.connection)? >= most => {
@@ -50,19 +55,28 @@ pub(super) fn register(
         }
         Way::Application { .. } => record.waiting(),
         Way::Invitation(invitation) => {
-            let Some(invitation) = invitations::take(tx.connection, invitation, at)? else {
-                return Ok(Some(Err(NotRegistered::InvitationInvalid)));
+            let holds_use = is_taken
+                && (holds_use(owner.as_ref(), invitation) || claims::holds(tx.connection, invitation, &email)?);
+            let taken = if holds_use {
+                invitations::open(tx.connection, invitation, at)?
+            } else {
+                invitations::take(tx.connection, invitation, at)?
             };
-            let by = Actor { member: (!is_taken).then_some(id), session: None, address: Some(from) };
-            audit::append(tx.connection, &use_of(&invitation, id, by, at))?;
+            let Some(invitation) = taken else { return Ok(Some(Err(NotRegistered::InvitationInvalid))) };
+            if !holds_use {
+                let by = Actor { member: (!is_taken).then_some(id), session: None, address: Some(from) };
+                audit::append(tx.connection, &use_of(&invitation, id, by, at))?;
+            }
+            claim = (!holds_use).then(|| Claim::by_invitation(invitation.id, &email));
             record.invited(&invitation)
         }
     };
     if is_taken {
         if let Some(link) = &link {
-            mail::add(tx.connection, &Mail::AddressTaken { email, asked: link.asked }, at)?;
+            let taken = Mail::AddressTaken { email, asked: link.asked };
+            mail::add(tx.connection, &taken, room(link), at)?;
             // Nobody's: what is known of this attempt.
-            mail::write_link(tx.connection, link, true)?;
+            mail::write_link(tx.connection, &link.row_of_nobody(claim))?;
         }
         return Ok(Some(Err(NotRegistered::EmailTaken)));
     }
@@ -70,15 +84,17 @@ pub(super) fn register(
         return Ok(Some(Err(NotRegistered::EmailTaken)));
     }
     if let Some(link) = &link {
-        mail::add(tx.connection, &link.mail(), at)?;
-        mail::write_link(tx.connection, link, false)?;
+        mail::add(tx.connection, &link.mail(), room(link), at)?;
+        mail::write_link(tx.connection, &link.row())?;
     }
     Ok(Some(Ok(record)))
 }
 
+/// With those whose address is another's: nobody can tell by the bound which those are.
 fn count_unverified(connection: &Connection) -> rusqlite::Result<u64> {
     let mut count = connection.prepare_cached("SELECT count(*) FROM members WHERE must_verify = 1")?;
-    count.query_row([], |row| row.get(0))
+    let records: u64 = count.query_row([], |row| row.get(0))?;
+    Ok(records + claims::count(connection)?)
 }
 
 /// Those of before a time whom nobody has written to.
@@ -96,7 +112,8 @@ pub(super) fn purge_unverified(tx: &mut Tx<'_>, before: Timestamp, at: Timestamp
         tx.memory.members.remove(&record.profile.id);
     }
     tx.memory.erased |= !old.is_empty();
-    Ok(old.len())
+    let claims = claims::purge(tx.connection, before, PURGED_AT_ONCE - old.len(), at)?;
+    Ok(old.len() + claims)
 }
 
 fn remove(connection: &Connection, record: &MemberRecord, at: Timestamp) -> rusqlite::Result<()> {
@@ -104,11 +121,7 @@ fn remove(connection: &Connection, record: &MemberRecord, at: Timestamp) -> rusq
     mail::forget(connection, id, &record.profile.email)?;
     connection.prepare_cached("DELETE FROM members WHERE id = ?")?.execute([id.as_bytes()])?;
     if let Some(invited) = record.profile.invited {
-        let mut give_back =
-            connection.prepare_cached("UPDATE invitations SET used = used - 1 WHERE id = ? AND used > 0")?;
-        if give_back.execute([invited.invitation.as_bytes()])? > 0 {
-            audit::append(connection, &return_of(&invited, id, at))?;
-        }
+        claims::give_back(connection, &invited, id, at)?;
     }
     Ok(())
 }

@@ -112,12 +112,17 @@ async fn meet(db: &Db, session: &mut ClientSession, member: MemberId) -> Result<
 }
 
 /// Whether a session goes on, with tokens that are good from this generation on. One that is not there has said nothing against it: who pushes
-/// looks for it.
+/// looks for it. What ends a session writes it, in a transaction or not, and so does this: of both one comes after the other.
 async fn is_good(db: &Db, session: &mut ClientSession, id: SessionId, good_from: u64) -> Result<bool, Fault> {
+    let own = doc! { "_id": ObjectId::from_bytes(*id.as_bytes()) };
     let is_over = doc! { "$or": [{ "revoked_at": { "$ne": null } }, { "good_from": { "$gt": signed(good_from) } }] };
-    let over = doc! { "$and": [{ "_id": ObjectId::from_bytes(*id.as_bytes()) }, is_over] };
+    let goes_on = doc! { "$and": [own.clone(), { "$nor": [is_over] }] };
     let sessions = db.collection::<Document>("sessions");
-    Ok(sessions.find_one(over).projection(doc! { "_id": 1 }).session(session).await?.is_none())
+    let met = sessions.update_one(goes_on, doc! { "$inc": { "met": 1_i64 } }).session(&mut *session).await?;
+    if met.matched_count > 0 {
+        return Ok(true);
+    }
+    Ok(sessions.find_one(own).projection(doc! { "_id": 1 }).session(session).await?.is_none())
 }
 
 pub(super) async fn register(db: &Db, record: DeviceRecord, (epoch, good_from): (Epoch, u64)) -> Result<bool, Fault> {
@@ -139,7 +144,6 @@ async fn register_in(
         // They have left meanwhile.
         return Ok(true);
     }
-    // What replaces the tokens of a session changes its member too: of both in a transaction, one comes after the other.
     if !is_good(db, session, record.session, good_from).await? {
         return Ok(false);
     }

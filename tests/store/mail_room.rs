@@ -1,0 +1,168 @@
+//! How many mails wait, whose they are, and who has theirs sent first.
+
+use std::ops::Range;
+
+use members_book::store::{
+    StoreError,
+    archive::{MailRow, Row},
+    changes::{Change, Changed},
+    mail::{AskedFrom, LINK_LIFETIME, Mail, NewLink, Purpose, SHARE_MAX, STRANGERS_MAX, WAITING_MAX},
+    members::{NewMember, Way},
+    turns::Caller,
+};
+use protocol::{InvitationId, MemberId};
+
+use super::{
+    fixture::Fixture,
+    for_every_store,
+    mail::{add, change, drain, link, owner},
+    unverified::{invite, register, registration},
+};
+
+for_every_store![
+    a_queue_that_fills_up_keeps_out_who_fills_it,
+    networks_take_turns_and_an_address_that_is_asked_about_goes_first,
+];
+
+fn asked_for(number: u64, asked: u64) -> Mail {
+    Mail::ForgotPassword { email: format!("{number}@example.com"), asked: AskedFrom(asked) }
+}
+
+fn taken(number: u64, asked: u64) -> Mail {
+    Mail::AddressTaken { email: format!("{number}@example.com"), asked: AskedFrom(asked) }
+}
+
+/// Has mails wait that strangers have asked for, from networks from 1 on, each with its share.
+async fn fill(f: &Fixture, numbers: Range<u64>) {
+    let row = |number: u64| {
+        let mail = asked_for(number, 1 + number / SHARE_MAX);
+        Row::Mail(MailRow { mail, due: f.now(), until: f.now().after(LINK_LIFETIME), attempts: 0 })
+    };
+    for first in numbers.clone().step_by(1_000) {
+        f.store.archive.insert_rows((first..numbers.end.min(first + 1_000)).map(row).collect()).await.unwrap();
+    }
+}
+
+/// One test: a queue is filled once.
+async fn a_queue_that_fills_up_keeps_out_who_fills_it(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let invitation = invite(f, ana, 3).await.id;
+    fill(f, 0..SHARE_MAX).await;
+    a_network_has_a_share(f, ana, invitation).await;
+    who_has_not_verified_the_address_is_a_stranger(f).await;
+    fill(f, SHARE_MAX..STRANGERS_MAX).await;
+    strangers_leave_room_for_members_and_for_who_was_invited(f, invitation).await;
+    fill(f, STRANGERS_MAX..WAITING_MAX).await;
+    what_comes_of_a_mail_that_waits_takes_its_place(f).await;
+}
+
+async fn refuses(f: &Fixture, mail: Mail) -> bool {
+    match f.store.mail.add(Caller::System, mail, f.now()).await {
+        Ok(()) => false,
+        Err(StoreError::Overloaded) => true,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+async fn unverified(f: &Fixture, name: &str) -> MemberId {
+    let new = NewMember { must_verify: true, ..f.new_member(name, &format!("{name}@example.org")) };
+    f.store.members.insert(new, None).await.unwrap().unwrap().profile.id
+}
+
+/// Found by an attacker: one network filled the queue, and everybody else was refused.
+async fn a_network_has_a_share(f: &Fixture, ana: MemberId, invitation: InvitationId) {
+    assert!(refuses(f, asked_for(SHARE_MAX, 1)).await && refuses(f, taken(0, 1)).await);
+    let free = f.store.members.register(registration(f, "Ben", Way::Free, 2)).await;
+    assert_eq!(free.map(|registered| registered.is_ok()), Err(StoreError::Overloaded));
+    add(f, asked_for(0, 1)).await;
+    add(f, asked_for(0, 99)).await;
+    assert_eq!(f.store.mail.issue(Caller::Member(ana), link(f, ana, Purpose::VerifyEmail, 1)).await, Ok(true));
+    register(f, "Eva", Way::Invitation(invitation), 3).await.unwrap();
+    let now = f.now();
+    for _ in 0..4 {
+        let first = f.store.mail.take(now, now.after(LINK_LIFETIME)).await.unwrap().unwrap();
+        f.store.mail.finish(first).await.unwrap();
+    }
+    add(f, asked_for(0, 1)).await;
+    add(f, asked_for(SHARE_MAX + 1, 1)).await;
+    let mut number = SHARE_MAX + 2;
+    while !refuses(f, asked_for(number, 1)).await {
+        number += 1;
+    }
+    assert!(number < SHARE_MAX + 6, "its share is full again");
+}
+
+/// Else whoever registers many addresses has all of their mails sent before those of others.
+async fn who_has_not_verified_the_address_is_a_stranger(f: &Fixture) {
+    let (ida, uma, zoe) = (unverified(f, "Ida").await, unverified(f, "Uma").await, f.member("Zoe").await);
+    let refused = f.store.mail.issue(Caller::Member(ida), link(f, ida, Purpose::VerifyEmail, 4)).await;
+    assert_eq!(refused, Err(StoreError::Overloaded));
+    let elsewhere = NewLink { asked: AskedFrom(98), ..link(f, ida, Purpose::VerifyEmail, 4) };
+    assert_eq!(f.store.mail.issue(Caller::Member(ida), elsewhere).await, Ok(true));
+    assert_eq!(f.store.mail.issue(Caller::System, link(f, uma, Purpose::ResetPassword, 5)).await, Ok(true));
+    f.wait(1);
+    assert_eq!(f.store.mail.issue(Caller::System, link(f, zoe, Purpose::ResetPassword, 6)).await, Ok(true));
+    let now = f.now();
+    for member in [zoe, uma] {
+        let first = f.store.mail.take(now, now.after(LINK_LIFETIME)).await.unwrap().unwrap();
+        assert_eq!(first.mail.and_then(|mail| mail.member()), Some(member), "members go first");
+    }
+}
+
+/// Found by an attacker: whoever filled the queue with made-up addresses kept out members and those who were invited.
+async fn strangers_leave_room_for_members_and_for_who_was_invited(f: &Fixture, invitation: InvitationId) {
+    assert!(refuses(f, asked_for(1, 97)).await);
+    let free = f.store.members.register(registration(f, "Ben", Way::Free, 7)).await;
+    assert_eq!(free.map(|registered| registered.is_ok()), Err(StoreError::Overloaded));
+    register(f, "Pia", Way::Invitation(invitation), 8).await.unwrap();
+    // Whether the address is taken or not: nobody can tell one from the other.
+    assert!(register(f, "Ana", Way::Invitation(invitation), 9).await.is_err());
+    let rui = f.member("Rui").await;
+    assert_eq!(f.store.mail.issue(Caller::Member(rui), link(f, rui, Purpose::VerifyEmail, 10)).await, Ok(true));
+}
+
+/// Found by an attacker: with a full queue nothing came of a forgotten password, and so nothing ever left it.
+async fn what_comes_of_a_mail_that_waits_takes_its_place(f: &Fixture) {
+    let waiting = f.store.mail.waiting().await.unwrap().count;
+    assert!(waiting >= WAITING_MAX && refuses(f, asked_for(1, 97)).await);
+    let ivo = f.member("Ivo").await;
+    let refused = f.store.mail.issue(Caller::Member(ivo), link(f, ivo, Purpose::VerifyEmail, 11)).await;
+    assert_eq!(refused, Err(StoreError::Overloaded));
+    assert_eq!(owner(f, Purpose::VerifyEmail, 11).await, None);
+    assert_eq!(f.store.mail.issue(Caller::System, link(f, ivo, Purpose::ResetPassword, 12)).await, Ok(true));
+    assert_eq!(owner(f, Purpose::ResetPassword, 12).await, Some(ivo));
+    // What a change tells its member is written whether there is room or not: a stranger must not hide it.
+    let (credentials, hash) = (0, "new".to_owned());
+    assert!(matches!(change(f, ivo, Change::Password { credentials, hash, keep: None }).await, Changed::Done { .. }));
+    assert_eq!(f.store.mail.waiting().await.unwrap().count, waiting + 2);
+}
+
+/// Found by an attacker: a member's forgotten password waited behind thousands of registrations of others.
+async fn networks_take_turns_and_an_address_that_is_asked_about_goes_first(f: &Fixture) {
+    for number in 0..20 {
+        add(f, taken(number, 1)).await;
+        f.wait(1);
+    }
+    add(f, taken(100, 2)).await;
+    f.wait(1);
+    add(f, asked_for(200, 3)).await;
+    add(f, asked_for(201, 1)).await;
+    let place = |mails: &[Mail], wanted: &Mail| mails.iter().position(|mail| mail == wanted).unwrap();
+    let now = f.now();
+    let mut sent = Vec::new();
+    for _ in 0..10 {
+        let first = f.store.mail.take(now, now.after(LINK_LIFETIME)).await.unwrap().unwrap();
+        sent.extend(first.mail.clone());
+        f.store.mail.finish(first).await.unwrap();
+    }
+    assert!(place(&sent, &asked_for(200, 3)) < 2 && place(&sent, &asked_for(201, 1)) < 2, "they cost no mail");
+    assert!(place(&sent, &taken(100, 2)) < 4, "{sent:?}");
+    assert_eq!(sent[4..], [1, 2, 3, 4, 5, 6].map(|number| taken(number, 1)), "each in its order");
+    // Who comes later takes turns with those who wait, and does not go before all of them.
+    for number in 300..305 {
+        add(f, taken(number, 4)).await;
+    }
+    let rest = drain(f).await;
+    assert!(place(&rest, &taken(300, 4)) < 2 && place(&rest, &taken(304, 4)) < 10, "{rest:?}");
+    assert!(place(&rest, &taken(10, 1)) < 8, "{rest:?}");
+}
