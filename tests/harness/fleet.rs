@@ -93,8 +93,14 @@ impl Fleet {
             settings.auth.jwt_secret = Some(SECRET.into());
             change(settings);
         };
-        let node = Server::launch(change, World { bus, ..world });
-        self.nodes.push(node.await);
+        let node = Server::launch(change, World { bus, ..world }).await;
+        // The first one makes all indexes, which takes longer than a call waits when the machine is busy.
+        eventually("the node to reach its database", async || {
+            let answer = node.http().get(node.url("/readyz")).send().await.unwrap();
+            (answer.status() == 200).then_some(())
+        })
+        .await;
+        self.nodes.push(node);
         self.nodes.last().unwrap()
     }
 
