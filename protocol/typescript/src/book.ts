@@ -10,7 +10,7 @@ import type { Pages } from "./journal.js";
 import { given } from "./json.js";
 import { Outbox } from "./outbox.js";
 import type {
-  Conversation as ConversationState, ConversationId, Entry, Message, MessagePush, ServerFrame, Sync, SyncDone,
+  Conversation as ConversationState, ConversationId, Entry, Message, MessagePush, Receipt, ServerFrame, Sync, SyncDone,
 } from "./protocol.js";
 import { retryAfter } from "./problem.js";
 import { NO_LOG } from "./records.js";
@@ -142,7 +142,7 @@ export class Book {
       case "message":
         return this.pushed(frame);
       case "receipt":
-        return this.byId.get(frame.conversation)?.receipt(frame);
+        return this.receipt(frame);
       case "conversation.settings":
         return this.byId.get(frame.conversation)?.configured(frame.settings, frame.revision);
       default:
@@ -240,6 +240,14 @@ export class Book {
     this.journal.clear(...this.keys.entries);
     for (const state of this.brought ?? []) this.apply(state, false);
     this.listMore(true);
+  }
+
+  /** What another device has read may be to be counted by the server. */
+  private receipt(frame: Receipt): void {
+    const conversation = this.byId.get(frame.conversation);
+    if (!conversation) return;
+    conversation.receipt(frame);
+    this.receipts.changed(conversation);
   }
 
   private apply(state: ConversationState, unasked: boolean): void {
