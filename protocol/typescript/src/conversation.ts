@@ -1,7 +1,7 @@
-import { ENTRY, fits, mended, read, SETTINGS, timeOf, within } from "./check.js";
+import { fits, mended, SETTINGS, sound, timeOf, within } from "./check.js";
 import { MembersBookError } from "./errors.js";
 import type { Pages } from "./journal.js";
-import { given } from "./json.js";
+import { given, objectIn } from "./json.js";
 import { problemOf } from "./problem.js";
 import type { Conversation as ConversationState, ConversationSettings, Entry, MemberId, Okay, Receipt, Watermarks } from "./protocol.js";
 import { NO_LOG } from "./records.js";
@@ -367,7 +367,7 @@ export class Conversation {
     record.lastSeq = Math.max(record.lastSeq, entry.seq);
     if (record.first === 0) record.first = entry.seq;
     if (entry.kind === "message") record.last = entry;
-    record.lastAt = Math.max(record.lastAt, Date.parse(entry.at));
+    record.lastAt = Math.max(record.lastAt, timeOf(entry.at) ?? 0);
     if (this.isOfOthers(entry) && entry.seq > record.countedTo && entry.seq > this.readSeq) record.later += 1;
     this.rows?.push({ entry, view: this.viewOf(entry) });
     this.arrivals?.push(entry);
@@ -476,7 +476,7 @@ export class Conversation {
     const stored = await this.shelf.journal.range(...this.shelf.keys.log(this.key, from, end)).catch((cause: unknown) => {
       throw Object.assign(new MembersBookError("storage", "The messages cannot be read on this device."), { cause });
     });
-    const entries = stored.flatMap(([, value]) => read(value, ENTRY) ?? []);
+    const entries = stored.map(([, value]) => objectIn<Entry>(value) as Entry).filter(sound);
     return entries.length === end - from ? entries : undefined;
   }
 
