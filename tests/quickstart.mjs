@@ -72,8 +72,18 @@ try {
   await ben.getByPlaceholder("Message").fill("With pleasure.");
   await ben.getByRole("button", { name: "Send" }).click();
   await ana.getByText("With pleasure.").waitFor();
-  await browser.close();
   step("two members chat");
+  // What is too long stays in the field, with the reason.
+  const long = "x".repeat(4_001);
+  await ana.getByPlaceholder("Message").fill(long);
+  await ana.getByRole("button", { name: "Send" }).click();
+  await ana.getByText("The message is too long.").waitFor();
+  assert.equal(await ana.getByPlaceholder("Message").inputValue(), long);
+  // What was seen is read: it does not count any more.
+  await ana.getByRole("button", { name: /^< Ben/ }).click();
+  await ana.getByRole("button", { name: /^Ben$/i }).waitFor();
+  await browser.close();
+  step("what was seen is read");
 } finally {
   for (const child of children) {
     try {

@@ -10,9 +10,9 @@ import type { Pages } from "./journal.js";
 import { given } from "./json.js";
 import { Outbox } from "./outbox.js";
 import type {
-  Conversation as ConversationState, ConversationId, Entry, Message, MessagePush, ServerFrame, Sync, SyncDone,
+  Conversation as ConversationState, ConversationId, Entry, Message, MessagePush, Receipt, ServerFrame, Sync, SyncDone,
 } from "./protocol.js";
-import { retryAfter } from "./problem.js";
+import { pauseAfter, REFUSED_MS, retryAfter } from "./problem.js";
 import { NO_LOG } from "./records.js";
 import type { Keys } from "./records.js";
 import type { ConversationRecord, CursorRecord } from "./records.js";
@@ -53,10 +53,11 @@ export class Book {
   private discovering = false;
   private publishing = false;
   private listing = false;
+  private listingAll = false;
   private stopped = false;
 
   constructor(
-    environment: Environment,
+    private readonly environment: Environment,
     private readonly journal: Pages,
     private readonly keys: Keys,
     private readonly connection: Connection,
@@ -86,28 +87,22 @@ export class Book {
         whole = false;
       }
     }
-    await this.loadOutbox();
     // Last: without all that came before it, it would stand for too much.
     if (cursor && whole) this.cursor = read(cursor, CURSOR);
     for (const conversation of this.conversations.values()) this.changed.add(conversation);
     this.publish(this.cursor !== undefined);
   }
 
-  /** Takes up unsent messages that could not be read before. */
-  async reloadOutbox(): Promise<void> {
-    await this.loadOutbox();
-    this.outbox.pump();
-    for (const conversation of this.conversations.values()) this.changed.add(conversation);
-    this.show();
-  }
-
-  /** Takes up the unsent messages that are stored. */
-  private async loadOutbox(): Promise<void> {
+  /** Takes up the unsent messages that are stored, after the conversations, and sends from then on. Rejects if they cannot be read. */
+  async loadOutbox(): Promise<void> {
     const prefix = this.keys.outbox[0].length;
     for (const [key, value] of await this.journal.range(...this.keys.outbox)) {
       const record = read(value, OUTBOX);
       if (record) this.outbox.load(this.withKey(record.conversation), Number(key.slice(prefix)), record);
     }
+    this.outbox.open();
+    for (const conversation of this.conversations.values()) this.changed.add(conversation);
+    this.show();
   }
 
   /** The cursor to say hello with. */
@@ -142,7 +137,7 @@ export class Book {
       case "message":
         return this.pushed(frame);
       case "receipt":
-        return this.byId.get(frame.conversation)?.receipt(frame);
+        return this.receipt(frame);
       case "conversation.settings":
         return this.byId.get(frame.conversation)?.configured(frame.settings, frame.revision);
       default:
@@ -242,6 +237,14 @@ export class Book {
     this.listMore(true);
   }
 
+  /** What another device has read may be to be counted by the server. */
+  private receipt(frame: Receipt): void {
+    const conversation = this.byId.get(frame.conversation);
+    if (!conversation) return;
+    conversation.receipt(frame);
+    this.receipts.changed(conversation);
+  }
+
   private apply(state: ConversationState, unasked: boolean): void {
     const conversation = this.known(state);
     conversation.apply(state, unasked);
@@ -316,6 +319,7 @@ export class Book {
         journal: this.journal,
         changed: (each) => this.touch(each),
         watched: (each, watched) => this.watched(each, watched),
+        later: (call) => void this.environment.clock.setTimeout(() => this.stopped || call(), REFUSED_MS),
       },
       key,
       record,
@@ -391,14 +395,29 @@ export class Book {
   private async discover(): Promise<void> {
     if (this.discovering) return;
     this.discovering = true;
-    try {
+    const { listing } = this;
+    // First: the connection, or the app, may end before the answer.
+    this.listMore(true);
+    await this.insist(async () => {
       const { conversations } = await this.connection.request<"conversations">({ type: "conversations.list", limit: 20 });
       for (const state of conversations) this.apply(state, true);
+      if (!listing && !this.listingAll) this.listMore(false);
       this.fill(0);
-    } catch {
-      this.listMore(true);
-    }
+    });
     this.discovering = false;
+  }
+
+  /** Does something until it is done, or would be refused again. When the connection ends it is left to the next one. */
+  private async insist(work: () => Promise<void>): Promise<void> {
+    while (this.connection.online && !this.stopped) {
+      try {
+        return await work();
+      } catch (error) {
+        const wait = pauseAfter(error);
+        if (wait === undefined) return;
+        await new Promise<void>((resolve) => this.environment.clock.setTimeout(resolve, wait));
+      }
+    }
   }
 
   private listMore(listing: boolean): void {
@@ -408,8 +427,10 @@ export class Book {
 
   /** Lists the conversations that the full state had no room for. */
   private async listAll(): Promise<void> {
-    let after: string | undefined;
-    try {
+    if (this.listingAll) return;
+    this.listingAll = true;
+    await this.insist(async () => {
+      let after: string | undefined;
       for (let page = 0; page < LIST_PAGES; page += 1) {
         const list = await this.connection.request<"conversations">({ type: "conversations.list", limit: LIST_PAGE, ...given({ after }) });
         for (const state of list.conversations) this.apply(state, true);
@@ -418,9 +439,8 @@ export class Book {
       }
       this.listMore(false);
       this.fill(0);
-    } catch {
-      // Again with the next connection.
-    }
+    });
+    this.listingAll = false;
   }
 
   /** Shows what has changed now, and not a moment later. */

@@ -45,18 +45,28 @@ export function timeOf(text: unknown): number | undefined {
   return Number.isFinite(time) ? time : undefined;
 }
 
+/** Whether an entry can be kept as it is: a message as this version knows it, or what a later version will show, of which nothing is known but its place, and at most `TEXT_MAX` of JSON. */
+export function sound(entry: Entry): boolean {
+  if (!isPlace(entry?.seq)) return false;
+  return entry.kind === "message" ? fits(entry, ENTRY) : JSON.stringify(entry).length <= TEXT_MAX;
+}
+
 /** An entry whose place is good is taken, whatever else is wrong with it: what cannot be shown is empty, so the log has no hole. */
 export function mended(entry: Entry): Entry | undefined {
+  if (sound(entry)) return entry;
   const { seq } = entry ?? {};
-  if (!Number.isSafeInteger(seq) || !(seq > 0)) return undefined;
-  if (fits(entry, ENTRY)) return entry;
+  if (!isPlace(seq)) return undefined;
   const text = (value: unknown) => (typeof value === "string" ? value.slice(0, TEXT_MAX) : "");
   const { kind, conversation, at } = entry;
   const name = (value: unknown) => text(value) || `bad-${seq}`;
   return {
-    kind, conversation, seq, id: name(entry.id), client_id: name(entry.client_id), sender: text(entry.sender), content: text(entry.content),
+    kind: text(kind) as Entry["kind"], conversation: text(conversation), seq, id: name(entry.id), client_id: name(entry.client_id), sender: text(entry.sender), content: text(entry.content),
     at: timeOf(at) === undefined ? new Date(0).toISOString() : at,
   };
+}
+
+function isPlace(seq: unknown): seq is number {
+  return Number.isSafeInteger(seq) && (seq as number) > 0;
 }
 
 /** Whether something can be the id of a member or a conversation. */

@@ -58,6 +58,8 @@ export class Client implements MembersBook {
   private signIn: SignIn | undefined;
   private unfollow: (() => void)[] = [];
   private storageOpen = false;
+  /** What of the storage fails: it cannot be written, or the unsent messages cannot be read. */
+  private failing = { unwritten: false, unread: false };
   private deviceId = "";
   private deviceStatus: DeviceStatus = "online";
   /** What the server said at the last welcome. */
@@ -77,7 +79,7 @@ export class Client implements MembersBook {
     this.api = new Api(url, this.environment, this.tokens, (proof, own) => this.proofs.keep(proof, own ? this.own?.email : undefined));
     this.journal = new Journal(options.storage, clock, (failing, error) => {
       this.debug(failing ? "storage fails" : "storage works again", failing ? { error: String(error) } : {});
-      this.connectionState.set({ ...this.connectionState.getSnapshot(), storageFailing: failing });
+      this.storageFails({ unwritten: failing });
     });
     this.proofs = new Proofs(this.journal);
     this.erasures = new Erasures(options.vault, this.journal, (error) => this.debug("erasure not noted", { error: String(error) }));
@@ -280,7 +282,7 @@ export class Client implements MembersBook {
       this.journal.suspend(error, /^\w+\/o\//, async () => {
         await this.readStorage();
         // Those that could not be read before.
-        await this.signedIn?.book.reloadOutbox();
+        await this.signedIn?.book.loadOutbox();
       });
     }
     this.deviceId ||= this.environment.uuid();
@@ -337,10 +339,33 @@ export class Client implements MembersBook {
     const { keys, journal, book, core } = signIn;
     const record = read(await valueIn(journal, keys.me).catch(() => undefined), OWN);
     await book.load().catch((error: unknown) => this.debug("storage cannot be read", { error: String(error) }));
+    await this.loadOutbox(signIn);
     if (!signIn.ended) await Promise.all([...this.extensions.values()].map((extension) => extension.begin(core)));
     if (record) return this.present(record, signIn);
     // The app was killed right after the log-in, before anything was kept: the server knows who it is. Nobody waits for that.
     void this.patiently("own record not read", () => this.api.json<Member>(ME), () => !signIn.ended).then((own) => own && this.present(own, signIn));
+  }
+
+  /** Takes up unsent messages, also from a storage that fails for a while: nothing is sent before, but if it does not open at all. */
+  private async loadOutbox(signIn: SignIn): Promise<void> {
+    const { book } = signIn;
+    const load = () => book.loadOutbox();
+    try {
+      await load();
+    } catch (error) {
+      this.debug("unsent messages cannot be read", { error: String(error) });
+      // They are read when it opens.
+      if (this.journal.isSuspended) return book.outbox.open();
+      this.storageFails({ unread: true });
+      void this.patiently("unsent messages cannot be read", load, () => !signIn.ended).then(() => this.signIn === signIn && this.storageFails({ unread: false }));
+    }
+  }
+
+  private storageFails(change: Partial<Client["failing"]>): void {
+    this.failing = { ...this.failing, ...change };
+    const { unwritten, unread } = this.failing;
+    const state = this.connectionState.getSnapshot();
+    if (state.storageFailing !== (unwritten || unread)) this.connectionState.set({ ...state, storageFailing: !state.storageFailing });
   }
 
   private present(own: Member, signIn: SignIn): void {
@@ -431,6 +456,7 @@ export class Client implements MembersBook {
     else if (!this.stopped && this.sessionState.getSnapshot().status === "signed_in") this.sessionState.set({ status: "loading" });
     if (!ends) return;
     signIn.end(!this.stopped);
+    this.storageFails({ unread: false });
     for (const extension of this.extensions.values()) extension.stop();
     for (const unfollow of this.unfollow.splice(0)) unfollow();
     this.list.set(NOBODY);

@@ -117,7 +117,7 @@ export class Connection {
       case "connecting":
       case "syncing":
         // Its packets may have gone where the network was before. While it catches up the server answers nothing, and every frame shows that it lives; a sync goes on where it was cut.
-        this.timer.set(PROBE_MS, () => this.again(0));
+        this.timer.hasten(PROBE_MS, () => this.again(0));
         break;
       default:
     }
@@ -248,10 +248,10 @@ export class Connection {
     });
   }
 
-  /** Any frame has to come in so many milliseconds. */
+  /** Any frame has to come in so many milliseconds, or by the deadline of a probe before this one. */
   private probe(ms: number): void {
     if (!this.online) return;
-    this.timer.set(ms, () => {
+    this.timer.hasten(ms, () => {
       this.closeCode = 1006;
       this.again(0);
     });
@@ -270,7 +270,7 @@ export class Connection {
   private async renew(): Promise<void> {
     const attempt = this.attempt;
     try {
-      const token = await this.session.renew(this.token);
+      const token = await this.session.renew(this.token, true);
       if (attempt !== this.attempt) return;
       this.token = token;
       await this.request<"ok">({ type: "auth.renew", token });
@@ -309,11 +309,12 @@ export class Connection {
     // One that has expired again meanwhile (it lived shortly, or the server was not reached) was good.
     if (this.renewed && this.problem?.code !== "token_expired") return this.over("session_over");
     const wait = this.renewed ? this.backoff.next() : 0;
-    this.renewed = true;
     this.show();
     try {
       await this.session.renew(this.token);
-      if (attempt === this.attempt) this.again(wait);
+      if (attempt !== this.attempt) return;
+      this.renewed = true;
+      this.again(wait);
     } catch (error) {
       if (attempt !== this.attempt) return;
       this.renewed = false;

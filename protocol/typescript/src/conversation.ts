@@ -1,6 +1,7 @@
-import { ENTRY, fits, mended, read, SETTINGS, timeOf, within } from "./check.js";
+import { fits, mended, SETTINGS, sound, timeOf, within } from "./check.js";
+import { MembersBookError } from "./errors.js";
 import type { Pages } from "./journal.js";
-import { given } from "./json.js";
+import { given, objectIn } from "./json.js";
 import { problemOf } from "./problem.js";
 import type { Conversation as ConversationState, ConversationSettings, Entry, MemberId, Okay, Receipt, Watermarks } from "./protocol.js";
 import { NO_LOG } from "./records.js";
@@ -33,6 +34,8 @@ export interface Shelf {
   changed(conversation: Conversation): void;
   /** Its messages are looked at, or are not any more. */
   watched(conversation: Conversation, watched: boolean): void;
+  /** Calls after the pause that follows a failure, unless nobody is signed in any more. */
+  later(call: () => void): void;
 }
 
 /** A message that the server does not have, or that is not in the log here yet. */
@@ -283,7 +286,7 @@ export class Conversation {
     this.shelf.changed(this);
     try {
       const from = Math.max(this.record.first, first - PAGE);
-      const stored = from < first ? await this.read(from, first).catch(() => undefined) : undefined;
+      const stored = from < first ? await this.read(from, first) : undefined;
       // What is damaged comes again from the server, and takes the place of what is stored.
       this.prepend(stored ?? all(await fetch(first)), first, stored !== undefined);
     } catch (error) {
@@ -296,6 +299,7 @@ export class Conversation {
   /** Lets go of what is in memory, and of what is too much on the device. */
   closeRows(): void {
     this.rows = undefined;
+    this.problem = undefined;
     this.arrivals = undefined;
     if (this.record.to - this.record.first + 1 > KEEP_MAX) {
       const first = this.record.to - KEEP + 1;
@@ -312,7 +316,9 @@ export class Conversation {
     const info = this.view();
     if (!alike(info, this.info.getSnapshot())) this.info.set(info);
     if (!this.rows) {
-      if (!this.messages.watched) this.messages.set(NOTHING);
+      const { problem } = this;
+      const nothing = problem ? { ...NOTHING, problem } : NOTHING;
+      if ((problem || !this.messages.watched) && !alike(nothing, this.messages.getSnapshot())) this.messages.set(nothing);
       return;
     }
     const shown: MessageView[] = [];
@@ -361,7 +367,7 @@ export class Conversation {
     record.lastSeq = Math.max(record.lastSeq, entry.seq);
     if (record.first === 0) record.first = entry.seq;
     if (entry.kind === "message") record.last = entry;
-    record.lastAt = Math.max(record.lastAt, Date.parse(entry.at));
+    record.lastAt = Math.max(record.lastAt, timeOf(entry.at) ?? 0);
     if (this.isOfOthers(entry) && entry.seq > record.countedTo && entry.seq > this.readSeq) record.later += 1;
     this.rows?.push({ entry, view: this.viewOf(entry) });
     this.arrivals?.push(entry);
@@ -442,10 +448,22 @@ export class Conversation {
     const arrivals: Entry[] = [];
     this.arrivals = arrivals;
     const { first, to } = this.record;
-    const entries = to === 0 ? [] : await this.read(Math.max(first, to - PAGE + 1), to + 1).catch(() => undefined);
+    let entries: Entry[] | undefined = [];
+    let problem: Problem | undefined;
+    try {
+      if (to > 0) entries = await this.read(Math.max(first, to - PAGE + 1), to + 1);
+    } catch (error) {
+      problem = problemOf(error);
+    }
     // Meanwhile it may have begun anew, or been closed.
     if (this.arrivals !== arrivals) return;
     this.arrivals = undefined;
+    this.problem = problem;
+    if (problem) {
+      // Nothing says that it is not there.
+      this.shelf.later(() => this.messages.watched && void this.real.open());
+      return this.shelf.changed(this);
+    }
     // Damaged: it comes again from the server.
     if (!entries) this.record.to = 0;
     this.rows = [...(entries ?? []), ...arrivals].map((entry) => ({ entry, view: this.viewOf(entry) }));
@@ -453,12 +471,13 @@ export class Conversation {
     if (this.short || this.missing) this.shelf.watched(this, true);
   }
 
-  /** Entries from the storage. Rejects if it does not have all of them. */
-  private async read(from: number, end: number): Promise<Entry[]> {
-    const stored = await this.shelf.journal.range(...this.shelf.keys.log(this.key, from, end));
-    const entries = stored.flatMap(([, value]) => read(value, ENTRY) ?? []);
-    if (entries.length !== end - from) throw new Error(`entries ${from} to ${end} are not in the storage`);
-    return entries;
+  /** Entries from the storage. Nothing if it does not have all of them; rejects if it cannot be read. */
+  private async read(from: number, end: number): Promise<Entry[] | undefined> {
+    const stored = await this.shelf.journal.range(...this.shelf.keys.log(this.key, from, end)).catch((cause: unknown) => {
+      throw Object.assign(new MembersBookError("storage", "The messages cannot be read on this device."), { cause });
+    });
+    const entries = stored.map(([, value]) => objectIn<Entry>(value) as Entry).filter(sound);
+    return entries.length === end - from ? entries : undefined;
   }
 
   /** Counts what is unread anew after a `seq`: here if it can be, else the server is asked. */

@@ -65,6 +65,8 @@ export function platformEnvironment(): Environment {
 /** A timer of one purpose: what it is set to takes the place of what it was set to before. */
 export class Timer {
   private running: unknown;
+  /** When it calls, by the clock that does not jump. */
+  private due = 0;
 
   constructor(private readonly clock: Clock) {}
 
@@ -75,10 +77,16 @@ export class Timer {
   /** Calls once, after so many milliseconds. */
   set(ms: number, call: () => void): void {
     this.stop();
+    this.due = this.clock.monotonic() + ms;
     this.running = this.clock.setTimeout(() => {
       this.running = undefined;
       call();
     }, ms);
+  }
+
+  /** The same, but if it is set to an earlier moment that stays. */
+  hasten(ms: number, call: () => void): void {
+    if (!this.isSet || this.due > this.clock.monotonic() + ms) this.set(ms, call);
   }
 
   stop(): void {

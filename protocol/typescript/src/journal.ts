@@ -58,6 +58,11 @@ export class Journal implements Pages {
     this.failed(error);
   }
 
+  /** Whether the storage has not opened yet. */
+  get isSuspended(): boolean {
+    return this.suspended !== undefined;
+  }
+
   put(key: string, value: string | null): void {
     this.pending.put.set(key, value);
     this.schedule();

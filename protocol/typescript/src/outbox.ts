@@ -29,6 +29,8 @@ export class Outbox {
   private readonly lanes = new Map<string, Lane>();
   private order = 0;
   private busy = 0;
+  /** What is stored has been read, or is not waited for. */
+  private opened = false;
   private stopped = false;
 
   constructor(
@@ -98,8 +100,15 @@ export class Outbox {
     }
   }
 
+  /** From now on messages are sent. Before, new ones would overtake what is stored. */
+  open(): void {
+    this.opened = true;
+    this.pump();
+  }
+
   /** Sends what can be sent. */
   pump(): void {
+    if (!this.opened) return;
     for (const lane of this.lanes.values()) {
       if (this.stopped || !this.connection.online || this.busy >= LANES_MAX) return;
       const next = lane.conversation.outgoing.find(({ status }) => status !== "sent");

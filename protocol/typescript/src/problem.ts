@@ -11,7 +11,7 @@ export function problemOf(error: unknown): Problem {
 }
 
 /** After a refusal, in milliseconds. */
-const REFUSED_MS = 2_000;
+export const REFUSED_MS = 2_000;
 
 /** When the server wants it again, if it has said so; in milliseconds from now. */
 export function retryAfter(error: unknown): number | undefined {

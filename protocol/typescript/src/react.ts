@@ -105,12 +105,13 @@ export function useConversationSettings(target: Target | string): { settings: Co
   return useMemo(() => ({ settings: settings ?? { notify: "all" }, configure }), [settings, configure]);
 }
 
-/** The messages of a conversation, and how to get older ones. */
-export function useMessages(target: Target | string): MessagesState & { loadOlder: () => void } {
+/** The messages of a conversation, how to get older ones, and how to say that all of them were seen. */
+export function useMessages(target: Target | string): MessagesState & { loadOlder: () => void; markRead: () => void } {
   const conversation = useConversation(target);
   const state = useObservable(conversation.messages);
   const loadOlder = useCallback(() => void conversation.loadOlder(), [conversation]);
-  return useMemo(() => ({ ...state, loadOlder }), [state, loadOlder]);
+  const markRead = useCallback(() => conversation.markRead(), [conversation]);
+  return useMemo(() => ({ ...state, loadOlder, markRead }), [state, loadOlder, markRead]);
 }
 
 /** Sends messages into a conversation, and what to do with those that failed. */

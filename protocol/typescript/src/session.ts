@@ -41,6 +41,8 @@ export class Session implements Tokens {
   /** Counts who signs in and out: what was read before is not taken after. */
   private generation = 0;
   private renewing: Promise<string> | undefined;
+  /** The access token that was refused last: it looks good by the clock, and is not given out again. */
+  private bad: string | undefined;
   /** Does not wait any longer for the answer to a refresh. */
   private abandon: (() => void) | undefined;
   /** The refresh token that was used last. While the vault has it, what could not be stored is newer. */
@@ -137,11 +139,12 @@ export class Session implements Tokens {
     if (!kept) throw nobody();
     const left = this.goodUntil === undefined ? kept.expires - this.clock.now() : this.goodUntil - this.clock.monotonic();
     // One that looks bad by a clock that may be wrong is renewed for nothing at worst.
-    return left > SPARE_MS ? kept.access : this.renew(kept.access);
+    return left > SPARE_MS && kept.access !== this.bad ? kept.access : this.renew(kept.access);
   }
 
-  /** The access token is refused, or about to be: another one. */
-  renew(refused: string): Promise<string> {
+  /** Another access token, in place of one that is refused, or only `expiring`: that one is used until there is another. Who asks during a renewal waits for the same one. */
+  renew(refused: string, expiring = false): Promise<string> {
+    if (!expiring) this.bad = refused;
     this.renewing ??= this.vault
       .exclusive(() => this.exchange(refused))
       .finally(() => {

@@ -41,7 +41,7 @@ export interface ConnectionState {
   readonly closeCode?: number;
   /** What the server said when it refused the client. */
   readonly problem?: Problem;
-  /** Nothing can be stored at the moment (no room): what comes is shown, but is not kept. */
+  /** Nothing can be stored at the moment (no room): what comes is shown, but is not kept. Or what was not sent cannot be read: until it is, nothing is sent. */
   readonly storageFailing: boolean;
 }
 

@@ -7,8 +7,9 @@ import { MembersBookError } from "../src/errors.js";
 import type { Client } from "../src/index.js";
 import { Members } from "../src/members.js";
 import { People } from "../src/people.js";
+import type { MessageDocument } from "../src/protocol.js";
 import type { Reader } from "./support/reader.js";
-import { until } from "./support/until.js";
+import { pass, until } from "./support/until.js";
 import { contents, credentials, shows, statusOf, talk, World } from "./support/world.js";
 
 vi.setConfig({ testTimeout: 30_000 });
@@ -290,6 +291,23 @@ describe("messages", () => {
     chat.markRead();
     await until("the laptop counts none", () => laptop.device.client.unread.getSnapshot().total === 0);
     await world.settled();
+  });
+
+  test("what was read in part on another device is counted by the server, also where the conversation is not open", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    const device = await world.device("tab");
+    const client = await device.launch();
+    await client.login(credentials(ana.person));
+    await device.online();
+    const sent: MessageDocument[] = [];
+    for (let n = 0; n < 8; n += 1) sent.push(await ben.send(ana.person.id, `w-b-${n}`));
+    await until("it counts eight", () => client.unread.getSnapshot().total === 8);
+    // Nothing is to be said any more of what has come.
+    await pass(3_000);
+    const fifth = sent[4];
+    if (!fifth) throw new Error("not sent");
+    await ana.read(fifth);
+    await until("it counts three", () => client.unread.getSnapshot().total === 3, { ms: 3_000, explain: () => client.unread.getSnapshot() });
   });
 
   test("typing is shown, and ends: when it is said, with the message, and by itself", async () => {

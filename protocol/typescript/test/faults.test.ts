@@ -29,6 +29,8 @@ describe("faults", () => {
       }
       await fate.healAll();
       await world.settled(60_000);
+      await fate.cutAll();
+      await world.settled(60_000);
     } catch (cause) {
       crowd.isTalking = false;
       for (const device of world.devices) console.error(`--- ${device.name}\n${device.log.slice(-80).join("\n")}`);

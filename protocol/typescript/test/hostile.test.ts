@@ -53,6 +53,32 @@ describe("a server that says what it must not", () => {
     });
   }
 
+  test("an entry of a kind that is not known is kept as it came, up to a bound, and leaves no hole", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    const { device } = await world.signedIn(ana, "a");
+    const chat = device.client.conversation({ member: ben.person.id });
+    chat.messages.subscribe(() => undefined);
+    const poll = { kind: "poll", id: "p", question: { text: "w-b-2" }, choices: ["yes", "no"] };
+    for (const [word, kind] of [["w-b-1", undefined], ["w-b-2", poll], ["w-b-3", { ...poll, choices: ["x".repeat(3_000_000)] }], ["w-b-4", undefined]] as const) {
+      device.change = kind && ((frame) => (frame.type === "message" ? { ...frame, message: { ...kind, seq: frame.message.seq, conversation: frame.message.conversation } } : frame));
+      await ben.send(ana.person.id, word);
+      await until("it is known", () => chat.info.getSnapshot().lastAt > 0 && device.client.conversations.getSnapshot().conversations.length === 1);
+      await until("it is kept", () => device.disk.range(`${ana.person.id}/e/`, `${ana.person.id}/e/~`).length === Number(word.slice(-1)));
+    }
+    await shows(chat, "the messages are there", ({ messages }) => messages.length === 2);
+    const kept = () => device.disk.range(`${ana.person.id}/e/`, `${ana.person.id}/e/~`).map(([, value]) => JSON.parse(value) as Record<string, unknown>);
+    expect(kept()[1]).toMatchObject({ ...poll, seq: 2 });
+    expect(JSON.stringify(kept()[2]).length).toBeLessThan(20_000);
+    expect(kept()[2]).toMatchObject({ kind: "poll", seq: 3 });
+    await device.stop();
+    device.proxy.reach = "refused";
+    const client = await device.launch();
+    const again = client.conversation({ member: ben.person.id });
+    again.messages.subscribe(() => undefined);
+    await shows(again, "the messages are there, without the server", ({ messages }) => messages.map(({ content }) => content).join() === "w-b-1,w-b-4");
+    expect(Number.isFinite(again.info.getSnapshot().lastAt)).toBe(true);
+  });
+
   test("a sync with a conversation that cannot be taken in: the others are, and it comes again with the next connection", async () => {
     const [ana, ben, eva] = [await world.member("Ana"), await world.member("Ben"), await world.member("Eva")];
     const { device } = await world.signedIn(ana, "a");

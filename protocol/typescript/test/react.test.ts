@@ -20,8 +20,10 @@ afterEach(() => world.end(), 20_000);
 function screen(client: Client, target: Target | string) {
   let send: (content: string) => Promise<string> = () => Promise.reject(new Error("not rendered"));
   let type: (active: boolean) => void = () => undefined;
+  let read: () => void = () => undefined;
   const Screen = () => {
-    const { messages, ready } = useMessages(target);
+    const { messages, ready, markRead } = useMessages(target);
+    read = markRead;
     const { key, unread } = useConversationInfo(target);
     const { typing, setTyping } = useTyping(target);
     type = setTyping;
@@ -29,7 +31,7 @@ function screen(client: Client, target: Target | string) {
     return createElement("p", null, JSON.stringify({ contents: messages.map(({ content }) => content), ready, key, unread, typing }));
   };
   const html = renderToString(createElement(MembersBookProvider, { client }, createElement(Screen)));
-  return { shown: JSON.parse(html.replace(/<\/?p>/g, "").replaceAll("&quot;", '"')) as object, send, type };
+  return { shown: JSON.parse(html.replace(/<\/?p>/g, "").replaceAll("&quot;", '"')) as object, send, type, read };
 }
 
 test("the hooks of a conversation show nothing while nobody is signed in, and refuse to send", async () => {
@@ -40,7 +42,8 @@ test("the hooks of a conversation show nothing while nobody is signed in, and re
   const key = `m_${ben.person.id}`;
   const nothing = { contents: [], ready: false, key, unread: 0, typing: [] };
   for (const asked of [target, key]) {
-    const { shown, send } = screen(client, asked);
+    const { shown, send, read } = screen(client, asked);
+    read();
     expect(shown).toEqual(nothing);
     await expect(send("hello")).rejects.toMatchObject({ code: "token_missing" });
   }
@@ -51,6 +54,10 @@ test("the hooks of a conversation show nothing while nobody is signed in, and re
   await screen(client, key).send("hello");
   await until("it is shown", () => chat.messages.getSnapshot().messages[0]?.status === "sent");
   expect(screen(client, target).shown).toEqual({ ...nothing, contents: ["hello"], ready: true });
+  await ben.send(ana.person.id, "hello, too");
+  await until("it is unread", () => client.unread.getSnapshot().total === 1);
+  screen(client, target).read();
+  expect(client.unread.getSnapshot().total).toBe(0);
   await client.logout();
   expect(screen(client, key).shown).toEqual(nothing);
 });

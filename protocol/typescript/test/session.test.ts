@@ -112,6 +112,43 @@ describe("connections", () => {
     await world.settled();
   });
 
+  test("a frozen socket is replaced as soon if hints follow each other", async () => {
+    const { device } = await world.signedIn(await world.member("Ana"), "a");
+    device.proxy.setOpen({ frozen: true });
+    const since = performance.now();
+    await until("it is replaced", () => {
+      if (device.opened === 1) device.client.wake();
+      return device.opened > 1;
+    }, { every: 500, ms: 8_000 });
+    expect(performance.now() - since).toBeLessThan(4_500);
+    await device.online();
+  });
+
+  for (const what of ["of a conversation that is not known", "of those that the sync had no room for"]) {
+    test(`a list ${what} that is refused is asked for again on the same connection`, async () => {
+      const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+      const device = await world.device("a");
+      const client = await device.launch();
+      let refused = 0;
+      device.change = (frame) => {
+        if (frame.type === "message") return { ...frame, conversation: undefined };
+        if (frame.type === "sync.done" && what.startsWith("of those")) return { ...frame, more: true };
+        if (frame.type === "sync") return { ...frame, conversations: [] };
+        if (frame.type !== "conversations" || refused > 0) return frame;
+        refused += 1;
+        return { type: "error", id: frame.id, code: "rate_limited", message: "too much", retry_after_ms: 1_000 };
+      };
+      if (what.startsWith("of those")) await ben.send(ana.person.id, "w-b-1");
+      await client.login(credentials(ana.person));
+      await device.online();
+      if (!what.startsWith("of those")) await ben.send(ana.person.id, "w-b-1");
+      await until("it was refused", () => refused > 0);
+      await until("it is in the list", () => client.conversations.getSnapshot().conversations.length === 1, { ms: 5_000 });
+      expect(device.opened).toBe(1);
+      await until("it need not be listed again", () => device.disk.get(`${ana.person.id}/listing`) === undefined);
+    });
+  }
+
   test("wake() does not replace a socket that works", async () => {
     const { device } = await world.signedIn(await world.member("Ana"), "a");
     for (let n = 0; n < 5; n += 1) device.client.wake();
@@ -205,6 +242,51 @@ describe("connections", () => {
     await a.device.launch();
     await world.settled();
   });
+});
+
+describe("a storage that cannot be read for a while", () => {
+  test("a chat that is opened says so, and shows what is kept as soon as it can be read, without a network", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    const { device } = await world.signedIn(ana, "a");
+    for (let n = 0; n < 30; n += 1) await ben.send(ana.person.id, `w-b-${n}`);
+    await until("all are kept", () => device.disk.holds("w-b-29"));
+    await device.stop();
+    device.proxy.reach = "refused";
+    device.disk.unreadable = /\/e\//;
+    const client = await device.launch();
+    const chat = client.conversation({ member: ben.person.id });
+    chat.messages.subscribe(() => undefined);
+    await shows(chat, "it says so", ({ messages, ready, problem }) => messages.length === 0 && !ready && problem?.code === "storage");
+    device.disk.unreadable = undefined;
+    await shows(chat, "all are there", ({ messages, ready, problem }) => messages.length === 30 && ready && !problem);
+  });
+
+  for (const [what, unreadable] of [["conversations", /\/c\//], ["unsent messages", /\/o\//]] as const) {
+    test(`at the start (${what}): what was not sent is sent, before what is new`, async () => {
+      const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+      const a = await world.signedIn(ana, "a");
+      const { device } = a;
+      device.proxy.reach = "refused";
+      device.proxy.cut();
+      await until("the client knows", () => device.client.connection.getSnapshot().status !== "online");
+      await device.client.conversation({ member: ben.person.id }).send("w-a-1");
+      await device.stop();
+      device.proxy.heal();
+      device.disk.unreadable = unreadable;
+      const client = await device.launch();
+      await device.online();
+      expect(client.connection.getSnapshot().storageFailing).toBe(what === "unsent messages");
+      await client.conversation({ member: ben.person.id }).send("w-a-2");
+      // Whoever asks after that has been answered after that.
+      await new Members(client.api).me();
+      if (what === "unsent messages") expect(await ana.messages(ben.person.id)).toEqual([]);
+      device.disk.unreadable = undefined;
+      const sent = async () => (await ana.messages(ben.person.id)).map(({ content }) => content);
+      await until("both are sent", async () => (await sent()).length === 2, { explain: sent });
+      expect(await sent()).toEqual(["w-a-1", "w-a-2"]);
+      expect(client.connection.getSnapshot().storageFailing).toBe(false);
+    });
+  }
 });
 
 describe("the app ends", () => {

@@ -1,13 +1,16 @@
 import { expect, test, vi } from "vitest";
 
 import type { Api } from "../src/api.js";
+import { Connection } from "../src/connection.js";
 import { platformEnvironment } from "../src/environment.js";
+import type { Socket } from "../src/environment.js";
 import { MembersBookError } from "../src/errors.js";
 import type { AuthResponse } from "../src/protocol.js";
 import { Session } from "../src/session.js";
 import { MemoryVault } from "../src/storage/memory.js";
 import type { Vault } from "../src/storage.js";
 import type { SignedOutReason } from "../src/types.js";
+import { until } from "./support/until.js";
 
 const { clock, uuid } = platformEnvironment();
 const MEMBER = "6b033ff858dd68a2edc96e77";
@@ -261,4 +264,56 @@ test("whose change was refused goes on with the tokens of before", async () => {
   const refused = session.replace(() => Promise.reject(new MembersBookError("validation_failed", "wrong")), () => answer(2));
   await expect(refused).rejects.toMatchObject({ code: "validation_failed" });
   expect(await session.renew("A1")).toBe("A2");
+});
+
+test("a token that was refused is not given out again while it cannot be renewed; one that is about to expire is", async () => {
+  const { api, used } = server(2);
+  const { session } = tab(new MemoryVault(), api);
+  await session.begin(answer(1), none, none);
+  await expect(session.renew("A1", true)).rejects.toThrow("lost");
+  expect(await session.access()).toBe("A1");
+  await expect(session.renew("A1")).rejects.toThrow("lost");
+  expect(await session.access()).toBe("A2");
+  expect(used).toEqual(["R1", "R1", "R1"]);
+});
+
+test("a hint while a refused token is renewed waits for the new one, and ends nothing", async () => {
+  const { api } = server();
+  let answered: () => void = () => undefined;
+  const slow = new Promise<void>((resolve) => (answered = resolve));
+  const late = { refresh: async (token: string, attempt: string) => slow.then(() => api.refresh(token, attempt)) } as unknown as Api;
+  const { session, over } = tab(new MemoryVault(), late);
+  await session.begin(answer(1), none, none);
+  const said: string[] = [];
+  const states: string[] = [];
+  /** A server that refuses the first token. */
+  const socket = (): Socket => {
+    const made: Socket = {
+      onopen: null, onmessage: null, onclose: null, onerror: null, close: () => undefined,
+      send: (text) => {
+        const { type, token } = JSON.parse(text) as { type: string; token: string };
+        if (type !== "hello") return;
+        said.push(token);
+        if (token === "A1") return made.onclose?.({ code: 4401, reason: "" });
+        for (const frame of [{ type: "welcome", time: new Date().toISOString() }, { type: "sync.done" }]) made.onmessage?.({ data: JSON.stringify(frame) });
+      },
+    };
+    queueMicrotask(() => made.onopen?.());
+    return made;
+  };
+  const nothing = () => undefined;
+  const connection = new Connection("ws://club.example/ws", { ...platformEnvironment(), socket }, session, {
+    hello: () => ({ type: "hello", device: { id: "d", platform: "web" } }) as ReturnType<ConstructorParameters<typeof Connection>[3]["hello"]>,
+    welcomed: nothing, pushed: nothing, online: nothing, looked: () => true, state: ({ status }) => states.push(status), debug: nothing,
+  });
+  connection.start();
+  await until("it was refused", () => said.length === 1);
+  connection.wake();
+  // The hint does not wait for the answer: a new attempt begins meanwhile.
+  const before = states.length;
+  await until("it is tried again", () => states.length > before || over.length > 0);
+  setTimeout(answered, 500);
+  await until("it is online", () => connection.online, { ms: 4_000, explain: () => ({ said, states, over }) });
+  expect([said, over]).toEqual([["A1", "A2"], []]);
+  connection.stop();
 });

@@ -18,6 +18,8 @@ export class Disk {
   private readonly words = new Map<string, Set<string>>();
   /** Writes are refused: there is no room. */
   isFull = false;
+  /** Reads of what begins like this fail. */
+  unreadable: RegExp | undefined;
   /** How long a call takes, in milliseconds, at most; chance decides. */
   slowness = 0;
   /** How many writes were refused, for tests that want it to have happened. */
@@ -130,7 +132,10 @@ export class DiskStorage implements Storage {
 
   range(from: string, to: string): Promise<[key: string, value: string][]> {
     this.check("range", [from, to]);
-    return this.turn(() => this.disk.range(from, to));
+    return this.turn(() => {
+      if (this.disk.unreadable?.test(from)) throw new Error("This device cannot read at the moment.");
+      return this.disk.range(from, to);
+    });
   }
 
   write(changes: Changes): Promise<void> {

@@ -276,7 +276,7 @@ export class Fate {
     this.healing.push(healed().catch((cause: unknown) => this.crowd.world.observers[0]?.violations.push(`heal: ${String(cause)}`)));
   }
 
-  /** Everything is well, everybody is there, and nobody says anything more. */
+  /** Everything is well, everybody is there, and nobody says anything more. Connections that live stay as they are: what is wrong on one is not mended by the next. */
   async healAll(): Promise<void> {
     this.crowd.isTalking = false;
     for (const { heal, timer } of this.wounds) {
@@ -295,9 +295,20 @@ export class Fate {
       device.disk.slowness = 0;
       device.clockOffset = 0;
       device.tokenLife = undefined;
-      // What hangs in the network is over.
-      device.proxy.cut();
     }
+    await this.allOnline();
+  }
+
+  /** All connections are new. */
+  async cutAll(): Promise<void> {
+    const devices = this.crowd.talkers.map(({ observer }) => ({ device: observer.device, before: observer.device.opened }));
+    for (const { device } of devices) device.proxy.cut();
+    await until("everybody has connected again", () => devices.every(({ device, before }) => device.opened > before));
+    await this.allOnline();
+  }
+
+  private async allOnline(): Promise<void> {
+    const { talkers } = this.crowd;
     await until("everybody is signed in", () => talkers.every((talker) => !talker.isAway && talker.observer.device.isRunning), { ms: 30_000 });
     for (const { observer, reader } of talkers) {
       const { client } = observer.device;

@@ -75,21 +75,19 @@ export function Composer({ conversation, name, editing, onEdited, onSent }: Prop
     setText("");
     setTyping(false);
     input.current?.focus();
+    const draft = drafts.get(conversation.key);
     try {
-      if (editing) {
-        await conversation.edit(editing.key, content);
-        onEdited();
-      } else {
-        // The draft stays until the message is kept in its place. What was typed meanwhile is another one.
-        const draft = drafts.get(conversation.key);
-        await conversation.send(content);
-        if (drafts.get(conversation.key) === draft) drafts.set(conversation.key, "");
-      }
-      onSent();
+      if (editing) await conversation.edit(editing.key, content);
+      else await conversation.send(content);
     } catch (cause) {
       setProblem(failureOf(cause).message);
       setText((now) => now || content);
+      return;
     }
+    if (editing) onEdited();
+    // The draft stays until the message is kept in its place. What was typed meanwhile is another one.
+    else if (drafts.get(conversation.key) === draft) drafts.set(conversation.key, "");
+    onSent();
   };
 
   const onKeyPress = (event: NativeSyntheticEvent<TextInputKeyPressEventData>) => {
