@@ -7,6 +7,7 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use members_book::{
+    app::World,
     auth::KeyRing,
     config::Settings,
     position::{Epoch, Position, StreamPosition},
@@ -263,7 +264,7 @@ async fn a_node_that_starts_while_the_database_is_away_resets_nobody() {
     let cursor =
         eventually("a cursor", async || Some(anas.ping().await.cursor).filter(|cursor| *cursor != anas.cursor())).await;
     server.kill();
-    fleet.join(settings).await;
+    fleet.begin(World::default(), settings).await;
     // It waits for what it needs to know, or is told to come back; the first one is judged before anything is known.
     let done = {
         let late = async || {

@@ -86,6 +86,18 @@ impl Fleet {
 
     /// The same, with another clock than that of the machine.
     pub async fn join_with(&mut self, world: World, change: impl Fn(&mut Settings)) -> &Server {
+        let node = self.begin(world, change).await;
+        // The first one makes all indexes, which takes longer than a call waits when the machine is busy.
+        eventually("the node to reach its database", async || {
+            let answer = node.http().get(node.url("/readyz")).send().await.unwrap();
+            (answer.status() == 200).then_some(())
+        })
+        .await;
+        node
+    }
+
+    /// The same, whether it reaches the database or not.
+    pub async fn begin(&mut self, world: World, change: impl Fn(&mut Settings)) -> &Server {
         let uri = self.database.uri.clone();
         let bus = self.bus.as_ref().map(|bus| bus.socket(self.nodes.len()));
         let change = |settings: &mut Settings| {
@@ -94,12 +106,6 @@ impl Fleet {
             change(settings);
         };
         let node = Server::launch(change, World { bus, ..world }).await;
-        // The first one makes all indexes, which takes longer than a call waits when the machine is busy.
-        eventually("the node to reach its database", async || {
-            let answer = node.http().get(node.url("/readyz")).send().await.unwrap();
-            (answer.status() == 200).then_some(())
-        })
-        .await;
         self.nodes.push(node);
         self.nodes.last().unwrap()
     }
