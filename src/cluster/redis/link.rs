@@ -129,8 +129,10 @@ impl Link {
     async fn serve(&self, connection: MultiplexedConnection, mut inbound: Inbound) -> End {
         self.beats().clear();
         self.late.store(false, Ordering::Relaxed);
+        // Before it is looked whether anything is late: what was not answered on the connection before says nothing of this one.
+        let pipelines = Pipelines::new(connection.clone(), &self.unanswered);
         let end = tokio::select! {
-            end = self.publish(connection.clone()) => end,
+            end = self.publish(pipelines) => end,
             end = self.follow(connection) => end,
             end = self.hear(&mut inbound) => end,
             end = self.watch() => end,
@@ -176,8 +178,7 @@ impl Link {
 
     /// Publishes what is queued, batch after batch; after the stop, until nothing is. The answers to a batch are not awaited before
     /// the next one goes: a message is not to wait for the way there and back of the one before it.
-    async fn publish(&self, connection: MultiplexedConnection) -> End {
-        let mut pipelines = Pipelines::new(connection, &self.unanswered);
+    async fn publish(&self, mut pipelines: Pipelines) -> End {
         let end = async {
             loop {
                 let batch = tokio::select! {

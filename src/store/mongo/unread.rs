@@ -2,7 +2,7 @@
 //!
 //! The entries of each other member follow one another in the index over (conversation, sender, seq), so those after `read`
 //! are counted from there up to the largest number that is told: what the member wrote meanwhile is not looked at.
-
+//!
 //! What was counted is remembered: an entry stays where it is, so the next time only those that came after it are counted, and
 //! those at hand anyway cost no look into the database.
 
