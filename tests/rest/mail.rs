@@ -615,8 +615,8 @@ async fn a_full_queue_is_worked_off_by_itself() {
             mail.set(settings);
             let DatabaseUrl::Sqlite(file) = settings.store.database().unwrap() else { panic!() };
             let rows = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1)
-                INSERT INTO mail (key, kind, body, due, until, revision)
-                SELECT 'forgot_password/' || n, 'forgot_password',
+                INSERT INTO mail (key, kind, share, turn, body, due, until, revision)
+                SELECT 'forgot_password/' || n, 'forgot_password', n, 0,
                     json_object('kind', 'forgot_password', 'email', ?2, 'asked', n), n, n, n FROM numbers";
             rusqlite::Connection::open(file).unwrap().execute(rows, (STRANGERS_MAX, &email)).unwrap();
         })

@@ -19,6 +19,7 @@ mod recommendations;
 mod registration;
 mod restore;
 mod second_factor;
+mod session_races;
 mod sessions;
 mod settings;
 mod sqlite;

@@ -41,12 +41,13 @@ pub(in crate::store) enum Part {
 pub(in crate::store) struct Room {
     /// Of which part it takes one.
     pub(in crate::store) part: Part,
-    /// Of which network's share it is, and with whom it takes turns; nothing if no stranger has asked for it.
+    /// Of which network's share it is, and with whom it takes turns; nothing if it does not.
     pub(in crate::store) share: Option<AskedFrom>,
 }
 
 impl Room {
-    const MEMBERS: Self = Self { part: Part::Members, share: None };
+    /// That of what no stranger has asked for.
+    pub(in crate::store) const MEMBERS: Self = Self { part: Part::Members, share: None };
 
     /// That of a mail that somebody asks for.
     pub(in crate::store) const fn of(mail: &Mail) -> Self {
@@ -62,12 +63,13 @@ impl Room {
     }
 
     /// That of a mail with a link. What comes of a mail that waited was asked for by a stranger, and who has not shown that the address is
-    /// theirs is one.
+    /// theirs is one. Who has goes before those: there are only so many members, and few links of each.
     pub(in crate::store) const fn of_link(by: Caller, must_verify: bool, asked: AskedFrom) -> Self {
-        match by {
-            Caller::System => Self { part: Part::Made, share: Some(asked) },
-            _ if must_verify => Self::of_strangers(asked),
-            _ => Self::MEMBERS,
+        match (by, must_verify) {
+            (Caller::System, true) => Self { part: Part::Made, share: Some(asked) },
+            (Caller::System, false) => Self { part: Part::Made, share: None },
+            (_, true) => Self::of_strangers(asked),
+            (_, false) => Self::MEMBERS,
         }
     }
 
@@ -94,6 +96,9 @@ impl Kind {
         })
     }
 }
+
+/// The turn of what was made for a member who has shown that the address is theirs: before all who have to wait for theirs.
+pub(in crate::store) const FIRST_TURN: i64 = 0;
 
 /// The turns of mails of another store, which are written many at a time: within that, networks take turns.
 #[derive(Debug, Default)]
@@ -123,9 +128,8 @@ mod tests {
         for reserved in [Room::of_registration(true, ASKED), Room::of_link(Caller::Health, false, ASKED)] {
             assert_eq!(reserved, Room::MEMBERS);
         }
-        for must_verify in [true, false] {
-            let made = Room::of_link(Caller::System, must_verify, ASKED);
-            assert_eq!(made, Room { part: Part::Made, share: Some(ASKED) });
+        for (must_verify, share) in [(true, Some(ASKED)), (false, None)] {
+            assert_eq!(Room::of_link(Caller::System, must_verify, ASKED), Room { part: Part::Made, share });
         }
     }
 

@@ -25,9 +25,9 @@ use crate::store::{
     audit::AuditRecord,
     changes::Change,
     mail::{
-        AskedFrom, Claim, DISPLACED, Expired, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, MEMBERS_MAX, Mail,
-        NEW_DEVICES_MAX, NOTICE_LIFETIME, NewLink, Part, Purpose, Room, SHARE_MAX, STRANGERS_MAX, TakenMail, TokenId,
-        WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of, turn,
+        AskedFrom, Claim, DISPLACED, Expired, FIRST_TURN, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, MEMBERS_MAX,
+        Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME, NewLink, Part, Purpose, Room, SHARE_MAX, STRANGERS_MAX, TakenMail,
+        TokenId, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of, turn,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
@@ -130,21 +130,27 @@ async fn turn_of(db: &Db, kind: Kind, share: AskedFrom) -> Result<i64, Fault> {
 pub(super) async fn write(
     db: &Db,
     mail: &Mail,
-    share: Option<AskedFrom>,
+    room: Room,
     at: Timestamp,
     session: Option<&mut ClientSession>,
 ) -> Result<(), Fault> {
     let row = MailRow { mail: mail.clone(), due: at, until: at.after(mail.lifetime()), attempts: 0 };
     let mut document = document(&row, None)?;
-    if let Some(share) = share {
-        let former: Option<Document> = db.one("mail", doc! { "_id": mail.key() }, FindOneOptions::default()).await?;
-        if let Some(mut former) = former {
+    let mut former: Option<Document> = None;
+    if room != Room::MEMBERS {
+        former = db.one("mail", doc! { "_id": mail.key() }, FindOneOptions::default()).await?;
+    }
+    match (former, room.share) {
+        (Some(mut former), _) => {
             let place = ["share", "turn"].into_iter().filter_map(|field| Some((field, former.remove(field)?)));
             document.extend(place.map(|(field, value)| (field.to_owned(), value)));
-        } else {
+        }
+        (None, Some(share)) => {
             document.insert("share", share.to_string());
             document.insert("turn", turn_of(db, mail.kind(), share).await?);
         }
+        (None, None) if room.part == Part::Made => drop(document.insert("turn", FIRST_TURN)),
+        (None, None) => {}
     }
     let collection = db.collection::<Document>("mail");
     let replace = collection.replace_one(doc! { "_id": mail.key() }, document).upsert(true);
@@ -160,7 +166,7 @@ async fn add(db: &Db, metrics: &Metrics, mail: &Mail, at: Timestamp) -> Result<b
     if !make_room(db, metrics, (mail.kind(), &mail.key()), room).await? {
         return Ok(false);
     }
-    write(db, mail, room.share, at, None).await.map(|()| true)
+    write(db, mail, room, at, None).await.map(|()| true)
 }
 
 /// Writes what something that happens tells its member, in the transaction of that, whether there is room or not: a queue that a
@@ -181,12 +187,12 @@ pub(super) async fn tell(db: &Db, session: &mut ClientSession, notice: &Mail, at
         if waiting >= NEW_DEVICES_MAX {
             let last = last.as_ref().and_then(self::mail).and_then(Mail::and_more);
             return match last {
-                Some(last) => write(db, &last, None, at, Some(session)).await,
+                Some(last) => write(db, &last, Room::MEMBERS, at, Some(session)).await,
                 None => Ok(()),
             };
         }
     }
-    write(db, notice, None, at, Some(session)).await
+    write(db, notice, Room::MEMBERS, at, Some(session)).await
 }
 
 /// Nothing if the queue is full, true if a mail was written, false if none was.
@@ -233,7 +239,7 @@ async fn issue_in(
             links.update_one(doc! { "_id": binary(&hash) }, longer).session(&mut *session).await?;
             let mail = purpose.mail(member, token);
             if is_there(db, &mail.key()).await? {
-                write(db, &mail, room.share, at, Some(session)).await?;
+                write(db, &mail, room, at, Some(session)).await?;
             }
             return Ok(Some(false));
         }
@@ -249,7 +255,7 @@ async fn issue_in(
             links.update_one(own, once_more).session(&mut *session).await?;
         }
     }
-    write(db, &mail, room.share, at, Some(session)).await.map(|()| Some(true))
+    write(db, &mail, room, at, Some(session)).await.map(|()| Some(true))
 }
 
 /// Writes a link alone.

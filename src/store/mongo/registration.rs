@@ -142,8 +142,8 @@ async fn register_in(
             (link.mail(), link.row())
         };
         mail::write_link(db, session, &row).await?;
-        let share = Room::of_registration(is_invited, link.asked).share;
-        mail::write(db, &first, share, at, Some(session)).await?;
+        let room = Room::of_registration(is_invited, link.asked);
+        mail::write(db, &first, room, at, Some(session)).await?;
     }
     Ok(if is_taken { Err(NotRegistered::EmailTaken) } else { Ok(record) })
 }

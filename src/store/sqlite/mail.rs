@@ -17,9 +17,9 @@ use crate::store::{
     audit::AuditRecord,
     changes::Change,
     mail::{
-        AskedFrom, Claim, DISPLACED, Expired, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, MEMBERS_MAX, Mail,
-        NEW_DEVICES_MAX, NOTICE_LIFETIME, NewLink, Part, Purpose, Room, SHARE_MAX, STRANGERS_MAX, TakenMail, TokenId,
-        WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of, turn,
+        AskedFrom, Claim, DISPLACED, Expired, FIRST_TURN, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, MEMBERS_MAX,
+        Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME, NewLink, Part, Purpose, Room, SHARE_MAX, STRANGERS_MAX, TakenMail,
+        TokenId, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of, turn,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
@@ -67,7 +67,9 @@ fn of_strangers(order: &str) -> String {
         )
     });
     let firsts = firsts.collect::<Vec<_>>().join(" UNION ALL ");
-    format!("SELECT turn, key, kind FROM ({firsts}) ORDER BY turn {order} LIMIT 1")
+    let first = if order == "ASC" { "min" } else { "max" };
+    // The other columns are of the row that has it.
+    format!("SELECT {first}(turn) AS turn, key, kind FROM ({firsts})")
 }
 
 /// Of a kind with one of these names. Names are words: nothing in them has to be quoted.
@@ -124,9 +126,10 @@ pub(super) fn make_room(tx: &Tx<'_>, kind: Kind, Room { part, share }: Room) -> 
     }
     let own = turn_of(connection, kind, share)?;
     let last = connection.prepare_cached(&LAST)?.query_row([], |row| {
-        Ok((row.get::<_, i64>("turn")?, row.get::<_, String>("key")?, row.get::<_, String>("kind")?))
-    });
-    let Some((_, key, kind)) = last.optional()?.filter(|(turn, ..)| own < *turn) else { return Ok(false) };
+        let Some(turn) = row.get::<_, Option<i64>>("turn")? else { return Ok(None) };
+        Ok(Some((turn, row.get::<_, String>("key")?, row.get::<_, String>("kind")?)))
+    })?;
+    let Some((_, key, kind)) = last.filter(|(turn, ..)| own < *turn) else { return Ok(false) };
     connection.prepare_cached("DELETE FROM mail WHERE key = ?")?.execute([key])?;
     tx.metrics.mail(Kind::of(&kind).map_or("unknown", Kind::as_str), DISPLACED);
     Ok(true)
@@ -141,7 +144,7 @@ pub(super) fn add(tx: &Tx<'_>, mail: &Mail, room: Room, at: Timestamp) -> rusqli
     if !is_there(tx.connection, &mail.key())? && !make_room(tx, mail.kind(), room)? {
         return Ok(false);
     }
-    write(tx.connection, mail, room.share, at)?;
+    write(tx.connection, mail, room, at)?;
     Ok(true)
 }
 
@@ -150,7 +153,7 @@ fn turn_of(connection: &Connection, kind: Kind, share: AskedFrom) -> rusqlite::R
     let [free, costly] = &*LAST_TURN;
     let last = if kind == Kind::ForgotPassword { free } else { costly };
     let last = connection.prepare_cached(last)?.query_row([share.to_string()], |row| row.get(0))?;
-    let next = connection.prepare_cached(&NEXT_TURN)?.query_row([], |row| row.get(0)).optional()?;
+    let next = connection.prepare_cached(&NEXT_TURN)?.query_row([], |row| row.get("turn"))?;
     Ok(turn(kind, last, next))
 }
 
@@ -162,14 +165,13 @@ fn place_of(connection: &Connection, key: &str) -> rusqlite::Result<Option<(Opti
 }
 
 /// Writes a mail that is due now, whether there is room or not.
-fn write(connection: &Connection, mail: &Mail, share: Option<AskedFrom>, at: Timestamp) -> rusqlite::Result<()> {
+fn write(connection: &Connection, mail: &Mail, room: Room, at: Timestamp) -> rusqlite::Result<()> {
     let key = mail.key();
-    let (share, turn) = match share {
-        None => (None, None),
-        Some(share) => match place_of(connection, &key)? {
-            Some(place) => place,
-            None => (Some(share.to_string()), Some(turn_of(connection, mail.kind(), share)?)),
-        },
+    let former = if room == Room::MEMBERS { None } else { place_of(connection, &key)? };
+    let (share, turn) = match (former, room.share) {
+        (Some(place), _) => place,
+        (None, Some(share)) => (Some(share.to_string()), Some(turn_of(connection, mail.kind(), share)?)),
+        (None, None) => (None, (room.part == Part::Made).then_some(FIRST_TURN)),
     };
     let mut insert = connection.prepare_cached(
         "INSERT OR REPLACE INTO mail (key, kind, member, body, due, until, share, turn, revision)
@@ -193,10 +195,10 @@ pub(super) fn tell(connection: &Connection, notice: &Mail, at: Timestamp) -> rus
                 "SELECT body FROM mail WHERE member = ? AND kind = ? ORDER BY until DESC, key DESC LIMIT 1",
             )?;
             let last = last.query_row(params![member.as_bytes(), name], |row| Ok(mail(row).ok()))?;
-            return last.and_then(Mail::and_more).map_or(Ok(()), |last| write(connection, &last, None, at));
+            return last.and_then(Mail::and_more).map_or(Ok(()), |last| write(connection, &last, Room::MEMBERS, at));
         }
     }
-    write(connection, notice, None, at)
+    write(connection, notice, Room::MEMBERS, at)
 }
 
 /// Nothing if the queue is full, true if a mail was written, false if none was.
@@ -233,7 +235,7 @@ fn issue(tx: &Tx<'_>, by: Caller, link: &NewLink) -> rusqlite::Result<Option<boo
             longer.execute(params![link.good_until().as_millis(), hash])?;
             let mail = purpose.mail(*member, token);
             if is_there(connection, &mail.key())? {
-                write(connection, &mail, room.share, *at)?;
+                write(connection, &mail, room, *at)?;
             }
             Ok(Some(false))
         }
