@@ -39,6 +39,8 @@ fn suspended(f: &Fixture) -> Change {
 
 /// No session of these is good, and no token that came of them.
 async fn nobody_stays(f: &Fixture, sessions: Vec<SessionId>, tokens: impl IntoIterator<Item = u8>, what: &str) {
+    // A later attempt than any of those.
+    f.wait(1);
     for view in f.store.sessions.views(sessions).await.unwrap() {
         assert!(view.is_none_or(|view| view.revoked), "{what}: {view:?}");
     }
