@@ -81,7 +81,8 @@ export class Book {
         if (!record) throw new TypeError("no conversation");
         if (!fits(record.last, ENTRY)) delete record.last;
         whole &&= record.revision !== undefined;
-        this.adopt(key.slice(prefix), record);
+        // The app may have ended while somebody looked at it.
+        this.adopt(key.slice(prefix), record).trim();
       } catch {
         // It comes again, if everything does.
         whole = false;
