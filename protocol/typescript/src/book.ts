@@ -54,6 +54,8 @@ export class Book {
   private publishing = false;
   private listing = false;
   private listingAll = false;
+  /** What is stored of the outbox is here. */
+  private outboxRead = false;
   private stopped = false;
 
   constructor(
@@ -101,6 +103,7 @@ export class Book {
       const record = read(value, OUTBOX);
       if (record) this.outbox.load(this.withKey(record.conversation), Number(key.slice(prefix)), record);
     }
+    this.outboxRead = true;
     this.outbox.open();
     for (const conversation of this.conversations.values()) this.changed.add(conversation);
     this.show();
@@ -184,8 +187,9 @@ export class Book {
     return this.outbox;
   }
 
-  /** How many messages are not accepted. */
-  get unsent(): number {
+  /** How many messages are not accepted. Not known before what is stored could be read. */
+  get unsent(): number | undefined {
+    if (!this.outboxRead) return undefined;
     let count = 0;
     for (const { outgoing } of this.conversations.values()) count += outgoing.filter(({ status }) => status !== "sent").length;
     return count;

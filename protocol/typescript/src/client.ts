@@ -205,7 +205,7 @@ export class Client implements MembersBook {
     return member;
   }
 
-  unsent(): number {
+  unsent(): number | undefined {
     const { signIn } = this;
     return signIn && signIn.reason !== "logged_out" ? signIn.book.unsent : 0;
   }

@@ -204,8 +204,11 @@ export interface MembersBook {
   leave(): Promise<void>;
   /** The member has left, or what the server has of them was changed over REST: their own record is read again. */
   refreshMember(): Promise<Member>;
-  /** How many messages are not sent yet, in all conversations; of the member whose session is over, as long as the app runs. Ask before `logout`. */
-  unsent(): number;
+  /**
+   * How many messages are not sent yet, in all conversations; of the member whose session is over, as long as the app runs. Ask before `logout`. `undefined`: not known, because what is stored could not be
+   * read (yet): there may be some, and a log-out erases them.
+   */
+  unsent(): number | undefined;
   /** A conversation of the member who is signed in. Throws if nobody is, and was not before. */
   conversation(target: Target): ConversationHandle;
   /** The target of a conversation's key. */

@@ -79,7 +79,8 @@ class Phone {
   readonly storage = new StuckStorage();
   readonly vault = new StuckVault();
   readonly asked: string[] = [];
-  readonly frames: { type: string; client_id?: string }[] = [];
+  /** The server takes no token. */
+  refused = false;
 
   async signedIn(): Promise<Client> {
     await this.vault.set(JSON.stringify({ member: ANA, access: "access-a", refresh: "refresh-a", expires: Date.now() + 3_600_000 }));
@@ -97,6 +98,7 @@ class Phone {
       const { pathname } = new URL(String(input));
       this.asked.push(`${pathname} ${new Headers(init?.headers).get("authorization") ?? ""}`.trim());
       if (pathname === "/api/auth/logout") return new Response(null, { status: 204 });
+      if (this.refused) return Response.json({ code: "token_invalid" }, { status: 401 });
       const answer = { member: member(BEN), access_token: "access-b", refresh_token: "refresh-b", expires_at: far() } as Partial<AuthResponse>;
       return pathname === "/api/auth/login" ? Response.json(answer) : Promise.reject(new Error("there is no network"));
     };
@@ -184,6 +186,32 @@ describe("a storage that does not answer", () => {
     await pass(5_000);
     expect(messages.getSnapshot().messages.map(({ content }) => content)).toEqual(["w-1"]);
     await client.stop();
+  });
+
+  test("how much is not sent is not known as long as it cannot be read, also when the session is over", async () => {
+    const phone = new Phone();
+    const { storage } = phone;
+    const read = storage.range.bind(storage);
+    await storage.write({ put: new Map([[new Keys(ANA).outgoing(1), JSON.stringify({ id: "1", conversation: `m_${BEN}`, content: "w-1", at: 1 })]]) });
+    storage.range = (from, to) => (from.includes("/o/") ? Promise.reject(new Error("it cannot be read")) : read(from, to));
+    const client = await phone.signedIn();
+    expect([client.unsent(), client.connection.getSnapshot().storageFailing]).toEqual([undefined, true]);
+    await client.conversation({ member: BEN }).send("w-2");
+    expect(client.unsent()).toBeUndefined();
+    storage.range = read;
+    await pass(60_000);
+    expect(client.unsent()).toBe(2);
+    await client.stop();
+    storage.range = (from, to) => (from.includes("/o/") ? Promise.reject(new Error("it cannot be read")) : read(from, to));
+    const again = phone.client();
+    await again.start();
+    // In another tab: nothing says that there is nothing.
+    await phone.vault.set(JSON.stringify({ over: "session_over" }));
+    phone.refused = true;
+    await pass(0);
+    await again.api.json("/api/members/me").catch(() => undefined);
+    expect([again.session.getSnapshot().status, again.unsent()]).toEqual(["signed_out", undefined]);
+    await again.stop();
   });
 
   test("a start, and a stop, end", async () => {
