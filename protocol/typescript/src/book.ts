@@ -168,8 +168,8 @@ export class Book {
     return this.byId.get(id);
   }
 
-  markRead(conversation: Conversation): void {
-    if (!conversation.markRead()) return;
+  markRead(conversation: Conversation, upTo?: number): void {
+    if (!conversation.markRead(upTo)) return;
     void this.receipts.read(conversation);
     this.show();
   }

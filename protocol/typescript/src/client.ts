@@ -314,9 +314,14 @@ export class Client implements MembersBook {
   private async enter(ask: () => AuthResponse | Promise<AuthResponse>): Promise<Member> {
     await this.start();
     const answer = await ask();
-    await this.start();
     const { member, device_proof: proof } = answer;
-    const [signIn, former] = await this.tokens.begin(answer, () => this.erase().catch(() => undefined), () => {
+    const first = async () => {
+      await this.start();
+      await this.erase().catch(() => undefined);
+      // Stopped meanwhile: the session ends. Once it is kept it is that of the next start.
+      await this.start();
+    };
+    const [signIn, former] = await this.tokens.begin(answer, first, () => {
       const begun = this.begin(member._id);
       begun.journal.put(begun.keys.me, JSON.stringify(member));
       return begun;

@@ -237,12 +237,12 @@ export class Conversation {
     this.save();
   }
 
-  /** Everything that is here was seen. True if that is news. */
-  markRead(): boolean {
-    const { to } = this.record;
-    if (to <= this.readSeq) return false;
-    this.record.readWanted = to;
-    this.count(to);
+  /** Everything that is here, or up to a `seq`, was seen. True if that is news. */
+  markRead(upTo = this.record.to): boolean {
+    const seq = Math.min(upTo, this.record.lastSeq);
+    if (seq <= this.readSeq) return false;
+    this.record.readWanted = seq;
+    this.count(seq);
     this.save();
     return true;
   }

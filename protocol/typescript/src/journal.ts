@@ -88,9 +88,9 @@ export class Journal implements Pages {
     return new Promise((resolve) => last.attempts.push(resolve));
   }
 
-  /** What was tried last could not be stored. */
+  /** What was tried last could not be stored, or nothing is tried any more. */
   get failing(): boolean {
-    return this.failures > 0;
+    return this.failures > 0 || this.closed;
   }
 
   /** The newest changes that are not stored. */

@@ -21,9 +21,9 @@ function message(seq: number, sender = BEN): Message {
 }
 
 /** A book on a storage, without a network. */
-async function opened(storage: MemoryStorage): Promise<{ book: Book; journal: Journal }> {
+async function opened(storage: MemoryStorage, network: object = { online: false, request: () => Promise.reject(new Error("there is no network")) }): Promise<{ book: Book; journal: Journal }> {
   const journal = new Journal(storage, environment.clock, () => undefined);
-  const connection = { online: false, request: () => Promise.reject(new Error("there is no network")) } as unknown as Connection;
+  const connection = network as Connection;
   const book = new Book(environment, journal, keys, connection);
   await book.load();
   await book.loadOutbox();
@@ -92,4 +92,36 @@ describe("what is kept of a conversation", () => {
     book.stop();
     leave();
   });
+});
+
+test("what was read is said when it is stored; where it cannot be stored, all the same", async () => {
+  const storage = new MemoryStorage();
+  const said: { type: string; seq?: number }[] = [];
+  const request = (frame: { type: string; seq?: number }) => {
+    said.push(frame);
+    return Promise.resolve({ type: "ok" });
+  };
+  const { book, journal } = await opened(storage, { online: true, request });
+  await journal.stored();
+  const write = storage.write.bind(storage);
+  const gate: { open?: () => void } = {};
+  storage.write = async (changes) => {
+    await new Promise<void>((resolve) => (gate.open = resolve));
+    return write(changes);
+  };
+  const read = () => said.filter(({ type }) => type === "message.read").map(({ seq }) => seq);
+  await push(book, 1, 3);
+  book.markRead(book.conversation({ member: BEN }));
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  expect(read()).toEqual([]);
+  gate.open?.();
+  await expect.poll(async () => (await recordOf(storage)).to).toBe(3);
+  await expect.poll(() => (gate.open?.(), read())).toEqual([3]);
+  storage.write = () => Promise.reject(new Error("there is no room"));
+  gate.open?.();
+  await push(book, 4, 4);
+  book.markRead(book.conversation({ member: BEN }));
+  await expect.poll(read).toEqual([3, 4]);
+  expect((await recordOf(storage)).to).toBe(3);
+  book.stop();
 });
