@@ -48,6 +48,8 @@ export class Book {
   /** What the sync under way has brought. */
   private brought: ConversationState[] | undefined;
   private filling = false;
+  /** Of what is missing in these the server said that it would refuse it again. */
+  private readonly refused = new Set<Conversation>();
   private readonly fillTimer: Timer;
   private readonly fillBackoff: Backoff;
   private discovering = false;
@@ -361,8 +363,12 @@ export class Book {
 
   private async fillNext(): Promise<void> {
     if (this.filling || this.stopped || !this.connection.online) return;
+    const { refused } = this;
     const missing = [...this.conversations.values()].filter(({ missing, short, state }) => (missing || short) && state.id);
-    const next = missing.find(({ messages }) => messages.watched) ?? missing[0];
+    // Those that were refused are tried again when all others are through.
+    if (missing.every((each) => refused.has(each))) refused.clear();
+    const open = missing.filter((each) => !refused.has(each));
+    const next = open.find(({ messages }) => messages.watched) ?? open[0];
     if (!next) return;
     this.filling = true;
     let wait = 0;
@@ -370,6 +376,7 @@ export class Book {
       await this.fillOne(next);
       this.fillBackoff.reset();
     } catch (error) {
+      if (pauseAfter(error) === undefined) refused.add(next);
       wait = this.fillBackoff.next(retryAfter(error));
     }
     this.filling = false;
@@ -384,7 +391,8 @@ export class Book {
       await conversation.loadOlder((before) => this.loadOlder(conversation, before));
       this.show();
       // Not the same again at once.
-      if (messages.getSnapshot().problem) throw new MembersBookError("network", "Older messages could not be read.");
+      const { problem } = messages.getSnapshot();
+      if (problem) throw new MembersBookError(problem.code, problem.message);
       return;
     }
     const asked = state.to;

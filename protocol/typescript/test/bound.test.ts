@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { Book } from "../src/book.js";
 import type { Connection } from "../src/connection.js";
 import { platformEnvironment } from "../src/environment.js";
+import { MembersBookError } from "../src/errors.js";
 import { Journal } from "../src/journal.js";
 import type { ConversationId, MemberId, Message } from "../src/protocol.js";
 import { Keys } from "../src/records.js";
@@ -123,5 +124,25 @@ test("what was read is said when it is stored; where it cannot be stored, all th
   book.markRead(book.conversation({ member: BEN }));
   await expect.poll(read).toEqual([3, 4]);
   expect((await recordOf(storage)).to).toBe(3);
+  book.stop();
+});
+
+test("a conversation that is refused for good does not keep others from being filled", async () => {
+  const [refused, good] = [id("1") as ConversationId, id("2") as ConversationId];
+  const asked: string[] = [];
+  const request = (frame: { type: string; conversation?: string }) => {
+    if (frame.type !== "history.get") return Promise.resolve({ type: "ok" });
+    asked.push(frame.conversation ?? "");
+    return frame.conversation === refused
+      ? Promise.reject(new MembersBookError("conversation_not_found", "It is gone."))
+      : Promise.resolve({ type: "history", entries: [{ kind: "message", ...message(1), conversation: good }] });
+  };
+  const { book } = await opened(new MemoryStorage(), { online: true, request });
+  const state = (conversation: ConversationId, other: string) => ({
+    id: conversation, kind: "direct", members: [ANA, id(other)].map((member) => ({ member, delivered: 0, read: 0 })), last_seq: 1, last_at: new Date(1000).toISOString(), unread: 1, entries: [], settings_revision: 0,
+  });
+  book.received({ type: "sync", conversations: [state(refused, "d"), state(good, "e")], cursor: "c" } as never);
+  await expect.poll(() => book.conversation({ conversation: good }).state.to, { timeout: 10_000 }).toBe(1);
+  expect(asked.slice(0, 2)).toEqual([refused, good]);
   book.stop();
 });
