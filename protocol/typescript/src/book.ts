@@ -10,7 +10,7 @@ import type { Pages } from "./journal.js";
 import { given } from "./json.js";
 import { Outbox } from "./outbox.js";
 import type {
-  Conversation as ConversationState, ConversationId, Entry, Message, MessagePush, Receipt, ServerFrame, Sync, SyncDone,
+  Conversation as ConversationState, ConversationId, Entry, EntryPush, Message, Receipt, ServerFrame, Sync, SyncDone,
 } from "./protocol.js";
 import { pauseAfter, REFUSED_MS, retryAfter } from "./problem.js";
 import { NO_LOG } from "./records.js";
@@ -140,7 +140,7 @@ export class Book {
         return this.done(frame);
       case "pong":
         return this.keep(frame.cursor, false);
-      case "message":
+      case "entry":
         return this.pushed(frame);
       case "receipt":
         return this.receipt(frame);
@@ -258,14 +258,14 @@ export class Book {
     this.receipts.changed(conversation);
   }
 
-  private pushed({ message, conversation: info }: MessagePush): void {
-    const known = this.byId.get(message.conversation);
-    const conversation = known ? this.identify(known, message.conversation) : this.direct(message, info?.members);
+  private pushed({ entry, conversation: info }: EntryPush): void {
+    const known = this.byId.get(entry.conversation);
+    const conversation = known ? this.identify(known, entry.conversation) : this.direct(entry, info?.members);
     if (!conversation) {
       void this.discover();
       return;
     }
-    conversation.insert([{ kind: "message", ...message }]);
+    conversation.insert([entry]);
     this.receipts.changed(conversation);
     if (conversation.missing) this.fill(OVERTAKEN_MS);
   }
