@@ -421,7 +421,8 @@ async fn what_a_former_version_had_in_hand_is_in_doubt() {
     tasks.update_many(doc! {}, doc! { "$unset": { "unsettled": "" } }).await.unwrap();
     let first = doc! { "$set": { "attempts": 1_i64, "due": mongodb::bson::DateTime::from_millis(at(20).as_millis()) } };
     tasks.update_one(doc! { "last": 5_i64 }, first).await.unwrap();
-    let doubts = |taken: Vec<TakenTask>| taken.iter().map(|taken| (taken.attempts, taken.is_in_doubt)).collect::<Vec<_>>();
+    let doubts =
+        |taken: Vec<TakenTask>| taken.iter().map(|taken| (taken.attempts, taken.is_in_doubt)).collect::<Vec<_>>();
     // A node of that version may come between: it counts only how often it has taken it.
     assert_eq!(doubts(take(&f, 14).await), [(1, false)], "nobody had it");
     assert_eq!(doubts(take(&f, 20).await), [(2, true)]);
