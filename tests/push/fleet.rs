@@ -113,6 +113,14 @@ async fn a_node_that_pushes_nothing_keeps_no_other_from_it() {
     phone.read(second.conversation, second.seq).await;
     fleet.at(&ana, 1).connect().await.say(ben.id, "Three").await;
     anas.say(ben.id, "Four").await;
-    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "Four (+1)", 2)], "what was read is known everywhere");
-    assert_eq!(expo.taken().len(), 2);
+    let push = loop {
+        let push = expo.expect().await;
+        if text(&push, "body").is_empty() {
+            // The number was compared after the ticket, and by then it was read.
+            assert_eq!(push["badge"], 0, "{push}");
+        } else {
+            break push;
+        }
+    };
+    assert_eq!(shown(&[push]), [(&*token("ben"), "Four (+1)", 2)], "what was read is known everywhere");
 }
