@@ -111,7 +111,7 @@ async fn a_node_that_pushes_nothing_keeps_no_other_from_it() {
     let second = anas.say(ben.id, "Two").await;
     phone.hear().await;
     phone.read(second.conversation, second.seq).await;
-    fleet.at(&ana, 1).connect().await.say(ben.id, "Three").await;
+    fleet.at(&ana, 1).connect_as("laptop", None).await.say(ben.id, "Three").await;
     anas.say(ben.id, "Four").await;
     let push = loop {
         let push = expo.expect().await;
