@@ -133,7 +133,9 @@ async fn who_floods_pushes_out_their_own_flood(f: &Fixture) {
         add(f, taken(network, network)).await;
     }
     add(f, asked_for(1, 97)).await;
-    f.store.members.register(registration(f, "Ben", Way::Free, 7)).await.unwrap().unwrap();
+    let mut ben = registration(f, "Ben", Way::Free, 7);
+    ben.link = ben.link.map(|link| NewLink { asked: AskedFrom(96), ..link });
+    f.store.members.register(ben).await.unwrap().unwrap();
     let after = f.store.mail.waiting().await.unwrap().count;
     assert!(after <= waiting.max(STRANGERS_MAX) + 10, "{waiting} {after}");
     assert!(refuses(f, asked_for(30_000, 2)).await, "a network has its share, and no more");
