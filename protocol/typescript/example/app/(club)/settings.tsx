@@ -3,6 +3,7 @@ import { useRouter } from "expo-router";
 import { useClient } from "@members-book/client/react";
 
 import { LeaveSection } from "@/account/LeaveSection";
+import { logoutQuestion } from "@/account/logout";
 import { MailSection } from "@/account/MailSection";
 import { PasswordSection } from "@/account/PasswordSection";
 import { SecondFactorSection } from "@/account/SecondFactorSection";
@@ -36,12 +37,7 @@ export default function Settings() {
   const data = useAction(false);
 
   const logOut = async (all: boolean) => {
-    const unsent = client.unsent();
-    const [messages, them] = unsent === 1 ? ["One message was", "it"] : [`${unsent} messages were`, "them"];
-    // One that is under way may arrive all the same.
-    const lost = unsent > 0 ? ` ${messages} not sent yet, and may be lost. Wait until the connection is back to send ${them}.` : "";
-    const text = all ? `Every device and browser where you are signed in is signed out.${lost}` : `What is kept on this device is removed from it. It stays with the club.${lost}`;
-    if (!(await confirm({ title: all ? "Log out everywhere?" : "Log out?", text, confirm: unsent > 0 ? `Log out and lose ${them}` : "Log out", danger: unsent > 0 }))) return;
+    if (!(await confirm(logoutQuestion(client.unsent(), all)))) return;
     await leaving.run(() => push.logout(all ? { all } : {}));
   };
   const exportData = () => void data.run(async () => {
