@@ -175,6 +175,34 @@ async fn members_have_a_bound_and_what_is_made_or_told_has_none(f: &Fixture) {
     assert_eq!(f.store.mail.waiting().await.unwrap().count, waiting + 2);
 }
 
+/// Found by reading: a mail that a stranger asked for as well was sent when it was the stranger's turn; and thousands of links that strangers
+/// had asked for went before a notice.
+async fn nobody_has_the_mail_of_another_sent_later(f: &Fixture) {
+    let (ana, ben) = (unverified(f, "Ana").await, f.member("Ben").await);
+    let ask = async |member, byte, asked| {
+        let wanted = NewLink { asked: AskedFrom(asked), ..link(f, member, Purpose::ResetPassword, byte) };
+        f.store.mail.issue(Caller::System, wanted).await.unwrap()
+    };
+    let mut others = Vec::new();
+    for number in 0..20_u8 {
+        let member = unverified(f, &format!("Other{number}")).await;
+        assert!(ask(member, 100 + number, 1).await);
+        others.push(member);
+    }
+    assert!(ask(ana, 1, 2).await, "ana");
+    assert!(ask(ana, 2, 1).await, "and a stranger");
+    f.wait(1);
+    let eva = f.member("Eva").await;
+    assert!(ask(eva, 4, 1).await);
+    assert_eq!(f.store.mail.issue(Caller::Member(ben), link(f, ben, Purpose::VerifyEmail, 3)).await, Ok(true));
+    add(f, Mail::PasswordChanged { member: ben, at: f.now() }).await;
+    let sent = drain(f).await;
+    let whose: Vec<Option<MemberId>> = sent.iter().map(Mail::member).collect();
+    assert_eq!(whose[..2], [Some(ben); 2], "what no stranger has asked for: {sent:?}");
+    assert_eq!(whose[2], Some(eva), "a member: {sent:?}");
+    assert!(whose[3..5].contains(&Some(others[0])) && whose[3..5].contains(&Some(ana)), "in turns: {sent:?}");
+}
+
 /// Found by an attacker: a member's forgotten password waited behind thousands of registrations of others.
 async fn networks_take_turns_and_an_address_that_is_asked_about_goes_first(f: &Fixture) {
     for number in 0..20 {
