@@ -258,7 +258,8 @@ async fn reset_link(settings: Settings, email: &str) -> Result<ExitCode, String>
     let listens_at = within_reach(SocketAddr::new(settings.listen.host, settings.listen.port));
     let base = Some(settings.listen.public_url.clone()).filter(|url| !url.is_empty());
     let base = base.unwrap_or_else(|| format!("http://{listens_at}"));
-    let ((member, token), store) = app::reset_link(settings, email).await.map_err(|error| error.to_string())?;
+    let ((member, token), store) =
+        app::reset_link(settings, World::default(), email).await.map_err(|error| error.to_string())?;
     println!("{base}{APP_PATH}reset?token={token}");
     let minutes = LINK_LIFETIME.as_secs() / 60;
     eprintln!(

@@ -71,6 +71,7 @@ use crate::{
         sequencer::{Lanes, Sequencer},
         sessions::Sessions,
         setup::Setup,
+        shared_clock::SharedClock,
         shared_limits::SharedLimits,
         watching::Watching,
     },
@@ -227,6 +228,7 @@ impl Foundation {
             links: Arc::clone(&self.store.mail),
             passwords: passwords.map_err(start_error)?,
             clock: Arc::clone(&self.world.clock),
+            link_clock: SharedClock::new(Arc::clone(&self.world.clock), self.store.fleet.clone()),
             ids: Arc::clone(&self.ids),
         })
     }

@@ -68,7 +68,7 @@ pub async fn create_admin(settings: Settings, request: RegisterRequest) -> Resul
 /// # Errors
 /// When there is no store or it cannot be opened, or nobody has the address.
 pub async fn promote(settings: Settings, email: &str) -> Result<(MemberRecord, String), StartError> {
-    at_member(settings, email, async |enrolment| enrolment.promote(email).await).await
+    at_member(settings, World::default(), email, async |enrolment| enrolment.promote(email).await).await
 }
 
 /// Removes the second factor of a member who has lost it, beside a server that may be running. Returns the member, and in which store, in
@@ -77,7 +77,7 @@ pub async fn promote(settings: Settings, email: &str) -> Result<(MemberRecord, S
 /// # Errors
 /// When there is no store or it cannot be opened, or nobody has the address.
 pub async fn reset_second_factor(settings: Settings, email: &str) -> Result<(MemberRecord, String), StartError> {
-    at_member(settings, email, async |enrolment| enrolment.reset_second_factor(email).await).await
+    at_member(settings, World::default(), email, async |enrolment| enrolment.reset_second_factor(email).await).await
 }
 
 /// A link's token that sets the password of a member who has lost it, made beside a server that may be running. Returns the member with the
@@ -85,8 +85,12 @@ pub async fn reset_second_factor(settings: Settings, email: &str) -> Result<(Mem
 ///
 /// # Errors
 /// When there is no store or it cannot be opened, nobody has the address, or who has it may not sign in.
-pub async fn reset_link(settings: Settings, email: &str) -> Result<((MemberRecord, String), String), StartError> {
-    at_member(settings, email, async |enrolment| enrolment.reset_link(email).await).await
+pub async fn reset_link(
+    settings: Settings,
+    world: World,
+    email: &str,
+) -> Result<((MemberRecord, String), String), StartError> {
+    at_member(settings, world, email, async |enrolment| enrolment.reset_link(email).await).await
 }
 
 /// Ends what a restored backup has brought back in the configured store, which nobody may use meanwhile. Returns how much, and in which
@@ -115,12 +119,13 @@ pub async fn after_restore(settings: Settings, keep_invitations: bool) -> Result
 /// Does something about the member with an address, in a store that is there.
 async fn at_member<T>(
     settings: Settings,
+    world: World,
     email: &str,
     act: impl AsyncFnOnce(Enrolment) -> Result<T, Failure>,
 ) -> Result<(T, String), StartError> {
     let database = settings.store.database().map_err(start_error)?;
     has_store(&database).map_err(|error| start_error(format!("DATABASE_URL: {error}")))?;
-    let base = Foundation::lay(settings, World::default(), Nodes::Command)?;
+    let base = Foundation::lay(settings, world, Nodes::Command)?;
     let store = base.store.backend.describe();
     let done = act(base.enrolment()?).await;
     base.store.backend.close().await;

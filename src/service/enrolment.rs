@@ -11,7 +11,7 @@ use protocol::{
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::{decisions::until_known, post::may_be_written_to, registration::refusal};
+use super::{decisions::until_known, post::may_be_written_to, registration::refusal, shared_clock::SharedClock};
 use crate::{
     auth::{Passwords, Source, common::weakness},
     clock::Clock,
@@ -41,6 +41,8 @@ pub struct Enrolment {
     pub passwords: Passwords,
     /// The wall clock.
     pub clock: Arc<dyn Clock>,
+    /// When it is, for what links are good.
+    pub link_clock: SharedClock,
     /// Makes ids.
     pub ids: Arc<Ids>,
 }
@@ -160,7 +162,7 @@ impl Enrolment {
         if !may_be_written_to(&record) {
             return Err(ErrorCode::MemberDeactivated.into());
         }
-        let (token, at) = (tokens::random(self.ids.secret()), self.clock.now());
+        let (token, at) = (tokens::random(self.ids.secret()), self.link_clock.now());
         let member = record.profile.id;
         let entry = AuditRecord {
             at,

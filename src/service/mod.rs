@@ -45,6 +45,7 @@
 //! | [`demo`] | a club to look at, with members who talk |
 //! | [`base32`] | codes and passwords that people read out |
 //! | [`limiter`], [`shared_limits`] | rate limits; those that all nodes share |
+//! | [`shared_clock`] | when it is, for links and mails |
 //! | [`slots`] | bounded concurrency, in all and of one member or address |
 //! | [`decisions`] | changes that take effect even when the store confirms them late |
 //! | [`cursor`], [`pages`] | positions of the store and places in lists as opaque text |
@@ -102,6 +103,7 @@ pub mod session_check;
 mod session_tokens;
 pub mod sessions;
 pub mod setup;
+pub mod shared_clock;
 pub mod shared_limits;
 pub mod slots;
 pub mod transfer;

@@ -19,13 +19,13 @@ use std::{
 };
 
 use protocol::{ErrorCode, MemberId, Timestamp, rest::Language};
-use tokio::{
-    sync::{Mutex, Notify},
-    time::Instant,
-};
+use tokio::sync::{Mutex, Notify};
 
 use self::worker::LEASE;
-use super::limiter::{Limiter, Rate};
+use super::{
+    limiter::{Limiter, Rate},
+    shared_clock::SharedClock,
+};
 use crate::{
     clock::Clock,
     failure::Failure,
@@ -57,8 +57,8 @@ pub struct Post {
     base: OnceLock<String>,
     /// The language of members who have chosen none.
     language: Language,
-    /// The wall clock.
-    clock: Arc<dyn Clock>,
+    /// When it is, for what is due, and for what links are good.
+    clock: SharedClock,
     /// Makes ids.
     ids: Arc<Ids>,
     /// Counts.
@@ -69,8 +69,6 @@ pub struct Post {
     is_sent: bool,
     is_off: bool,
     lease: Duration,
-    /// The store, if others may send mails of it too.
-    shared: Option<Arc<dyn FleetStore>>,
     /// What is being handed over.
     in_hand: StdMutex<Option<TakenMail>>,
     description: String,
@@ -107,7 +105,7 @@ impl Post {
             keys,
             base: OnceLock::new(),
             language,
-            clock,
+            clock: SharedClock::new(clock, shared),
             ids,
             taken_notices: Limiter::new("taken_notices", TAKEN_NOTICES, Arc::clone(&metrics)),
             metrics,
@@ -115,24 +113,20 @@ impl Post {
             is_sent: matches!(transport, Transport::Smtp(_)),
             is_off: matches!(transport, Transport::Nowhere),
             lease: transport.longest().saturating_add(LEASE),
-            shared,
             in_hand: StdMutex::default(),
             description: transport.describe(),
             transport: Mutex::new(transport),
         }
     }
 
-    /// When it is, for what is due, and for what links are good: by the clock that all nodes share, where there is one. By its own a node
-    /// that is behind would take what others have in hand for late, and links of others for good that have ended; one that is ahead would
-    /// take it from them, and refuse links that are good.
+    /// When it is, for what is due, and for what links are good.
     pub(super) fn now(&self) -> Timestamp {
-        let shared = self.shared.as_ref().and_then(|shared| shared.reading());
-        shared.map_or_else(|| self.clock.now(), |reading| reading.shows_at(Instant::now()))
+        self.clock.now()
     }
 
     /// Whether no other process sends mails of this store.
     const fn is_alone(&self) -> bool {
-        self.shared.is_none()
+        self.clock.is_alone()
     }
 
     /// The server listens: links lead to where clients reach it if a setting says so, else to its own address.

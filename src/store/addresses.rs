@@ -1,7 +1,8 @@
-//! Addresses that nobody registers with: those of members who have left, and who had shown that the address was theirs.
+//! Addresses that nobody registers with: those of members who have left, and who had shown that the address was theirs. And the key with which
+//! addresses are hashed, these and those of [claims](super::mail::Claim).
 //!
 //! Only a hash of such an address is kept, with a key of the store: whoever has neither the database nor the address learns nothing, and
-//! it can be compared whatever becomes of the secret that signs access tokens. The key is drawn when the first such member leaves.
+//! it can be compared whatever becomes of the secret that signs access tokens. The key is drawn when it is needed for the first time.
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::json;
@@ -26,9 +27,19 @@ pub(super) const KEY: &str = "addresses";
 /// The hash of an address, the same in any case. None without a key: then nobody is kept out.
 #[must_use]
 pub(super) fn hash(key: Option<AddressKey>, email: &str) -> Option<AddressHash> {
+    hash_of(key, b"", email)
+}
+
+/// The hash of an address that somebody has claimed: another one, so that the two cannot be compared.
+#[must_use]
+pub(super) fn claim_hash(key: Option<AddressKey>, email: &str) -> Option<AddressHash> {
+    hash_of(key, b"claim/", email)
+}
+
+fn hash_of(key: Option<AddressKey>, prefix: &[u8], email: &str) -> Option<AddressHash> {
     // A key of any length is one.
     let key = Hmac::<Sha256>::new_from_slice(&key?).ok()?;
-    Some(key.chain_update(email_key(email)).finalize().into_bytes().into())
+    Some(key.chain_update(prefix).chain_update(email_key(email)).finalize().into_bytes().into())
 }
 
 /// What became of an address that somebody was to register with again.
@@ -67,5 +78,6 @@ mod tests {
         assert_ne!(of(1, "ana@example.com"), of(1, "ben@example.com"));
         assert_ne!(of(1, "ana@example.com"), of(2, "ana@example.com"));
         assert_eq!(hash(None, "ana@example.com"), None);
+        assert_ne!(hash(Some([1; 32]), "ana@example.com"), claim_hash(Some([1; 32]), "ana@example.com"));
     }
 }

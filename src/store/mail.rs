@@ -31,16 +31,13 @@ mod room;
 pub use claims::{Claim, ClaimedAddress};
 pub(super) use claims::{claimed, holds_use};
 pub use links::{
-    AskedFrom, GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS, LINKS_MAX, LINKS_WITHIN, LinkHash, NewLink, Purpose,
-    TokenId, UNVERIFIED_LINKS_FROM, UNVERIFIED_LINKS_MAX, UNVERIFIED_LINKS_WITHIN, handed_out,
+    AskedFrom, GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS, LINKS_FROM, LINKS_MAX, LINKS_WITHIN, LinkHash,
+    NewLink, Purpose, TokenId, UNVERIFIED_LINKS_FROM, handed_out,
 };
 pub(super) use links::{Issue, forgotten_at};
-pub(super) use room::{Room, turn};
-pub use room::{SHARE_MAX, STRANGERS_MAX};
+pub(super) use room::{DISPLACED, FIRST_TURN, Part, Restored, Room, turn};
+pub use room::{MEMBERS_MAX, SHARE_MAX, STRANGERS_MAX};
 
-/// Mails that wait at a time, over all nodes. With more nothing is taken in; of strangers not with [`STRANGERS_MAX`], nor with
-/// [`SHARE_MAX`] of their network.
-pub const WAITING_MAX: u64 = 10_000;
 /// Notices of new devices that wait for one member at a time. One more is not written; the last one says that there were more.
 pub const NEW_DEVICES_MAX: u64 = 5;
 /// How long a mail that only tells something is tried to be sent.
@@ -419,14 +416,12 @@ pub trait MailStore: Send + Sync {
     /// Writes a mail, in place of one with the same [`Mail::key`], due now. Here and below, `by` is who asks for it.
     ///
     /// # Errors
-    /// [`StoreError::Overloaded`] when there is no room for it ([`WAITING_MAX`], [`STRANGERS_MAX`], [`SHARE_MAX`]), or the store.
+    /// [`StoreError::Overloaded`] when there is no room for it ([`MEMBERS_MAX`], [`STRANGERS_MAX`], [`SHARE_MAX`]), or the store.
     async fn add(&self, by: Caller, mail: Mail, at: Timestamp) -> Result<(), StoreError>;
 
-    /// Writes a link and its mail, together; or the mail of a link of before again, if that is good for longer than [`LINK_AGAIN`].
-    /// What [`Caller::System`] asks for comes of a mail that waits, and takes its place: it is written whether there is room or not.
-    /// False, and nothing is written, if that was sent [`LINK_SENDINGS`] times, or if the member has had too many: [`LINKS_MAX`] for this
-    /// purpose in [`LINKS_WITHIN`], or, without having shown that the address is theirs, [`UNVERIFIED_LINKS_FROM`] mails with a link that were
-    /// asked for from this network in [`UNVERIFIED_LINKS_WITHIN`], or [`UNVERIFIED_LINKS_MAX`] in all. No link of before ends.
+    /// Writes a link and its mail, together; or the mail of a link of before again; or has that be good for longer, without a mail. Which of
+    /// these it is, is said where links are ([`NewLink::issue`]). What [`Caller::System`] asks for comes of a mail that waits, and takes its
+    /// place: it is written whether there is room or not. False if no mail was written. No link of before ends.
     ///
     /// # Errors
     /// As [`Self::add`].
@@ -451,9 +446,9 @@ pub trait MailStore: Send + Sync {
         at: Timestamp,
     ) -> Result<Option<GoodLink>, StoreError>;
 
-    /// Takes the mail that has been due for longest, of those for members before those of strangers ([`Kind::is_of_strangers`]), which is due
-    /// again at `until`. What strangers have asked for is taken in turns by their networks, and an address that is asked about before
-    /// a mail to it.
+    /// Takes the mail that has been due for longest, which is due again at `until`: first of those that no stranger has asked for, then of those
+    /// for members, then of those of strangers ([`Kind::is_of_strangers`]). What strangers have asked for is taken in turns by their
+    /// networks, and an address that is asked about before a mail to it.
     ///
     /// # Errors
     /// The store.
@@ -497,7 +492,7 @@ pub trait MailStore: Send + Sync {
     /// The store.
     async fn expire(&self, now: Timestamp, which: Expired) -> Result<u64, StoreError>;
 
-    /// Forgets links from before [`UNVERIFIED_LINKS_WITHIN`], but for [claims](Claim), which end with registrations that are not verified
+    /// Forgets links from before [`LINKS_WITHIN`] that have ended, but for [claims](Claim), which end with registrations that are not verified
     /// ([`MemberStore::purge_unverified`](super::MemberStore::purge_unverified)). Returns how many.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Stdio};
 
-use protocol::Problem;
+use protocol::{Problem, rest::AuthResponse};
 use serde_json::json;
 
 use super::command_line::{run, run_as};
@@ -52,6 +52,39 @@ async fn a_mail_survives_a_kill() {
     }
     to.sort_unstable();
     assert_eq!(to, emails);
+}
+
+/// Killed as soon as each was answered: what a login and a change tell their member, and the sessions that the change ends.
+#[tokio::test]
+async fn what_a_login_and_a_change_tell_their_member_survives_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let create = ["admin", "create", "--name", "Ana", "--email", "ana@example.com"];
+    assert!(run(folder.path(), &create, "correct horse battery").status.success());
+    let mail = MailServer::down(How::StartTls).await;
+    let login = json!({ "email": "ana@example.com", "password": "correct horse battery" });
+    let post = async |server: &Process, path: &str, body: &serde_json::Value| {
+        let url = format!("http://{}/api/auth/{path}", server.addr);
+        http().post(url).json(body).send().await.unwrap()
+    };
+    let server = Process::spawn(&mut sending(folder.path(), &mail));
+    let first: AuthResponse = post(&server, "login", &login).await.json().await.unwrap();
+    let second: AuthResponse = post(&server, "login", &login).await.json().await.unwrap();
+    server.kill();
+    let server = Process::spawn(&mut sending(folder.path(), &mail));
+    let changed = http()
+        .put(format!("http://{}/api/members/me/password", server.addr))
+        .bearer_auth(&first.access_token)
+        .json(&json!({ "current_password": "correct horse battery", "new_password": "battery staple horse" }))
+        .send();
+    assert_eq!(changed.await.unwrap().status(), 200);
+    server.kill();
+    let server = Process::spawn(&mut sending(folder.path(), &mail));
+    let ended = post(&server, "refresh", &json!({ "refresh_token": second.refresh_token })).await;
+    assert_eq!(ended.status(), 401);
+    mail.launch().await;
+    let mut subjects = [mail.mail(0).await.subject, mail.mail(1).await.subject];
+    subjects.sort_unstable();
+    assert!(subjects[0].contains("device") && subjects[1].contains("password was changed"), "{subjects:?}");
 }
 
 /// Found by faults: it waited for minutes, until the lease of the process that was killed ended.

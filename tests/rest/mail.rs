@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use members_book::{
     clock::{Clock as _, ManualClock},
     config::{Settings, values::DatabaseUrl},
-    store::mail::{LINK_LIFETIME, WAITING_MAX},
+    store::mail::{LINK_LIFETIME, STRANGERS_MAX},
 };
 use protocol::{
     CloseCode, ErrorCode, Timestamp,
@@ -623,16 +623,16 @@ async fn a_full_queue_is_worked_off_by_itself() {
             mail.set(settings);
             let DatabaseUrl::Sqlite(file) = settings.store.database().unwrap() else { panic!() };
             let rows = "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?1)
-                INSERT INTO mail (key, kind, body, due, until, revision)
-                SELECT 'forgot_password/' || n, 'forgot_password',
+                INSERT INTO mail (key, kind, share, turn, body, due, until, revision)
+                SELECT 'forgot_password/' || n, 'forgot_password', n, 0,
                     json_object('kind', 'forgot_password', 'email', ?2, 'asked', n), n, n, n FROM numbers";
-            rusqlite::Connection::open(file).unwrap().execute(rows, (WAITING_MAX, &email)).unwrap();
+            rusqlite::Connection::open(file).unwrap().execute(rows, (STRANGERS_MAX, &email)).unwrap();
         })
         .await;
     assert_eq!(mail.mail(0).await.to, email);
     assert_eq!(mail.mail(1).await.link(), mail.mail(0).await.link(), "the same once more");
     eventually("there is room", async || {
-        (server.metric("mail_waiting").await < f64::from(u32::try_from(WAITING_MAX).unwrap())).then_some(())
+        (server.metric("mail_waiting").await < f64::from(u32::try_from(STRANGERS_MAX).unwrap())).then_some(())
     })
     .await;
 }

@@ -6,7 +6,7 @@ use members_book::store::{
     StoreError,
     archive::{MailRow, Row},
     changes::{Change, Changed},
-    mail::{AskedFrom, LINK_LIFETIME, Mail, NewLink, Purpose, SHARE_MAX, STRANGERS_MAX, WAITING_MAX},
+    mail::{AskedFrom, LINK_LIFETIME, MEMBERS_MAX, Mail, NewLink, Purpose, SHARE_MAX, STRANGERS_MAX},
     members::{NewMember, Way},
     turns::Caller,
 };
@@ -21,7 +21,9 @@ use super::{
 
 for_every_store![
     a_queue_that_fills_up_keeps_out_who_fills_it,
+    members_have_a_bound_and_what_is_made_or_told_has_none,
     networks_take_turns_and_an_address_that_is_asked_about_goes_first,
+    nobody_has_the_mail_of_another_sent_later,
 ];
 
 fn asked_for(number: u64, asked: u64) -> Mail {
@@ -43,16 +45,29 @@ async fn fill(f: &Fixture, numbers: Range<u64>) {
     }
 }
 
+/// Has as many mails wait of members as there may be.
+async fn fill_members(f: &Fixture) {
+    let row = |number: u64| {
+        let member = f.ids.member();
+        let mail = Mail::Approved { member, at: f.now() };
+        let later = f.now().after(std::time::Duration::from_secs(number));
+        Row::Mail(MailRow { mail, due: f.now(), until: later.after(LINK_LIFETIME), attempts: 0 })
+    };
+    for first in (0..MEMBERS_MAX).step_by(1_000) {
+        f.store.archive.insert_rows((first..first + 1_000).map(row).collect()).await.unwrap();
+    }
+}
+
 /// One test: a queue is filled once.
 async fn a_queue_that_fills_up_keeps_out_who_fills_it(f: &Fixture) {
     let ana = f.member("Ana").await;
-    let invitation = invite(f, ana, 3).await.id;
+    let invitation = invite(f, ana, 4).await.id;
     fill(f, 0..SHARE_MAX).await;
     a_network_has_a_share(f, ana, invitation).await;
     who_has_not_verified_the_address_is_a_stranger(f).await;
     fill(f, SHARE_MAX..STRANGERS_MAX).await;
+    who_floods_pushes_out_their_own_flood(f).await;
     strangers_leave_room_for_members_and_for_who_was_invited(f, invitation).await;
-    fill(f, STRANGERS_MAX..WAITING_MAX).await;
     what_comes_of_a_mail_that_waits_takes_its_place(f).await;
 }
 
@@ -79,7 +94,8 @@ async fn a_network_has_a_share(f: &Fixture, ana: MemberId, invitation: Invitatio
     assert_eq!(f.store.mail.issue(Caller::Member(ana), link(f, ana, Purpose::VerifyEmail, 1)).await, Ok(true));
     register(f, "Eva", Way::Invitation(invitation), 3).await.unwrap();
     let now = f.now();
-    for _ in 0..4 {
+    // Two of members, one from elsewhere, three of its own.
+    for _ in 0..6 {
         let first = f.store.mail.take(now, now.after(LINK_LIFETIME)).await.unwrap().unwrap();
         f.store.mail.finish(first).await.unwrap();
     }
@@ -109,11 +125,24 @@ async fn who_has_not_verified_the_address_is_a_stranger(f: &Fixture) {
     }
 }
 
+/// Found by an attacker: nine networks filled the part of strangers, and whoever had forgotten a password was refused, administrators too.
+async fn who_floods_pushes_out_their_own_flood(f: &Fixture) {
+    let waiting = f.store.mail.waiting().await.unwrap().count;
+    // Others flood as well, and everybody has what they ask for.
+    for network in 1_000..1_003 {
+        add(f, taken(network, network)).await;
+    }
+    add(f, asked_for(1, 97)).await;
+    let mut ben = registration(f, "Ben", Way::Free, 7);
+    ben.link = ben.link.map(|link| NewLink { asked: AskedFrom(96), ..link });
+    f.store.members.register(ben).await.unwrap().unwrap();
+    let after = f.store.mail.waiting().await.unwrap().count;
+    assert!(after <= waiting.max(STRANGERS_MAX) + 10, "{waiting} {after}");
+    assert!(refuses(f, asked_for(30_000, 2)).await, "a network has its share, and no more");
+}
+
 /// Found by an attacker: whoever filled the queue with made-up addresses kept out members and those who were invited.
 async fn strangers_leave_room_for_members_and_for_who_was_invited(f: &Fixture, invitation: InvitationId) {
-    assert!(refuses(f, asked_for(1, 97)).await);
-    let free = f.store.members.register(registration(f, "Ben", Way::Free, 7)).await;
-    assert_eq!(free.map(|registered| registered.is_ok()), Err(StoreError::Overloaded));
     register(f, "Pia", Way::Invitation(invitation), 8).await.unwrap();
     // Whether the address is taken or not: nobody can tell one from the other.
     assert!(register(f, "Ana", Way::Invitation(invitation), 9).await.is_err());
@@ -123,18 +152,55 @@ async fn strangers_leave_room_for_members_and_for_who_was_invited(f: &Fixture, i
 
 /// Found by an attacker: with a full queue nothing came of a forgotten password, and so nothing ever left it.
 async fn what_comes_of_a_mail_that_waits_takes_its_place(f: &Fixture) {
-    let waiting = f.store.mail.waiting().await.unwrap().count;
-    assert!(waiting >= WAITING_MAX && refuses(f, asked_for(1, 97)).await);
     let ivo = f.member("Ivo").await;
+    let waiting = f.store.mail.waiting().await.unwrap().count;
+    assert_eq!(f.store.mail.issue(Caller::System, link(f, ivo, Purpose::ResetPassword, 12)).await, Ok(true));
+    assert_eq!(owner(f, Purpose::ResetPassword, 12).await, Some(ivo));
+    assert_eq!(f.store.mail.waiting().await.unwrap().count, waiting + 1);
+}
+
+async fn members_have_a_bound_and_what_is_made_or_told_has_none(f: &Fixture) {
+    let ivo = f.member("Ivo").await;
+    fill_members(f).await;
     let refused = f.store.mail.issue(Caller::Member(ivo), link(f, ivo, Purpose::VerifyEmail, 11)).await;
     assert_eq!(refused, Err(StoreError::Overloaded));
     assert_eq!(owner(f, Purpose::VerifyEmail, 11).await, None);
+    add(f, asked_for(1, 1)).await;
+    let waiting = f.store.mail.waiting().await.unwrap().count;
     assert_eq!(f.store.mail.issue(Caller::System, link(f, ivo, Purpose::ResetPassword, 12)).await, Ok(true));
     assert_eq!(owner(f, Purpose::ResetPassword, 12).await, Some(ivo));
     // What a change tells its member is written whether there is room or not: a stranger must not hide it.
     let (credentials, hash) = (0, "new".to_owned());
     assert!(matches!(change(f, ivo, Change::Password { credentials, hash, keep: None }).await, Changed::Done { .. }));
     assert_eq!(f.store.mail.waiting().await.unwrap().count, waiting + 2);
+}
+
+/// Found by reading: a mail that a stranger asked for as well was sent when it was the stranger's turn; and thousands of links that strangers
+/// had asked for went before a notice.
+async fn nobody_has_the_mail_of_another_sent_later(f: &Fixture) {
+    let (ana, ben) = (unverified(f, "Ana").await, f.member("Ben").await);
+    let ask = async |member, byte, asked| {
+        let wanted = NewLink { asked: AskedFrom(asked), ..link(f, member, Purpose::ResetPassword, byte) };
+        f.store.mail.issue(Caller::System, wanted).await.unwrap()
+    };
+    let mut others = Vec::new();
+    for number in 0..20_u8 {
+        let member = unverified(f, &format!("Other{number}")).await;
+        assert!(ask(member, 100 + number, 1).await);
+        others.push(member);
+    }
+    assert!(ask(ana, 1, 2).await, "ana");
+    assert!(ask(ana, 2, 1).await, "and a stranger");
+    f.wait(1);
+    let eva = f.member("Eva").await;
+    assert!(ask(eva, 4, 1).await);
+    assert_eq!(f.store.mail.issue(Caller::Member(ben), link(f, ben, Purpose::VerifyEmail, 3)).await, Ok(true));
+    add(f, Mail::PasswordChanged { member: ben, at: f.now() }).await;
+    let sent = drain(f).await;
+    let whose: Vec<Option<MemberId>> = sent.iter().map(Mail::member).collect();
+    assert_eq!(whose[..2], [Some(ben); 2], "what no stranger has asked for: {sent:?}");
+    assert_eq!(whose[2], Some(eva), "a member: {sent:?}");
+    assert!(whose[3..5].contains(&Some(others[0])) && whose[3..5].contains(&Some(ana)), "in turns: {sent:?}");
 }
 
 /// Found by an attacker: a member's forgotten password waited behind thousands of registrations of others.

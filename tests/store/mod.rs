@@ -20,6 +20,7 @@ mod recommendations;
 mod registration;
 mod restore;
 mod second_factor;
+mod session_races;
 mod sessions;
 mod settings;
 mod sqlite;

@@ -51,7 +51,7 @@ for_every_store![
 
 const LIFETIME: Duration = Duration::from_secs(3600);
 
-fn token(f: &Fixture, name: u8) -> NewToken {
+pub(super) fn token(f: &Fixture, name: u8) -> NewToken {
     NewToken { hash: hash(name), expires_at: f.now().after(LIFETIME) }
 }
 
@@ -61,7 +61,7 @@ pub(super) fn hash(name: u8) -> TokenHash {
 
 const SESSION: Duration = Duration::from_secs(10_000);
 
-async fn new(f: &Fixture, member: MemberId, first_token: u8) -> NewSession {
+pub(super) async fn new(f: &Fixture, member: MemberId, first_token: u8) -> NewSession {
     let found = f.store.members.by_id(Caller::System, member).await.unwrap().unwrap();
     NewSession {
         id: f.ids.session(),

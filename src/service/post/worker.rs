@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use protocol::ErrorCode;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -176,13 +175,7 @@ impl Post {
         }
         let composed = match timeout(COMPOSING, self.compose(&taken, &mail)).await {
             Ok(Ok(composed)) => composed,
-            // That there is no room says nothing of the mails behind this one, and a rest makes none.
-            Ok(Err(failure)) if failure.code == ErrorCode::Overloaded => {
-                tracing::info!(mail = kind, attempts, why = failure.message, "a mail is sent again later");
-                self.postpone(taken, PAUSE_MAX).await;
-                return Ok(Attempt::Alone);
-            }
-            // The store: nothing can be sent while it does not answer.
+            // The store: nothing can be sent while it does not answer, or has too much to do. For what comes of a mail there is always room.
             Ok(Err(failure)) => return Err(self.put_off(taken, failure.message).await),
             Err(_) => return Err(self.put_off(taken, "the store did not answer in time".to_owned()).await),
         };

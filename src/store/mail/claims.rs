@@ -5,11 +5,13 @@
 //! a link that was over from the beginning, of a member whom there is not.
 
 use protocol::InvitationId;
-use sha2::{Digest as _, Sha256};
 
-use crate::store::members::{MemberRecord, email_key};
+use crate::store::{
+    addresses::{AddressKey, claim_hash},
+    members::MemberRecord,
+};
 
-/// A hash of an address. It says that two are the same, for as long as a registration that was not verified is kept.
+/// A hash of an address, with the key of the store. It says that two are the same, for as long as a registration that was not verified is kept.
 pub type ClaimedAddress = [u8; 16];
 
 /// A registration with an address that is another's.
@@ -24,17 +26,15 @@ pub struct Claim {
 impl Claim {
     /// One that holds a use of an invitation.
     #[must_use]
-    pub fn by_invitation(invitation: InvitationId, email: &str) -> Self {
-        Self { invitation: Some(invitation), address: Some(claimed(email)) }
+    pub fn by_invitation(invitation: InvitationId, key: AddressKey, email: &str) -> Self {
+        Self { invitation: Some(invitation), address: claimed(Some(key), email) }
     }
 }
 
-/// The hash of an address, the same in any case.
+/// The hash of an address, the same in any case. None without a key: then there is no claim yet.
 #[must_use]
-pub(in crate::store) fn claimed(email: &str) -> ClaimedAddress {
-    let digest: [u8; 32] = Sha256::digest(email_key(email).as_bytes()).into();
-    let (hash, _) = digest.split_first_chunk().unwrap_or((&[0; 16], &[]));
-    *hash
+pub(in crate::store) fn claimed(key: Option<AddressKey>, email: &str) -> Option<ClaimedAddress> {
+    claim_hash(key, email)?.first_chunk().copied()
 }
 
 /// Whether who has the address holds a use of an invitation with it already, and has not verified it. Of one invitation an address takes
@@ -51,7 +51,14 @@ mod tests {
 
     #[test]
     fn an_address_has_one_hash_in_any_case() {
-        assert_eq!(claimed(" Ana@Example.com"), claimed("ana@example.COM "));
-        assert_ne!(claimed("ana@example.com"), claimed("ben@example.com"));
+        let of = |key: u8, email| claimed(Some([key; 32]), email).unwrap();
+        assert_eq!(of(1, " Ana@Example.com"), of(1, "ana@example.COM "));
+        assert_ne!(of(1, "ana@example.com"), of(1, "ben@example.com"));
+        assert_ne!(
+            of(1, "ana@example.com"),
+            of(2, "ana@example.com"),
+            "who has the database alone cannot try addresses"
+        );
+        assert_eq!(claimed(None, "ana@example.com"), None);
     }
 }

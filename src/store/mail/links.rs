@@ -1,8 +1,15 @@
 //! Links in mails: what they do, how they are recognised, and how many there are.
 //!
-//! Whoever asks for a link may be a stranger, and asks in the member's name. So asking never ends a link that was sent before: while one
-//! is good for a while yet ([`LINK_AGAIN`]) the same one is sent again, a few times ([`LINK_SENDINGS`]), and after that there is one that
-//! was sent just now. However often strangers ask, the member has a link that is good in their mailbox, or gets one.
+//! Whoever asks for a link may be a stranger, and asks in the member's name. So asking never ends a link that was sent before, and never
+//! leaves the member without one ([`NewLink::issue`]):
+//!
+//! - while one is good for a while yet ([`LINK_AGAIN`]) the same one is sent again, a few times ([`LINK_SENDINGS`]);
+//! - after that there is another one, until mails with a link were sent as often as they are in a day ([`LINKS_MAX`], [`LINKS_FROM`]);
+//! - after that whoever asks has no mail sent, but the link that was mailed last is good for its whole time again.
+//!
+//! However often strangers ask, and from however many networks, the newest link in the member's mailbox is good after the member has asked,
+//! and the mails that come of it are bounded. What is over, because it was used or the password has changed, counts for nothing: what the
+//! member does has a mail sent again.
 
 use std::{fmt, time::Duration};
 
@@ -12,23 +19,20 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use super::{Claim, Mail};
 use crate::store::archive::LinkRow;
 
-/// Links for one member and one purpose that are made in [`LINKS_WITHIN`].
-pub const LINKS_MAX: u32 = 5;
-/// See [`LINKS_MAX`].
-pub const LINKS_WITHIN: Duration = Duration::from_secs(60 * 60);
 /// How long a link is good, and how long its mail is tried to be sent.
 pub const LINK_LIFETIME: Duration = Duration::from_secs(30 * 60);
 /// A link that is good for longer than this is sent again instead of another one.
 pub const LINK_AGAIN: Duration = Duration::from_secs(10 * 60);
 /// How often one link is sent.
 pub const LINK_SENDINGS: u32 = 2;
-/// Mails with a link to a member who has not shown that the address is theirs, in [`UNVERIFIED_LINKS_WITHIN`]: whoever registers somebody
-/// else's address must not fill their inbox.
-pub const UNVERIFIED_LINKS_MAX: u32 = 12;
-/// As many of them as are asked for from one network: a stranger does not use up what the one has whose address it is.
+/// Mails with a link to one member in [`LINKS_WITHIN`], whoever asks: strangers must not fill an inbox.
+pub const LINKS_MAX: u32 = 12;
+/// As many of them are sent for who asks from one network: it does not use up what is asked for from elsewhere.
+pub const LINKS_FROM: u32 = 6;
+/// The same to a member who has not shown that the address is theirs: whoever registers somebody else's address.
 pub const UNVERIFIED_LINKS_FROM: u32 = 3;
-/// See [`UNVERIFIED_LINKS_MAX`]. What is known of a link is forgotten after that.
-pub const UNVERIFIED_LINKS_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
+/// See [`LINKS_MAX`]. What is known of a link that has ended is forgotten after that.
+pub const LINKS_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The hash of the token of a link.
 pub type LinkHash = [u8; 32];
@@ -177,23 +181,37 @@ impl NewLink {
         LinkRow { is_over: true, claim, ..self.row() }
     }
 
-    /// What comes of asking for it, of a member with these links of the time that is not forgotten.
+    /// What comes of asking for it, of a member with these links: those of the time that is not forgotten, and those that are good.
     pub(in crate::store) fn issue(&self, must_verify: bool, theirs: &[LinkRow]) -> Issue {
-        let sent: u32 = theirs.iter().map(|link| link.sent).sum();
-        let asked = theirs.iter().flat_map(|link| &link.asked).filter(|asked| **asked == self.asked).count();
-        let is_from_here = |most: u32| u32::try_from(asked).is_ok_and(|asked| asked < most);
-        if must_verify && (sent >= UNVERIFIED_LINKS_MAX || !is_from_here(UNVERIFIED_LINKS_FROM)) {
+        let same = |link: &&LinkRow| link.purpose == self.purpose && !link.is_over;
+        // Those that were handed out are in nobody's mailbox.
+        let mailed = theirs.iter().filter(same).filter_map(|link| Some((link, link.token?)));
+        let Some((newest, token)) = mailed.max_by_key(|(link, _)| link.made_at) else { return Issue::New };
+        let is_good = newest.expires_at > self.at.after(LINK_AGAIN);
+        if is_good && newest.sent >= LINK_SENDINGS {
             return Issue::Nothing;
         }
-        let same = || theirs.iter().filter(|link| link.purpose == self.purpose);
-        let is_good = |link: &&LinkRow| !link.is_over && link.expires_at > self.at.after(LINK_AGAIN);
-        let former = same().filter(is_good).max_by_key(|link| link.made_at);
-        if let Some((former, token)) = former.and_then(|former| Some((former, former.token?))) {
-            return if former.sent < LINK_SENDINGS { Issue::Again(former.hash, token) } else { Issue::Nothing };
+        match (self.is_too_much(must_verify, theirs), is_good) {
+            (true, true) => Issue::Nothing,
+            (true, false) => Issue::Longer(newest.hash, token),
+            (false, true) => Issue::Again(newest.hash, token),
+            (false, false) => Issue::New,
         }
-        let since = self.at.before(LINKS_WITHIN);
-        let made = same().filter(|link| link.made_at > since).count();
-        if u32::try_from(made).is_ok_and(|made| made < LINKS_MAX) { Issue::New } else { Issue::Nothing }
+    }
+
+    /// Whether as many mails were sent as there are in a day.
+    fn is_too_much(&self, must_verify: bool, theirs: &[LinkRow]) -> bool {
+        let since = forgotten_at(self.at);
+        let counted = || theirs.iter().filter(|link| !link.is_over && link.made_at > since);
+        let sent: u32 = counted().map(|link| link.sent).sum();
+        let from_here = counted().flat_map(|link| &link.asked).filter(|asked| **asked == self.asked).count();
+        let most_from_here = if must_verify { UNVERIFIED_LINKS_FROM } else { LINKS_FROM };
+        sent >= LINKS_MAX || !u32::try_from(from_here).is_ok_and(|from_here| from_here < most_from_here)
+    }
+
+    /// Until when a link is good that is asked for now.
+    pub(in crate::store) fn good_until(&self) -> Timestamp {
+        self.at.after(LINK_LIFETIME)
     }
 }
 
@@ -204,7 +222,9 @@ pub(in crate::store) enum Issue {
     New,
     /// One of before is sent again: it is recognised by this, and its token is derived from this.
     Again(LinkHash, TokenId),
-    /// Nothing: there were too many.
+    /// One of before, which was mailed, is good for its whole time again. Its mail is written again only if it still waits.
+    Longer(LinkHash, TokenId),
+    /// Nothing: one of before was sent often enough, and is good for a while yet.
     Nothing,
 }
 
@@ -219,8 +239,8 @@ pub struct GoodLink {
     pub was_mailed: bool,
 }
 
-/// Links made at this time or before count for nobody any more.
+/// Links made at this time or before count for nobody any more. They are forgotten once they have ended.
 #[must_use]
 pub(in crate::store) fn forgotten_at(now: Timestamp) -> Timestamp {
-    now.before(UNVERIFIED_LINKS_WITHIN)
+    now.before(LINKS_WITHIN)
 }

@@ -1,59 +1,117 @@
 //! For which mails there is room among those that wait, and in which order those are sent that strangers have asked for.
+//!
+//! Anybody can have mails written, from thousands of networks and about thousands of addresses. Three things hold all the same:
+//!
+//! - What no stranger asks for has a part of its own ([`MEMBERS_MAX`]) and goes first: notices, what a member asks for who is signed in,
+//!   who was invited. Strangers take none of it.
+//! - Networks take turns ([`turn`]): however much one asks for, another one waits for one mail of it.
+//! - When the part of strangers is full ([`STRANGERS_MAX`]), who comes takes the place of what would be sent last, unless that would be
+//!   themselves. So who floods pushes out their own flood: with a thousand networks as with one, whoever asks for something from
+//!   elsewhere gets a place, and a near one.
 
-use super::{AskedFrom, Kind, Mail, WAITING_MAX};
+use std::collections::HashMap;
+
+use super::{AskedFrom, Kind, Mail};
 use crate::store::turns::Caller;
 
-/// As many wait at most that anybody can have written. The rest is for what members ask for and for who was invited.
-pub const STRANGERS_MAX: u64 = WAITING_MAX / 10 * 9;
-/// As many of them are asked for from one network (a /24 of IPv4, a /48 of IPv6): it does not keep others out.
-pub const SHARE_MAX: u64 = WAITING_MAX / 10;
+/// Mails that wait at a time, over all nodes, that no stranger has asked for. With more nothing is taken in that a member asks for; what a
+/// change tells its member is.
+pub const MEMBERS_MAX: u64 = 10_000;
+/// Mails that wait at a time, over all nodes, that anybody can have written.
+pub const STRANGERS_MAX: u64 = 9_000;
+/// As many of them are asked for from one network (a /24 of IPv4, a /48 of IPv6).
+pub const SHARE_MAX: u64 = 1_000;
+
+/// What became of a mail that has given way to one that is sent sooner, for metrics.
+pub(in crate::store) const DISPLACED: &str = "displaced";
+
+/// Part of the queue, with a bound of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum Part {
+    /// What no stranger has asked for.
+    Members,
+    /// What anybody can have written.
+    Strangers,
+    /// What the server has made of a mail that waited, and is finished with: were it refused, nothing would leave a queue that is full.
+    Made,
+}
 
 /// Which places of the queue a mail may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::store) struct Room {
-    /// So many may wait at most, this one included; nothing if it is written whether there is room or not.
-    most: Option<u64>,
-    /// Of which network's share it is.
+    /// Of which part it takes one.
+    pub(in crate::store) part: Part,
+    /// Of which network's share it is, and with whom it takes turns; nothing if it does not.
     pub(in crate::store) share: Option<AskedFrom>,
 }
 
 impl Room {
+    /// That of what no stranger has asked for.
+    pub(in crate::store) const MEMBERS: Self = Self { part: Part::Members, share: None };
+
     /// That of a mail that somebody asks for.
     pub(in crate::store) const fn of(mail: &Mail) -> Self {
         match mail.asked() {
             Some(asked) => Self::of_strangers(asked),
-            None => Self { most: Some(WAITING_MAX), share: None },
+            None => Self::MEMBERS,
         }
     }
 
     /// That of the mail to somebody who registers. Who was invited has the room of members, whether the address is taken or not.
     pub(in crate::store) const fn of_registration(is_invited: bool, asked: AskedFrom) -> Self {
-        if is_invited { Self { most: Some(WAITING_MAX), share: None } } else { Self::of_strangers(asked) }
+        if is_invited { Self::MEMBERS } else { Self::of_strangers(asked) }
     }
 
-    /// That of a mail with a link. What the server itself has made of a mail that waits takes the place of that one, which is finished
-    /// with: were it refused, nothing would leave a queue that is full. Who has not shown that the address is theirs is a stranger.
+    /// That of a mail with a link. What comes of a mail that waited was asked for by a stranger, and who has not shown that the address is
+    /// theirs is one. Who has goes before those: there are only so many members, and few links of each.
     pub(in crate::store) const fn of_link(by: Caller, must_verify: bool, asked: AskedFrom) -> Self {
-        let room = if must_verify { Self::of_strangers(asked) } else { Self { most: Some(WAITING_MAX), share: None } };
-        if matches!(by, Caller::System) { Self { most: None, ..room } } else { room }
+        match (by, must_verify) {
+            (Caller::System, true) => Self { part: Part::Made, share: Some(asked) },
+            (Caller::System, false) => Self { part: Part::Made, share: None },
+            (_, true) => Self::of_strangers(asked),
+            (_, false) => Self::MEMBERS,
+        }
     }
 
     const fn of_strangers(asked: AskedFrom) -> Self {
-        Self { most: Some(STRANGERS_MAX), share: Some(asked) }
-    }
-
-    /// Whether there is room while so many wait, and so many of them of its share.
-    pub(in crate::store) fn is_free(self, waiting: u64, of_share: u64) -> bool {
-        self.most.is_none_or(|most| waiting < most && (self.share.is_none() || of_share < SHARE_MAX))
+        Self { part: Part::Strangers, share: Some(asked) }
     }
 }
 
 /// When a mail that is of a share is sent, among those of its kinds: the lowest number goes first, so that networks take turns however many
-/// mails each has waiting. `last` is the highest of its share and kind that waits, `next` the lowest of all that strangers have written:
+/// mails each has waiting. `last` is the highest of its share that waits, of those that cost a mail or of those that do not (so that nobody can tell by a queue that is full
+/// whether an address is taken), `next` the lowest of all that strangers have written:
 /// who comes goes on from there and not before who waits for their turn. In one turn goes first what costs no mail.
 pub(in crate::store) fn turn(kind: Kind, last: Option<i64>, next: Option<i64>) -> i64 {
     let number = last.map_or(0, |last| last / 2 + 1).max(next.map_or(0, |next| next / 2));
     number * 2 + i64::from(kind != Kind::ForgotPassword)
+}
+
+impl Kind {
+    /// The kinds that a mail takes turns with, in those of its share.
+    pub(in crate::store) fn in_turn_with(self) -> Vec<&'static str> {
+        let costs_mail = |kind: Self| kind != Self::ForgotPassword;
+        Self::names_of(|kind| {
+            (kind.is_of_strangers() || kind == Self::ResetPassword) && costs_mail(kind) == costs_mail(self)
+        })
+    }
+}
+
+/// The turn of what was made for a member who has shown that the address is theirs: before all who have to wait for theirs.
+pub(in crate::store) const FIRST_TURN: i64 = 0;
+
+/// The turns of mails of another store, which are written many at a time: within that, networks take turns.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Restored(HashMap<(AskedFrom, bool), i64>);
+
+impl Restored {
+    /// The turn of the next one; nothing of one that no stranger has asked for.
+    pub(in crate::store) fn turn(&mut self, mail: &Mail) -> Option<i64> {
+        let (asked, kind) = (mail.asked()?, mail.kind());
+        let last = self.0.entry((asked, kind == Kind::ForgotPassword)).or_insert(-2);
+        *last = turn(kind, Some(*last).filter(|last| *last >= 0), None);
+        Some(*last)
+    }
 }
 
 #[cfg(test)]
@@ -63,16 +121,15 @@ mod tests {
     const ASKED: AskedFrom = AskedFrom(7);
 
     #[test]
-    fn a_network_has_a_share_and_strangers_leave_some_room() {
-        let stranger = Room::of_registration(false, ASKED);
-        assert!(stranger.is_free(STRANGERS_MAX - 1, SHARE_MAX - 1));
-        assert!(!stranger.is_free(SHARE_MAX, SHARE_MAX) && !stranger.is_free(STRANGERS_MAX, 0));
-        for reserved in [Room::of_registration(true, ASKED), Room::of_link(Caller::Health, false, ASKED)] {
-            assert!(reserved.is_free(WAITING_MAX - 1, SHARE_MAX) && !reserved.is_free(WAITING_MAX, 0));
-        }
+    fn what_strangers_ask_for_is_theirs_and_what_is_made_of_it_takes_turns_too() {
+        let stranger = Room { part: Part::Strangers, share: Some(ASKED) };
+        assert_eq!(Room::of_registration(false, ASKED), stranger);
         assert_eq!(Room::of_link(Caller::Health, true, ASKED), stranger);
-        for must_verify in [true, false] {
-            assert!(Room::of_link(Caller::System, must_verify, ASKED).is_free(u64::MAX, u64::MAX));
+        for reserved in [Room::of_registration(true, ASKED), Room::of_link(Caller::Health, false, ASKED)] {
+            assert_eq!(reserved, Room::MEMBERS);
+        }
+        for (must_verify, share) in [(true, Some(ASKED)), (false, None)] {
+            assert_eq!(Room::of_link(Caller::System, must_verify, ASKED), Room { part: Part::Made, share });
         }
     }
 
@@ -83,5 +140,17 @@ mod tests {
         assert_eq!(turn(Kind::VerifyEmail, Some(1), Some(1)), 3);
         assert_eq!(turn(Kind::VerifyEmail, None, Some(201)), 201, "not before who has waited for their turn");
         assert_eq!(turn(Kind::VerifyEmail, Some(401), Some(201)), 403);
+    }
+
+    #[test]
+    fn what_comes_from_another_store_takes_turns() {
+        let mut restored = Restored::default();
+        let mut turn = |asked| {
+            restored.turn(&Mail::ForgotPassword { email: "ana@example.com".to_owned(), asked: AskedFrom(asked) })
+        };
+        assert_eq!([1, 1, 2, 1].map(&mut turn), [0, 2, 0, 4].map(Some));
+        let member = protocol::MemberId::from_bytes([1; 12]);
+        let notice = Mail::Approved { member, at: protocol::Timestamp::from_millis(0) };
+        assert_eq!(Restored::default().turn(&notice), None);
     }
 }

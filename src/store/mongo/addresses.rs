@@ -20,7 +20,8 @@ use crate::store::{
     changes::Actor,
 };
 
-async fn key(db: &Db, session: &mut ClientSession) -> Result<Option<AddressKey>, Fault> {
+/// The key of addresses, if it was drawn.
+pub(super) async fn key(db: &Db, session: &mut ClientSession) -> Result<Option<AddressKey>, Fault> {
     let found = db.collection::<Document>("secrets").find_one(doc! { "_id": KEY }).session(session).await?;
     Ok(found.and_then(|found| bytes_of(&found, "value")))
 }
@@ -29,16 +30,20 @@ fn document(hash: AddressHash) -> Document {
     doc! { "_id": binary(&hash) }
 }
 
+/// The key of addresses: `drawn`, if there is none yet.
+pub(super) async fn drawn_key(db: &Db, session: &mut ClientSession, drawn: AddressKey) -> Result<AddressKey, Fault> {
+    if let Some(key) = key(db, session).await? {
+        return Ok(key);
+    }
+    // Of two that are the first at the same moment one is repeated.
+    let secret = doc! { "_id": KEY, "value": binary(&drawn) };
+    db.collection::<Document>("secrets").insert_one(secret).session(session).await?;
+    Ok(drawn)
+}
+
 /// Keeps whoever wants to register with an address out from now on. `drawn`: the key, if there is none yet.
 pub(super) async fn bar(db: &Db, session: &mut ClientSession, email: &str, drawn: AddressKey) -> Result<(), Fault> {
-    let key = if let Some(key) = key(db, session).await? {
-        key
-    } else {
-        // Of two that are the first at the same moment one is repeated.
-        let secret = doc! { "_id": KEY, "value": binary(&drawn) };
-        db.collection::<Document>("secrets").insert_one(secret).session(&mut *session).await?;
-        drawn
-    };
+    let key = drawn_key(db, session, drawn).await?;
     let Some(hash) = hash(Some(key), email) else { return Ok(()) };
     let barred = db.collection::<Document>("barred_addresses");
     barred.replace_one(document(hash), document(hash)).upsert(true).session(session).await?;

@@ -25,6 +25,7 @@ use crate::store::{
     Archive, StoreError,
     archive::{ConversationRow, Key, MemberRow, Part, ParticipantRow, ReceiptRow, Row, SessionRow, TokenRow},
     conversations::StoreId,
+    mail::Restored,
     push::{DeviceKey, StoredTask},
     rules,
 };
@@ -274,9 +275,10 @@ async fn participants(db: &Db, rows: &[Row]) -> Result<HashMap<ObjectId, Convers
 async fn insert(db: &Db, rows: Vec<Row>) -> Result<(), Fault> {
     let conversations = participants(db, &rows).await?;
     let mut name = None;
+    let mut turns = Restored::default();
     let mut documents = Vec::with_capacity(rows.len());
     for row in rows {
-        let (part, document) = document_of(row, &conversations)?;
+        let (part, document) = document_of(row, &conversations, &mut turns)?;
         name = Some(collection(part));
         documents.push(document);
     }
@@ -309,7 +311,11 @@ fn session_document(row: SessionRow) -> Document {
     session
 }
 
-fn document_of(row: Row, conversations: &HashMap<ObjectId, ConversationDoc>) -> Result<(Part, Document), Fault> {
+fn document_of(
+    row: Row,
+    conversations: &HashMap<ObjectId, ConversationDoc>,
+    turns: &mut Restored,
+) -> Result<(Part, Document), Fault> {
     let document = |value: mongodb::bson::error::Result<Document>| value.map_err(Fault::from);
     Ok(match row {
         Row::Member(row) => {
@@ -394,7 +400,7 @@ fn document_of(row: Row, conversations: &HashMap<ObjectId, ConversationDoc>) -> 
         Row::Audit(place, entry) => (Part::Audit, audit::document(signed(place.0), &entry)),
         Row::Job(row) => (Part::Jobs, jobs::document(&row)?),
         Row::Link(row) => (Part::Links, mail::link_document(&row)),
-        Row::Mail(row) => (Part::Mail, mail::document(&row, row.mail.asked())?),
+        Row::Mail(row) => (Part::Mail, mail::document(&row, turns.turn(&row.mail))?),
         Row::Secret(name, value) => (Part::Secrets, doc! { "_id": name, "value": binary(&value) }),
         Row::PushDevice(record) => (Part::PushDevices, push::device_document(&record)?),
         Row::PushMark(mark) => (Part::PushMarks, push::mark_document(&mark)),

@@ -10,7 +10,7 @@ use protocol::{InvitationId, MemberId, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    audit,
+    addresses, audit,
     db::Db,
     document::{binary, date, invitation_oid},
     fault::Fault,
@@ -44,13 +44,16 @@ pub(super) async fn holds(
     invitation: InvitationId,
     email: &str,
 ) -> Result<bool, Fault> {
-    let held = doc! { "address": binary(&claimed(email)), "invitation_id": invitation_oid(invitation) };
+    // The same questions whether there is a key or not.
+    let address = claimed(addresses::key(db, session).await?, email).unwrap_or_default();
+    let held = doc! { "address": binary(&address), "invitation_id": invitation_oid(invitation) };
     Ok(db.collection::<Document>("links").find_one(held).session(session).await?.is_some())
 }
 
 /// Forgets the address of a member who leaves. The uses come back all the same.
 pub(super) async fn forget(db: &Db, session: &mut ClientSession, email: &str) -> Result<(), Fault> {
-    let (own, forget) = (doc! { "address": binary(&claimed(email)) }, doc! { "$unset": { "address": "" } });
+    let Some(address) = claimed(addresses::key(db, session).await?, email) else { return Ok(()) };
+    let (own, forget) = (doc! { "address": binary(&address) }, doc! { "$unset": { "address": "" } });
     db.collection::<Document>("links").update_many(own, forget).session(session).await?;
     Ok(())
 }

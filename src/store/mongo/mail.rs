@@ -1,5 +1,7 @@
 //! Mail that is to be sent, and the links in it.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use mongodb::{
@@ -23,13 +25,14 @@ use crate::store::{
     audit::AuditRecord,
     changes::Change,
     mail::{
-        AskedFrom, Claim, Expired, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, Mail, NEW_DEVICES_MAX,
-        NOTICE_LIFETIME, NewLink, Purpose, Room, SHARE_MAX, TakenMail, TokenId, WaitingMail, ends_links, forgotten_at,
-        keys_of_address, notice_of, turn,
+        AskedFrom, Claim, DISPLACED, Expired, FIRST_TURN, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, MEMBERS_MAX,
+        Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME, NewLink, Part, Purpose, Room, SHARE_MAX, STRANGERS_MAX, TakenMail,
+        TokenId, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of, turn,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
 };
+use crate::telemetry::Metrics;
 
 fn mail(document: &Document) -> Option<Mail> {
     serde_json::from_str(document.get_str("body").ok()?).ok()
@@ -54,48 +57,100 @@ fn attempts(document: &Document) -> u32 {
     u32::try_from(document.get_i64("attempts").unwrap_or(0)).unwrap_or(u32::MAX)
 }
 
-/// Whether there is room for a further mail. Several nodes that ask at the same moment may go a little beyond it.
-pub(super) async fn has_room(db: &Db, key: &str, room: Room) -> Result<bool, Fault> {
-    let mail = db.collection::<Document>("mail");
-    let waiting = mail.estimated_document_count().max_time(db.max_time).await?;
-    let of_share = match room.share {
-        Some(share) => {
-            let own = doc! { "share": share.to_string() };
-            mail.count_documents(own).limit(SHARE_MAX).max_time(db.max_time).await?
+/// What strangers have written.
+fn of_strangers() -> Document {
+    doc! { "kind": { "$in": Kind::names_of(Kind::is_of_strangers) }, "turn": { "$gte": 0_i64 } }
+}
+
+/// Whether there is room for a further mail of a kind, after another one has given way where that is what the room is for. Several nodes that
+/// ask at the same moment may go a little beyond it.
+pub(super) async fn make_room(
+    db: &Db,
+    metrics: &Metrics,
+    (kind, key): (Kind, &str),
+    Room { part, share }: Room,
+) -> Result<bool, Fault> {
+    let (mail, never_full) = (db.collection::<Document>("mail"), part == Part::Made);
+    // All together are counted without looking at them.
+    let most = if share.is_some() { STRANGERS_MAX } else { MEMBERS_MAX };
+    let has_place = never_full || {
+        let all = mail.estimated_document_count().max_time(db.max_time).await?;
+        all < most || {
+            let mut own = of_strangers();
+            if share.is_none() {
+                own = known();
+                own.insert("turn", Bson::Null);
+            }
+            mail.count_documents(own).limit(most).max_time(db.max_time).await? < most
         }
-        None => 0,
     };
-    if room.is_free(waiting, of_share) {
+    let Some(share) = share.filter(|_| !never_full) else {
+        return Ok(has_place || is_there(db, key).await?);
+    };
+    let own = doc! { "share": share.to_string() };
+    let has_share = mail.count_documents(own).limit(SHARE_MAX).max_time(db.max_time).await? < SHARE_MAX;
+    if (has_place && has_share) || is_there(db, key).await? {
         return Ok(true);
     }
-    let there: Option<Document> = db.one("mail", doc! { "_id": key }, FindOneOptions::default()).await?;
-    Ok(there.is_some())
+    if !has_share {
+        return Ok(false);
+    }
+    let last: Option<Document> = db.one("mail", of_strangers(), by_turn(-1)).await?;
+    let Some(last) = last else { return Ok(true) };
+    if turn_of(db, kind, share).await? >= last.get_i64("turn").unwrap_or(0) {
+        return Ok(false);
+    }
+    if mail.delete_one(doc! { "_id": last.get("_id") }).await?.deleted_count > 0 {
+        let kind = last.get_str("kind").ok().and_then(Kind::of);
+        metrics.mail(kind.map_or("unknown", Kind::as_str), DISPLACED);
+    }
+    Ok(true)
+}
+
+async fn is_there(db: &Db, key: &str) -> Result<bool, Fault> {
+    let found: Option<Document> = db.one("mail", doc! { "_id": key }, FindOneOptions::default()).await?;
+    Ok(found.is_some())
+}
+
+fn by_turn(order: i32) -> FindOneOptions {
+    FindOneOptions::builder().sort(doc! { "turn": order }).projection(doc! { "turn": 1, "kind": 1 }).build()
 }
 
 /// The turn of a mail that is of a share. Several that are written at the same moment may have the same.
-async fn turn_of(db: &Db, mail: &Mail, share: AskedFrom) -> Result<i64, Fault> {
-    let first =
-        |order: i32| FindOneOptions::builder().sort(doc! { "turn": order }).projection(doc! { "turn": 1 }).build();
+async fn turn_of(db: &Db, kind: Kind, share: AskedFrom) -> Result<i64, Fault> {
     let turn_in = |found: Option<Document>| found.and_then(|found| found.get_i64("turn").ok());
-    let own = doc! { "share": share.to_string(), "kind": mail.kind().as_str() };
-    let last = turn_in(db.one("mail", own, first(-1)).await?);
-    let strangers = doc! { "kind": { "$in": Kind::names_of(Kind::is_of_strangers) }, "turn": { "$gte": 0_i64 } };
-    let next = turn_in(db.one("mail", strangers, first(1)).await?);
-    Ok(turn(mail.kind(), last, next))
+    let own = doc! { "share": share.to_string(), "kind": { "$in": kind.in_turn_with() } };
+    let last = turn_in(db.one("mail", own, by_turn(-1)).await?);
+    let next = turn_in(db.one("mail", of_strangers(), by_turn(1)).await?);
+    Ok(turn(kind, last, next))
 }
 
-/// Writes a mail that is due now, in a transaction if there is one.
+/// Writes a mail that is due now, in a transaction if there is one. One that takes the place of one that waits has its turn, so that whoever
+/// else asks for it does not have it sent later.
 pub(super) async fn write(
     db: &Db,
     mail: &Mail,
-    share: Option<AskedFrom>,
+    room: Room,
     at: Timestamp,
     session: Option<&mut ClientSession>,
 ) -> Result<(), Fault> {
     let row = MailRow { mail: mail.clone(), due: at, until: at.after(mail.lifetime()), attempts: 0 };
-    let mut document = document(&row, share)?;
-    if let Some(share) = share {
-        document.insert("turn", turn_of(db, mail, share).await?);
+    let mut document = document(&row, None)?;
+    let mut former: Option<Document> = None;
+    if room != Room::MEMBERS {
+        former = db.one("mail", doc! { "_id": mail.key() }, FindOneOptions::default()).await?;
+    }
+    match (former, room.share) {
+        (Some(mut former), _) => {
+            let place = ["share", "turn"].into_iter().filter_map(|field| Some((field, former.remove(field)?)));
+            document.extend(place.map(|(field, value)| (field.to_owned(), value)));
+        }
+        (None, Some(share)) => {
+            document.insert("share", share.to_string());
+            document.insert("turn", turn_of(db, mail.kind(), share).await?);
+        }
+        (None, None) if room.part == Part::Made => drop(document.insert("turn", FIRST_TURN)),
+        (None, None) => {}
     }
     let collection = db.collection::<Document>("mail");
     let replace = collection.replace_one(doc! { "_id": mail.key() }, document).upsert(true);
@@ -106,12 +161,12 @@ pub(super) async fn write(
     Ok(())
 }
 
-async fn add(db: &Db, mail: &Mail, at: Timestamp) -> Result<bool, Fault> {
+async fn add(db: &Db, metrics: &Metrics, mail: &Mail, at: Timestamp) -> Result<bool, Fault> {
     let room = Room::of(mail);
-    if !has_room(db, &mail.key(), room).await? {
+    if !make_room(db, metrics, (mail.kind(), &mail.key()), room).await? {
         return Ok(false);
     }
-    write(db, mail, room.share, at, None).await.map(|()| true)
+    write(db, mail, room, at, None).await.map(|()| true)
 }
 
 /// Writes what something that happens tells its member, in the transaction of that, whether there is room or not: a queue that a
@@ -132,26 +187,32 @@ pub(super) async fn tell(db: &Db, session: &mut ClientSession, notice: &Mail, at
         if waiting >= NEW_DEVICES_MAX {
             let last = last.as_ref().and_then(self::mail).and_then(Mail::and_more);
             return match last {
-                Some(last) => write(db, &last, None, at, Some(session)).await,
+                Some(last) => write(db, &last, Room::MEMBERS, at, Some(session)).await,
                 None => Ok(()),
             };
         }
     }
-    write(db, notice, None, at, Some(session)).await
+    write(db, notice, Room::MEMBERS, at, Some(session)).await
 }
 
-/// Nothing if the queue is full, true if a mail was written, false if there were too many.
-async fn issue(db: &Db, by: Caller, link: NewLink) -> Result<Option<bool>, Fault> {
-    let own = db.clone();
+/// Nothing if the queue is full, true if a mail was written, false if none was.
+async fn issue(db: &Db, metrics: &Arc<Metrics>, by: Caller, link: NewLink) -> Result<Option<bool>, Fault> {
+    let own = (db.clone(), Arc::clone(metrics));
     let never = CancellationToken::new();
     let issued = transaction(db, &never, move |session| {
-        let db = own.clone();
-        async move { issue_in(&db, session, by, &link).await }.boxed()
+        let (db, metrics) = own.clone();
+        async move { issue_in(&db, &metrics, session, by, &link).await }.boxed()
     });
     Ok(issued.await?.unwrap_or(Some(false)))
 }
 
-async fn issue_in(db: &Db, session: &mut ClientSession, by: Caller, link: &NewLink) -> Result<Option<bool>, Fault> {
+async fn issue_in(
+    db: &Db,
+    metrics: &Metrics,
+    session: &mut ClientSession,
+    by: Caller,
+    link: &NewLink,
+) -> Result<Option<bool>, Fault> {
     let NewLink { member, purpose, at, .. } = *link;
     // Two at the same moment must meet, and so must a change that ends links.
     let meet = doc! { "$inc": { "met": 1_i64 } };
@@ -159,19 +220,31 @@ async fn issue_in(db: &Db, session: &mut ClientSession, by: Caller, link: &NewLi
     let found = members.find_one_and_update(doc! { "_id": member_oid(member) }, meet).session(&mut *session).await?;
     let must_verify = found.is_some_and(|found| found.get_bool("must_verify").unwrap_or(false));
     let links = db.collection::<Document>("links");
-    let since = doc! { "member_id": member_oid(member), "made_at": { "$gt": date(forgotten_at(at)) } };
+    let since = doc! {
+        "member_id": member_oid(member),
+        "$or": [{ "made_at": { "$gt": date(forgotten_at(at)) } }, { "expires_at": { "$gt": date(at) } }],
+    };
     let mut found = links.find(since).session(&mut *session).await?;
     let mut theirs = Vec::new();
     while let Some(found) = found.next(&mut *session).await.transpose()? {
         theirs.extend(link_record(&found));
     }
+    let room = Room::of_link(by, must_verify, link.asked);
     let (mail, again) = match link.issue(must_verify, &theirs) {
         Issue::Nothing => return Ok(Some(false)),
         Issue::New => (link.mail(), None),
         Issue::Again(hash, token) => (purpose.mail(member, token), Some(hash)),
+        Issue::Longer(hash, token) => {
+            let longer = doc! { "$set": { "expires_at": date(link.good_until()) } };
+            links.update_one(doc! { "_id": binary(&hash) }, longer).session(&mut *session).await?;
+            let mail = purpose.mail(member, token);
+            if is_there(db, &mail.key()).await? {
+                write(db, &mail, room, at, Some(session)).await?;
+            }
+            return Ok(Some(false));
+        }
     };
-    let room = Room::of_link(by, must_verify, link.asked);
-    if !has_room(db, &mail.key(), room).await? {
+    if !make_room(db, metrics, (mail.kind(), &mail.key()), room).await? {
         return Ok(None);
     }
     match again {
@@ -182,7 +255,7 @@ async fn issue_in(db: &Db, session: &mut ClientSession, by: Caller, link: &NewLi
             links.update_one(own, once_more).session(&mut *session).await?;
         }
     }
-    write(db, &mail, room.share, at, Some(session)).await.map(|()| Some(true))
+    write(db, &mail, room, at, Some(session)).await.map(|()| Some(true))
 }
 
 /// Writes a link alone.
@@ -275,8 +348,8 @@ pub(super) fn record(document: &Document) -> Option<MailRow> {
     Some(MailRow { mail: mail(document)?, due: at("due")?, until: at("until")?, attempts: attempts(document) })
 }
 
-/// A mail of a network's share, as it is stored. Without a turn it is sent before those that have one.
-pub(super) fn document(row: &MailRow, share: Option<AskedFrom>) -> Result<Document, Fault> {
+/// A mail as it is stored, with its turn, if it is one that strangers have asked for. Without one it is sent before those that have one.
+pub(super) fn document(row: &MailRow, turn: Option<i64>) -> Result<Document, Fault> {
     let MailRow { mail, due, until, attempts } = row;
     let mut document = doc! {
         "_id": mail.key(),
@@ -288,7 +361,9 @@ pub(super) fn document(row: &MailRow, share: Option<AskedFrom>) -> Result<Docume
         "revision": drawn(),
     };
     document.extend(mail.member().map(|member| ("member_id".to_owned(), member_oid(member).into())));
-    document.extend(share.map(|share| ("share".to_owned(), share.to_string().into())));
+    if let Some((turn, share)) = turn.zip(mail.asked()) {
+        document.extend([("share".to_owned(), share.to_string().into()), ("turn".to_owned(), turn.into())]);
+    }
     Ok(document)
 }
 
@@ -341,18 +416,23 @@ pub(super) fn link_document(row: &LinkRow) -> Document {
 }
 
 async fn take(db: &Db, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, Fault> {
-    for of_strangers in [false, true] {
-        let names = Kind::names_of(|kind| kind.is_of_strangers() == of_strangers);
-        if let Some(taken) = take_among(db, names, now, until).await? {
+    let with_turn = || doc! { "$gte": 0_i64 }.into();
+    let wanted = [
+        (Kind::names_of(|_| true), Bson::Null),
+        (Kind::names_of(|kind| !kind.is_of_strangers()), with_turn()),
+        (Kind::names_of(Kind::is_of_strangers), with_turn()),
+    ];
+    for (names, turn) in wanted {
+        let due = doc! { "kind": { "$in": names }, "turn": turn, "due": { "$lte": date(now) } };
+        if let Some(taken) = take_first(db, due, now, until).await? {
             return Ok(Some(taken));
         }
     }
     Ok(None)
 }
 
-/// Takes the first that is due of the kinds with these names. The index has it for each of them, so that no others are looked at.
-async fn take_among(db: &Db, names: Vec<&str>, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, Fault> {
-    let due = doc! { "kind": { "$in": names }, "due": { "$lte": date(now) } };
+/// Takes the first of those that are due. The index has it for each kind, so that no others are looked at.
+async fn take_first(db: &Db, due: Document, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, Fault> {
     let take = doc! { "$set": { "due": date(until) }, "$inc": { "attempts": 1_i64 } };
     let taken = db
         .collection::<Document>("mail")
@@ -419,12 +499,12 @@ fn still(taken: &TakenMail) -> Document {
 #[async_trait]
 impl MailStore for Mongo {
     async fn add(&self, by: Caller, mail: Mail, at: Timestamp) -> Result<(), StoreError> {
-        let added = self.write(by, async move |_, db| add(&db, &mail, at).await).await?;
+        let added = self.write(by, async move |core, db| add(&db, &core.metrics, &mail, at).await).await?;
         if added { Ok(()) } else { Err(StoreError::Overloaded) }
     }
 
     async fn issue(&self, by: Caller, link: NewLink) -> Result<bool, StoreError> {
-        let issued = self.write(by, async move |_, db| issue(&db, by, link).await).await?;
+        let issued = self.write(by, async move |core, db| issue(&db, &core.metrics, by, link).await).await?;
         issued.ok_or(StoreError::Overloaded)
     }
 
@@ -513,7 +593,11 @@ impl MailStore for Mongo {
 
     async fn purge_links(&self, now: Timestamp) -> Result<u64, StoreError> {
         self.write(Caller::System, async move |_, db| {
-            let old = doc! { "made_at": { "$lte": date(forgotten_at(now)) }, "is_claim": { "$ne": true } };
+            let old = doc! {
+                "made_at": { "$lte": date(forgotten_at(now)) },
+                "expires_at": { "$lte": date(now) },
+                "is_claim": { "$ne": true },
+            };
             Ok(db.collection::<Document>("links").delete_many(old).await?.deleted_count)
         })
         .await

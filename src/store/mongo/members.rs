@@ -531,7 +531,9 @@ impl MemberStore for Mongo {
 
     async fn register(&self, new: Registration) -> Result<Result<MemberRecord, NotRegistered>, StoreError> {
         let by = Caller::Address(new.from);
-        let registered = async move |_, db: Db| registration::register(&db, new).await;
+        let registered = async move |core: Arc<Core>, db: Db| {
+            registration::register(&db, &core.metrics, core.ids.secret(), new).await
+        };
         self.write(by, registered).await?.ok_or(StoreError::Overloaded)
     }
 

@@ -118,6 +118,7 @@ const ALL: &[&str] = &[
     "costs",
     "mail shares",
     "claims",
+    "claim keys",
 ];
 
 /// What is missing, in words.
@@ -146,6 +147,7 @@ pub(super) async fn run(db: &Db) -> Result<StoreId, StoreError> {
                 create(db, &["push_marks", "push_choices", "push_places"]).await.map_err(StoreError::from)?;
                 make_indexes(db, number + 1).await.map_err(StoreError::from)?;
             }
+            20 => forget_claimed(db).await.map_err(StoreError::from)?,
             // Keeps versions away that replace tokens of a session without saying in it by which attempt.
             14 => {}
             _ => return Err(StoreError::Inconsistent(format!("the migration {name} has no code"))),
@@ -157,6 +159,14 @@ pub(super) async fn run(db: &Db) -> Result<StoreId, StoreError> {
         tracing::info!(number, name, "the schema was brought up to date");
     }
     store_id(db).await.map_err(StoreError::from)
+}
+
+/// Addresses of claims were hashed without a key until now. They live for two days: these are forgotten, and their uses come back all the
+/// same.
+async fn forget_claimed(db: &Db) -> Result<(), Fault> {
+    let (old, forget) = (doc! { "address": { "$exists": true } }, doc! { "$unset": { "address": "" } });
+    db.collection::<Document>("links").update_many(old, forget).await?;
+    Ok(())
 }
 
 /// How many were applied.

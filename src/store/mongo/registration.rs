@@ -18,11 +18,13 @@ use super::{
     members::{by_id, transaction, waiting},
 };
 use crate::store::{
+    addresses::AddressKey,
     changes::Actor,
     invitations::use_of,
     mail::{Claim, Mail, Room, holds_use},
     members::{MemberRecord, NotRegistered, PURGED_AT_ONCE, Registration, Way, email_key},
 };
+use crate::telemetry::Metrics;
 
 /// What became of somebody who registers.
 type Registered = Result<MemberRecord, NotRegistered>;
@@ -31,7 +33,13 @@ type Registered = Result<MemberRecord, NotRegistered>;
 const ATTEMPTS: u32 = 3;
 
 /// Nothing, and nothing is written, if a link is to be sent and there is no room for its mail, or for who has to follow it.
-pub(super) async fn register(db: &Db, new: Registration) -> Result<Option<Registered>, Fault> {
+/// `drawn`: the key of addresses, if there is none yet.
+pub(super) async fn register(
+    db: &Db,
+    metrics: &Metrics,
+    drawn: AddressKey,
+    new: Registration,
+) -> Result<Option<Registered>, Fault> {
     let (id, link) = (new.member.id, new.link);
     for _ in 0..ATTEMPTS {
         // Both by an attempt whose answer was lost.
@@ -45,8 +53,8 @@ pub(super) async fn register(db: &Db, new: Registration) -> Result<Option<Regist
             // Strangers take nobody's place who was invited: invitations have bounds of their own.
             let is_invited = matches!(new.way, Way::Invitation(_));
             let is_full = !is_invited && count_unverified(db, new.most_unverified).await? >= new.most_unverified;
-            if is_full || !mail::has_room(db, &link.mail().key(), Room::of_registration(is_invited, link.asked)).await?
-            {
+            let (first, room) = (link.mail(), Room::of_registration(is_invited, link.asked));
+            if is_full || !mail::make_room(db, metrics, (first.kind(), &first.key()), room).await? {
                 return Ok(None);
             }
         }
@@ -55,7 +63,7 @@ pub(super) async fn register(db: &Db, new: Registration) -> Result<Option<Regist
         let wanted = new.clone();
         let made = transaction(db, &never, move |session| {
             let (db, new) = (own.clone(), wanted.clone());
-            async move { register_in(&db, session, new).await }.boxed()
+            async move { register_in(&db, session, drawn, new).await }.boxed()
         });
         match made.await {
             Ok(made) => return Ok(Some(made.unwrap_or(Err(NotRegistered::InvitationInvalid)))),
@@ -77,7 +85,12 @@ async fn count_unverified(db: &Db, most: u64) -> Result<u64, Fault> {
     Ok(if left == 0 { count } else { count + claims::count(db, left).await? })
 }
 
-async fn register_in(db: &Db, session: &mut ClientSession, new: Registration) -> Result<Registered, Fault> {
+async fn register_in(
+    db: &Db,
+    session: &mut ClientSession,
+    drawn: AddressKey,
+    new: Registration,
+) -> Result<Registered, Fault> {
     let Registration { member, way, from, link, .. } = new;
     let (id, at, email) = (member.id, member.created_at, member.email.clone());
     let is_invited = matches!(way, Way::Invitation(_));
@@ -113,7 +126,8 @@ async fn register_in(db: &Db, session: &mut ClientSession, new: Registration) ->
                 let by = Actor { member: (!is_taken).then_some(id), session: None, address: Some(from) };
                 audit::append(db, &use_of(&invitation, id, by, at), Some(&mut *session)).await?;
             }
-            claim = (!holds_use).then(|| Claim::by_invitation(invitation.id, &email));
+            let key = addresses::drawn_key(db, session, drawn).await?;
+            claim = (!holds_use).then(|| Claim::by_invitation(invitation.id, key, &email));
             record.invited(&invitation)
         }
     };
@@ -128,8 +142,8 @@ async fn register_in(db: &Db, session: &mut ClientSession, new: Registration) ->
             (link.mail(), link.row())
         };
         mail::write_link(db, session, &row).await?;
-        let share = Room::of_registration(is_invited, link.asked).share;
-        mail::write(db, &first, share, at, Some(session)).await?;
+        let room = Room::of_registration(is_invited, link.asked);
+        mail::write(db, &first, room, at, Some(session)).await?;
     }
     Ok(if is_taken { Err(NotRegistered::EmailTaken) } else { Ok(record) })
 }

@@ -3,23 +3,29 @@
 use protocol::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{audit, members::overtaken};
+use super::{audit, members::overtaken, row::inconsistent};
 use crate::store::{
     addresses::{AddressKey, Allowed, KEY, allowed, hash},
     changes::Actor,
 };
 
-fn key(connection: &Connection) -> rusqlite::Result<Option<AddressKey>> {
+/// The key of addresses, if it was drawn.
+pub(super) fn key(connection: &Connection) -> rusqlite::Result<Option<AddressKey>> {
     let mut query = connection.prepare_cached("SELECT value FROM secrets WHERE name = ?")?;
     query.query_row([KEY], |row| row.get(0)).optional()
 }
 
-/// Keeps whoever wants to register with an address out from now on.
-pub(super) fn bar(connection: &Connection, email: &str) -> rusqlite::Result<()> {
+/// The key of addresses, drawn if there is none yet.
+pub(super) fn drawn_key(connection: &Connection) -> rusqlite::Result<AddressKey> {
     let mut draw = connection
         .prepare_cached("INSERT INTO secrets (name, value) VALUES (?, randomblob(32)) ON CONFLICT DO NOTHING")?;
     draw.execute([KEY])?;
-    let hash = hash(key(connection)?, email);
+    key(connection)?.ok_or_else(|| inconsistent("the key of addresses"))
+}
+
+/// Keeps whoever wants to register with an address out from now on.
+pub(super) fn bar(connection: &Connection, email: &str) -> rusqlite::Result<()> {
+    let hash = hash(Some(drawn_key(connection)?), email);
     let mut insert =
         connection.prepare_cached("INSERT INTO barred_addresses (hash) VALUES (?) ON CONFLICT DO NOTHING")?;
     insert.execute([hash]).map(drop)

@@ -3,7 +3,7 @@
 use protocol::{InvitationId, MemberId, Timestamp};
 use rusqlite::{Connection, params};
 
-use super::{audit, invitations, mail::link_record};
+use super::{addresses, audit, invitations, mail::link_record};
 use crate::store::{
     archive::LinkRow,
     invitations::return_of,
@@ -33,12 +33,13 @@ pub(super) fn count_of(connection: &Connection, invitation: InvitationId) -> rus
 
 /// Whether there is one that holds a use of an invitation with an address.
 pub(super) fn holds(connection: &Connection, invitation: InvitationId, email: &str) -> rusqlite::Result<bool> {
-    connection.prepare_cached(HOLDS)?.exists(params![claimed(email), invitation.as_bytes()])
+    let address = claimed(addresses::key(connection)?, email);
+    connection.prepare_cached(HOLDS)?.exists(params![address, invitation.as_bytes()])
 }
 
 /// Forgets the address of a member who leaves. The uses come back all the same.
 pub(super) fn forget(connection: &Connection, email: &str) -> rusqlite::Result<()> {
-    connection.prepare_cached(FORGET)?.execute([claimed(email)]).map(drop)
+    connection.prepare_cached(FORGET)?.execute([claimed(addresses::key(connection)?, email)]).map(drop)
 }
 
 /// Removes those of before a time, the oldest first, and gives their uses back. Returns how many.

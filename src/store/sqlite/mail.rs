@@ -8,6 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{
     Sqlite, audit, claims,
+    memory::Tx,
     row::{inconsistent, optional_time, time},
 };
 use crate::store::{
@@ -16,9 +17,9 @@ use crate::store::{
     audit::AuditRecord,
     changes::Change,
     mail::{
-        AskedFrom, Claim, Expired, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, Mail, NEW_DEVICES_MAX,
-        NOTICE_LIFETIME, NewLink, Purpose, Room, TakenMail, TokenId, WaitingMail, ends_links, forgotten_at,
-        keys_of_address, notice_of, turn,
+        AskedFrom, Claim, DISPLACED, Expired, FIRST_TURN, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, MEMBERS_MAX,
+        Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME, NewLink, Part, Purpose, Room, SHARE_MAX, STRANGERS_MAX, TakenMail,
+        TokenId, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of, turn,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
@@ -27,22 +28,49 @@ use crate::store::{
 /// Of a kind that this server knows.
 static KNOWN: LazyLock<String> = LazyLock::new(|| among(&Kind::names_of(|_| true)));
 
-/// Takes the first that is due, of those for members and of those of strangers.
-static TAKE: LazyLock<[String; 2]> = LazyLock::new(|| [false, true].map(take_first));
+/// Takes the first that is due: of those that no stranger has asked for, of those for members, and of those of strangers.
+static TAKE: LazyLock<[String; 3]> = LazyLock::new(|| {
+    [
+        take_first("turn IS NULL", |_| true),
+        take_first("turn >= 0", |kind| !kind.is_of_strangers()),
+        take_first("turn >= 0", Kind::is_of_strangers),
+    ]
+});
 
 /// How many of a share wait.
 const OF_SHARE: &str = "SELECT count(*) FROM mail WHERE share = ?";
 
-/// The highest turn of a share and kind.
-const LAST_TURN: &str = "SELECT max(turn) FROM mail WHERE share = ? AND kind = ?";
+/// The highest turn of a share: of what costs no mail, and of what does.
+static LAST_TURN: LazyLock<[String; 2]> = LazyLock::new(|| {
+    [Kind::ForgotPassword, Kind::VerifyEmail]
+        .map(|kind| format!("SELECT max(turn) FROM mail WHERE share = ? AND {}", among(&kind.in_turn_with())))
+});
 
 /// The lowest turn of what strangers have written.
-static NEXT_TURN: LazyLock<String> = LazyLock::new(|| {
-    let firsts = Kind::names_of(Kind::is_of_strangers).into_iter().map(|name| {
-        format!("SELECT * FROM (SELECT turn FROM mail WHERE kind = '{name}' AND turn >= 0 ORDER BY turn LIMIT 1)")
-    });
-    format!("SELECT min(turn) FROM ({})", firsts.collect::<Vec<_>>().join(" UNION ALL "))
+static NEXT_TURN: LazyLock<String> = LazyLock::new(|| of_strangers("ASC"));
+
+/// The highest one, and what has it.
+static LAST: LazyLock<String> = LazyLock::new(|| of_strangers("DESC"));
+
+/// How many strangers have written, and how many no stranger has.
+static OF_PART: LazyLock<[String; 2]> = LazyLock::new(|| {
+    [("turn >= 0", among(&Kind::names_of(Kind::is_of_strangers))), ("turn IS NULL", (*KNOWN).clone())]
+        .map(|(turn, of_kind)| format!("SELECT count(*) FROM mail WHERE {turn} AND {of_kind}"))
 });
+
+/// The first of what strangers have written, in an order of its turns.
+fn of_strangers(order: &str) -> String {
+    let firsts = Kind::names_of(Kind::is_of_strangers).into_iter().map(|name| {
+        format!(
+            "SELECT * FROM
+                 (SELECT turn, key, kind FROM mail WHERE kind = '{name}' AND turn >= 0 ORDER BY turn {order} LIMIT 1)"
+        )
+    });
+    let firsts = firsts.collect::<Vec<_>>().join(" UNION ALL ");
+    let first = if order == "ASC" { "min" } else { "max" };
+    // The other columns are of the row that has it.
+    format!("SELECT {first}(turn) AS turn, key, kind FROM ({firsts})")
+}
 
 /// Of a kind with one of these names. Names are words: nothing in them has to be quoted.
 fn among(names: &[&str]) -> String {
@@ -51,11 +79,12 @@ fn among(names: &[&str]) -> String {
 }
 
 /// One look into the index for each kind, however many wait.
-fn take_first(of_strangers: bool) -> String {
-    let firsts = Kind::names_of(|kind| kind.is_of_strangers() == of_strangers).into_iter().map(|name| {
+fn take_first(turn: &str, which: impl Fn(Kind) -> bool) -> String {
+    let firsts = Kind::names_of(which).into_iter().map(|name| {
         format!(
             "SELECT * FROM
-                 (SELECT key, turn, due FROM mail WHERE kind = '{name}' AND due <= ?1 ORDER BY turn, due LIMIT 1)"
+                 (SELECT key, turn, due FROM mail WHERE kind = '{name}' AND {turn} AND due <= ?1
+                  ORDER BY turn, due LIMIT 1)"
         )
     });
     format!(
@@ -78,14 +107,32 @@ fn body(mail: &Mail) -> rusqlite::Result<String> {
     serde_json::to_string(mail).map_err(|_| inconsistent("a mail"))
 }
 
-/// Whether there is room for a further mail.
-pub(super) fn has_room(connection: &Connection, room: Room) -> rusqlite::Result<bool> {
-    let waiting: u64 = connection.prepare_cached("SELECT count(*) FROM mail")?.query_row([], |row| row.get(0))?;
-    let of_share: u64 = match room.share {
-        Some(share) => connection.prepare_cached(OF_SHARE)?.query_row([share.to_string()], |row| row.get(0))?,
-        None => 0,
+/// Whether there is room for a further mail of a kind, after another one has given way where that is what the room is for.
+pub(super) fn make_room(tx: &Tx<'_>, kind: Kind, Room { part, share }: Room) -> rusqlite::Result<bool> {
+    let connection = tx.connection;
+    let count = |sql: &str| connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, u64>(0));
+    let [strangers, members] = &*OF_PART;
+    let share = match (part, share) {
+        (Part::Made, _) => return Ok(true),
+        (Part::Members, _) | (Part::Strangers, None) => return Ok(count(members)? < MEMBERS_MAX),
+        (Part::Strangers, Some(share)) => share,
     };
-    Ok(room.is_free(waiting, of_share))
+    let of_share: u64 = connection.prepare_cached(OF_SHARE)?.query_row([share.to_string()], |row| row.get(0))?;
+    if of_share >= SHARE_MAX {
+        return Ok(false);
+    }
+    if count(strangers)? < STRANGERS_MAX {
+        return Ok(true);
+    }
+    let own = turn_of(connection, kind, share)?;
+    let last = connection.prepare_cached(&LAST)?.query_row([], |row| {
+        let Some(turn) = row.get::<_, Option<i64>>("turn")? else { return Ok(None) };
+        Ok(Some((turn, row.get::<_, String>("key")?, row.get::<_, String>("kind")?)))
+    })?;
+    let Some((_, key, kind)) = last.filter(|(turn, ..)| own < *turn) else { return Ok(false) };
+    connection.prepare_cached("DELETE FROM mail WHERE key = ?")?.execute([key])?;
+    tx.metrics.mail(Kind::of(&kind).map_or("unknown", Kind::as_str), DISPLACED);
+    Ok(true)
 }
 
 fn is_there(connection: &Connection, key: &str) -> rusqlite::Result<bool> {
@@ -93,35 +140,46 @@ fn is_there(connection: &Connection, key: &str) -> rusqlite::Result<bool> {
 }
 
 /// Writes a mail that is due now. False, and nothing is written, if there is no room.
-pub(super) fn add(connection: &Connection, mail: &Mail, room: Room, at: Timestamp) -> rusqlite::Result<bool> {
-    let key = mail.key();
-    if !is_there(connection, &key)? && !has_room(connection, room)? {
+pub(super) fn add(tx: &Tx<'_>, mail: &Mail, room: Room, at: Timestamp) -> rusqlite::Result<bool> {
+    if !is_there(tx.connection, &mail.key())? && !make_room(tx, mail.kind(), room)? {
         return Ok(false);
     }
-    write(connection, mail, room.share, at)?;
+    write(tx.connection, mail, room, at)?;
     Ok(true)
 }
 
 /// The turn of a mail that is of a share.
-fn turn_of(connection: &Connection, mail: &Mail, share: AskedFrom) -> rusqlite::Result<i64> {
-    let mut last = connection.prepare_cached(LAST_TURN)?;
-    let last = last.query_row(params![share.to_string(), mail.kind().as_str()], |row| row.get(0))?;
-    let next = connection.prepare_cached(&NEXT_TURN)?.query_row([], |row| row.get(0))?;
-    Ok(turn(mail.kind(), last, next))
+fn turn_of(connection: &Connection, kind: Kind, share: AskedFrom) -> rusqlite::Result<i64> {
+    let [free, costly] = &*LAST_TURN;
+    let last = if kind == Kind::ForgotPassword { free } else { costly };
+    let last = connection.prepare_cached(last)?.query_row([share.to_string()], |row| row.get(0))?;
+    let next = connection.prepare_cached(&NEXT_TURN)?.query_row([], |row| row.get("turn"))?;
+    Ok(turn(kind, last, next))
+}
+
+/// The share and the turn of a mail that takes the place of one that waits: its own, so that whoever else asks for it does not have it sent
+/// later.
+fn place_of(connection: &Connection, key: &str) -> rusqlite::Result<Option<(Option<String>, Option<i64>)>> {
+    let mut place = connection.prepare_cached("SELECT share, turn FROM mail WHERE key = ?")?;
+    place.query_row([key], |row| Ok((row.get("share")?, row.get("turn")?))).optional()
 }
 
 /// Writes a mail that is due now, whether there is room or not.
-fn write(connection: &Connection, mail: &Mail, share: Option<AskedFrom>, at: Timestamp) -> rusqlite::Result<()> {
+fn write(connection: &Connection, mail: &Mail, room: Room, at: Timestamp) -> rusqlite::Result<()> {
     let key = mail.key();
-    let turn = share.map(|share| turn_of(connection, mail, share)).transpose()?;
+    let former = if room == Room::MEMBERS { None } else { place_of(connection, &key)? };
+    let (share, turn) = match (former, room.share) {
+        (Some(place), _) => place,
+        (None, Some(share)) => (Some(share.to_string()), Some(turn_of(connection, mail.kind(), share)?)),
+        (None, None) => (None, (room.part == Part::Made).then_some(FIRST_TURN)),
+    };
     let mut insert = connection.prepare_cached(
         "INSERT OR REPLACE INTO mail (key, kind, member, body, due, until, share, turn, revision)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, random())",
     )?;
     let (member, until) = (mail.member(), at.after(mail.lifetime()));
     let member = member.as_ref().map(MemberId::as_bytes);
-    let (kind, at, until, share) =
-        (mail.kind().as_str(), at.as_millis(), until.as_millis(), share.as_ref().map(ToString::to_string));
+    let (kind, at, until) = (mail.kind().as_str(), at.as_millis(), until.as_millis());
     insert.execute(params![key, kind, member, body(mail)?, at, until, share, turn]).map(drop)
 }
 
@@ -137,33 +195,51 @@ pub(super) fn tell(connection: &Connection, notice: &Mail, at: Timestamp) -> rus
                 "SELECT body FROM mail WHERE member = ? AND kind = ? ORDER BY until DESC, key DESC LIMIT 1",
             )?;
             let last = last.query_row(params![member.as_bytes(), name], |row| Ok(mail(row).ok()))?;
-            return last.and_then(Mail::and_more).map_or(Ok(()), |last| write(connection, &last, None, at));
+            return last.and_then(Mail::and_more).map_or(Ok(()), |last| write(connection, &last, Room::MEMBERS, at));
         }
     }
-    write(connection, notice, None, at)
+    write(connection, notice, Room::MEMBERS, at)
 }
 
-/// Nothing if the queue is full, true if a mail was written, false if there were too many.
-fn issue(connection: &Connection, by: Caller, link: &NewLink) -> rusqlite::Result<Option<bool>> {
+/// Nothing if the queue is full, true if a mail was written, false if none was.
+fn issue(tx: &Tx<'_>, by: Caller, link: &NewLink) -> rusqlite::Result<Option<bool>> {
     let NewLink { member, purpose, at, .. } = link;
-    let mut forget = connection.prepare_cached("DELETE FROM links WHERE member = ? AND made_at <= ?")?;
-    forget.execute(params![member.as_bytes(), forgotten_at(*at).as_millis()])?;
+    let connection = tx.connection;
+    let mut forget =
+        connection.prepare_cached("DELETE FROM links WHERE member = ? AND made_at <= ? AND expires_at <= ?")?;
+    forget.execute(params![member.as_bytes(), forgotten_at(*at).as_millis(), at.as_millis()])?;
     let mut must_verify = connection.prepare_cached("SELECT must_verify FROM members WHERE id = ?")?;
     let must_verify = must_verify.query_row([member.as_bytes()], |row| row.get(0)).optional()?.unwrap_or(false);
     let mut theirs = connection.prepare_cached("SELECT * FROM links WHERE member = ?")?;
     let theirs = theirs.query_map([member.as_bytes()], link_record)?.collect::<rusqlite::Result<Vec<_>>>()?;
-    let (mail, again) = match link.issue(must_verify, &theirs) {
-        Issue::Nothing => return Ok(Some(false)),
-        Issue::New => (link.mail(), None),
-        Issue::Again(hash, token) => (purpose.mail(*member, token), Some(hash)),
-    };
-    if !add(connection, &mail, Room::of_link(by, must_verify, link.asked), *at)? {
-        return Ok(None);
+    let room = Room::of_link(by, must_verify, link.asked);
+    match link.issue(must_verify, &theirs) {
+        Issue::Nothing => Ok(Some(false)),
+        Issue::New => {
+            if !add(tx, &link.mail(), room, *at)? {
+                return Ok(None);
+            }
+            write_link(connection, &link.row()).map(|()| Some(true))
+        }
+        Issue::Again(hash, token) => {
+            if !add(tx, &purpose.mail(*member, token), room, *at)? {
+                return Ok(None);
+            }
+            let mut again =
+                connection.prepare_cached("UPDATE links SET sent = sent + 1, asked = asked || ? WHERE hash = ?")?;
+            again.execute(params![link.asked.to_string(), hash])?;
+            Ok(Some(true))
+        }
+        Issue::Longer(hash, token) => {
+            let mut longer = connection.prepare_cached("UPDATE links SET expires_at = ? WHERE hash = ?")?;
+            longer.execute(params![link.good_until().as_millis(), hash])?;
+            let mail = purpose.mail(*member, token);
+            if is_there(connection, &mail.key())? {
+                write(connection, &mail, room, *at)?;
+            }
+            Ok(Some(false))
+        }
     }
-    let Some(hash) = again else { return write_link(connection, &link.row()).map(|()| Some(true)) };
-    let mut again = connection.prepare_cached("UPDATE links SET sent = sent + 1, asked = asked || ? WHERE hash = ?")?;
-    again.execute(params![link.asked.to_string(), hash])?;
-    Ok(Some(true))
 }
 
 /// Whether a link is known, good or not.
@@ -241,15 +317,16 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<MailRow> {
 /// Stores a mail of another store, unless it is there.
 pub(super) fn restore(connection: &Connection, row: &MailRow) -> rusqlite::Result<()> {
     let MailRow { mail, due, until, attempts } = row;
-    let member = mail.member();
+    let (member, share) = (mail.member(), mail.asked());
+    let turn = share.map(|share| turn_of(connection, mail.kind(), share)).transpose()?;
     let mut insert = connection.prepare_cached(
-        "INSERT INTO mail (key, kind, member, body, due, until, attempts, share, revision)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, random()) ON CONFLICT DO NOTHING",
+        "INSERT INTO mail (key, kind, member, body, due, until, attempts, share, turn, revision)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, random()) ON CONFLICT DO NOTHING",
     )?;
     let member = member.as_ref().map(MemberId::as_bytes);
-    let (due, until, share) = (due.as_millis(), until.as_millis(), mail.asked().as_ref().map(ToString::to_string));
+    let (due, until, share) = (due.as_millis(), until.as_millis(), share.as_ref().map(ToString::to_string));
     insert
-        .execute(params![mail.key(), mail.kind().as_str(), member, body(mail)?, due, until, attempts, share])
+        .execute(params![mail.key(), mail.kind().as_str(), member, body(mail)?, due, until, attempts, share, turn])
         .map(drop)
 }
 
@@ -334,12 +411,12 @@ fn take_with(
 #[async_trait]
 impl MailStore for Sqlite {
     async fn add(&self, _: Caller, mail: Mail, at: Timestamp) -> Result<(), StoreError> {
-        let added = self.write(move |tx| add(tx.connection, &mail, Room::of(&mail), at)).await?;
+        let added = self.write(move |tx| add(tx, &mail, Room::of(&mail), at)).await?;
         if added { Ok(()) } else { Err(StoreError::Overloaded) }
     }
 
     async fn issue(&self, by: Caller, link: NewLink) -> Result<bool, StoreError> {
-        self.write(move |tx| issue(tx.connection, by, &link)).await?.ok_or(StoreError::Overloaded)
+        self.write(move |tx| issue(tx, by, &link)).await?.ok_or(StoreError::Overloaded)
     }
 
     async fn hand_out(&self, link: LinkRow, entry: AuditRecord) -> Result<(), StoreError> {
@@ -435,8 +512,12 @@ impl MailStore for Sqlite {
 
     async fn purge_links(&self, now: Timestamp) -> Result<u64, StoreError> {
         self.write(move |tx| {
-            let mut delete = tx.connection.prepare_cached("DELETE FROM links WHERE made_at <= ? AND is_claim = 0")?;
-            delete.execute([forgotten_at(now).as_millis()]).map(|rows| u64::try_from(rows).unwrap_or(0))
+            let mut delete = tx
+                .connection
+                .prepare_cached("DELETE FROM links WHERE made_at <= ? AND expires_at <= ? AND is_claim = 0")?;
+            delete
+                .execute([forgotten_at(now).as_millis(), now.as_millis()])
+                .map(|rows| u64::try_from(rows).unwrap_or(0))
         })
         .await
     }
@@ -456,8 +537,11 @@ mod tests {
     fn what_is_next_and_whose_share_is_used_up_is_found_in_an_index() {
         let mut connection = Connection::open_in_memory().unwrap();
         super::super::migrations::run(&mut connection).unwrap();
-        let [members, strangers] = &*TAKE;
-        for sql in [members, strangers, &*NEXT_TURN, OF_SHARE, LAST_TURN] {
+        let ([own, members, strangers], [free, costly]) = (&*TAKE, &*LAST_TURN);
+        let [of_strangers, of_members] = &*OF_PART;
+        let counted = [of_strangers, of_members, free, costly];
+        for sql in [own, members, strangers, &*NEXT_TURN, &*LAST, OF_SHARE].into_iter().chain(counted.map(|sql| &**sql))
+        {
             let mut query = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let values = rusqlite::params_from_iter(1..=query.parameter_count());
             let steps = query.query_map(values, |row| row.get::<_, String>("detail")).unwrap();

@@ -33,7 +33,7 @@ pub(super) fn register(
             return Ok(Some(Err(NotRegistered::EmailTaken)));
         }
         // Strangers take nobody's place who was invited: invitations have bounds of their own.
-        if !mail::has_room(tx.connection, room(link))?
+        if !mail::make_room(tx, link.mail().kind(), room(link))?
             || (!is_invited && count_unverified(tx.connection)? >= most_unverified)
         {
             return Ok(None);
@@ -67,14 +67,15 @@ pub(super) fn register(
                 let by = Actor { member: (!is_taken).then_some(id), session: None, address: Some(from) };
                 audit::append(tx.connection, &use_of(&invitation, id, by, at))?;
             }
-            claim = (!holds_use).then(|| Claim::by_invitation(invitation.id, &email));
+            let key = addresses::drawn_key(tx.connection)?;
+            claim = (!holds_use).then(|| Claim::by_invitation(invitation.id, key, &email));
             record.invited(&invitation)
         }
     };
     if is_taken {
         if let Some(link) = &link {
             let taken = Mail::AddressTaken { email, asked: link.asked };
-            mail::add(tx.connection, &taken, room(link), at)?;
+            mail::add(tx, &taken, room(link), at)?;
             // Nobody's: what is known of this attempt.
             mail::write_link(tx.connection, &link.row_of_nobody(claim))?;
         }
@@ -84,7 +85,7 @@ pub(super) fn register(
         return Ok(Some(Err(NotRegistered::EmailTaken)));
     }
     if let Some(link) = &link {
-        mail::add(tx.connection, &link.mail(), room(link), at)?;
+        mail::add(tx, &link.mail(), room(link), at)?;
         mail::write_link(tx.connection, &link.row())?;
     }
     Ok(Some(Ok(record)))
