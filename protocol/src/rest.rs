@@ -25,7 +25,8 @@ pub use self::{
         ServerStats, StoreStats, SuspensionChange, TierChange,
     },
     auth::{
-        AuthResponse, DeviceProof, ForgotPasswordRequest, LoginRequest, LogoutRequest, PasswordChange, RefreshRequest,
+        AuthResponse, DeviceProof, EmailChange, ForgotPasswordRequest, LoginRequest, LogoutRequest, PasswordChange,
+        RefreshRequest,
         RegisterRequest, RegistrationPending, ResetPasswordRequest, TokenType, VerifyEmailRequest, Waiting,
     },
     club::{ClubInfo, ClubPush, InvitationPolicy, RegistrationPolicy},

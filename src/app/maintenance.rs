@@ -73,6 +73,15 @@ pub async fn reset_second_factor(settings: Settings, email: &str) -> Result<(Mem
     at_member(settings, email, async |enrolment| enrolment.reset_second_factor(email).await).await
 }
 
+/// Gives a member who has lost their address another one, beside a server that may be running. Returns the member, and in which store, in
+/// words.
+///
+/// # Errors
+/// When there is no store or it cannot be opened, nobody has the address, or somebody has the new one.
+pub async fn set_email(settings: Settings, email: &str, new: &str) -> Result<(MemberRecord, String), StartError> {
+    at_member(settings, email, async |enrolment| enrolment.set_email(email, new).await).await
+}
+
 /// A link's token that sets the password of a member who has lost it, made beside a server that may be running. Returns the member with the
 /// token, and in which store, in words.
 ///

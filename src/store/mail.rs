@@ -119,6 +119,22 @@ kinds! {
         /// What the token is derived from.
         token: TokenId,
     }
+    /// A link that changes the address of a member, to the new one, which is kept with the link.
+    ChangeEmail = "change_email" {
+        /// The member.
+        member: MemberId,
+        /// What the token is derived from.
+        token: TokenId,
+    }
+    /// The address of a member was changed; to the former one.
+    EmailChanged = "email_changed" {
+        /// The member.
+        member: MemberId,
+        /// The former address.
+        former: String,
+        /// When.
+        at: Timestamp,
+    }
     /// The password was changed by a member who was signed in.
     PasswordChanged = "password_changed" {
         /// The member.
@@ -207,6 +223,8 @@ impl Kind {
         match self {
             Self::ForgotPassword | Self::AddressTaken | Self::VerifyEmail => true,
             Self::ResetPassword
+            | Self::ChangeEmail
+            | Self::EmailChanged
             | Self::PasswordChanged
             | Self::PasswordReset
             | Self::NewDevice
@@ -223,8 +241,9 @@ impl Kind {
     #[must_use]
     pub const fn lifetime(self) -> Duration {
         match self {
-            Self::ForgotPassword | Self::VerifyEmail | Self::ResetPassword => LINK_LIFETIME,
+            Self::ForgotPassword | Self::VerifyEmail | Self::ResetPassword | Self::ChangeEmail => LINK_LIFETIME,
             Self::AddressTaken
+            | Self::EmailChanged
             | Self::PasswordChanged
             | Self::PasswordReset
             | Self::NewDevice
@@ -256,6 +275,8 @@ impl Mail {
             Self::ForgotPassword { .. } | Self::AddressTaken { .. } => None,
             Self::VerifyEmail { member, .. }
             | Self::ResetPassword { member, .. }
+            | Self::ChangeEmail { member, .. }
+            | Self::EmailChanged { member, .. }
             | Self::PasswordChanged { member, .. }
             | Self::PasswordReset { member, .. }
             | Self::NewDevice { member, .. }
@@ -295,6 +316,8 @@ impl Mail {
             }
             Self::VerifyEmail { member, .. }
             | Self::ResetPassword { member, .. }
+            | Self::ChangeEmail { member, .. }
+            | Self::EmailChanged { member, .. }
             | Self::PasswordChanged { member, .. }
             | Self::PasswordReset { member, .. }
             | Self::Approved { member, .. }
@@ -374,11 +397,14 @@ pub struct WaitingMail {
     pub next: Option<Timestamp>,
 }
 
-/// What a change tells its member by mail, who is `after` now.
+/// What a change tells its member by mail, who was `before` and is `after` now.
 #[must_use]
-pub(crate) fn notice_of(change: &Change, after: &MemberRecord, at: Timestamp) -> Option<Mail> {
+pub(crate) fn notice_of(change: &Change, before: &MemberRecord, after: &MemberRecord, at: Timestamp) -> Option<Mail> {
     let member = after.profile.id;
     match change {
+        Change::Email { .. } if before.profile.email != after.profile.email => {
+            Some(Mail::EmailChanged { member, former: before.profile.email.clone(), at })
+        }
         Change::Password { .. } => Some(Mail::PasswordChanged { member, at }),
         Change::ResetPassword { .. } => Some(Mail::PasswordReset { member, at }),
         Change::Approve => Some(Mail::Approved { member, at }),
@@ -424,9 +450,12 @@ pub trait MailStore: Send + Sync {
 
     /// Writes a link and its mail, together; or the mail of a link of before again, if that is good for longer than [`LINK_AGAIN`].
     /// What [`Caller::System`] asks for comes of a mail that waits, and takes its place: it is written whether there is room or not.
+    /// It is not for a link that [changes an address](Purpose::ChangeEmail): a new one ends those of before, and of one whose
+    /// address [nobody registers with](super::addresses) no mail is written.
     /// False, and nothing is written, if that was sent [`LINK_SENDINGS`] times, or if the member has had too many: [`LINKS_MAX`] for this
     /// purpose in [`LINKS_WITHIN`], or, without having shown that the address is theirs, [`UNVERIFIED_LINKS_FROM`] mails with a link that were
-    /// asked for from this network in [`UNVERIFIED_LINKS_WITHIN`], or [`UNVERIFIED_LINKS_MAX`] in all. No link of before ends.
+    /// asked for from this network in [`UNVERIFIED_LINKS_WITHIN`], or [`UNVERIFIED_LINKS_MAX`] in all.
+    /// No link of before ends otherwise.
     ///
     /// # Errors
     /// As [`Self::add`].
@@ -438,8 +467,8 @@ pub trait MailStore: Send + Sync {
     /// The store.
     async fn hand_out(&self, link: LinkRow, entry: AuditRecord) -> Result<(), StoreError>;
 
-    /// The link that is recognised by this, if it is still good. It is used up by [`Change::ResetPassword`] and
-    /// [`Change::VerifyEmail`], and with it all others of its member and purpose.
+    /// The link that is recognised by this, if it is still good. It is used up by [`Change::ResetPassword`],
+    /// [`Change::VerifyEmail`] and [`Change::Email`], and with it all others of its member and purpose.
     ///
     /// # Errors
     /// The store.
@@ -520,6 +549,8 @@ mod tests {
             Kind::AddressTaken => Mail::AddressTaken { email, asked: AskedFrom(7) },
             Kind::VerifyEmail => Mail::VerifyEmail { member: MEMBER, token },
             Kind::ResetPassword => Mail::ResetPassword { member: MEMBER, token },
+            Kind::ChangeEmail => Mail::ChangeEmail { member: MEMBER, token },
+            Kind::EmailChanged => Mail::EmailChanged { member: MEMBER, former: email, at },
             Kind::PasswordChanged => Mail::PasswordChanged { member: MEMBER, at },
             Kind::PasswordReset => Mail::PasswordReset { member: MEMBER, at },
             Kind::NewDevice => Mail::NewDevice { member: MEMBER, session, device, at, more: false },

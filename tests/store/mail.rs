@@ -55,7 +55,7 @@ fn forgot(email: &str) -> Mail {
 }
 
 pub(super) fn link(f: &Fixture, member: MemberId, purpose: Purpose, byte: u8) -> NewLink {
-    NewLink { member, purpose, token: TokenId([byte; 16]), hash: [byte; 32], asked: AskedFrom(1), at: f.now() }
+    NewLink { member, purpose, token: TokenId([byte; 16]), hash: [byte; 32], asked: AskedFrom(1), email: None, at: f.now() }
 }
 
 async fn issue(f: &Fixture, member: MemberId, purpose: Purpose, byte: u8) -> bool {

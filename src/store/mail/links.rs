@@ -95,11 +95,13 @@ pub enum Purpose {
     VerifyEmail,
     /// Sets the password.
     ResetPassword,
+    /// Changes the address of its member to the one that it is sent to.
+    ChangeEmail,
 }
 
 impl Purpose {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::VerifyEmail, Self::ResetPassword];
+    pub const ALL: [Self; 3] = [Self::VerifyEmail, Self::ResetPassword, Self::ChangeEmail];
 
     /// The name in the database.
     #[must_use]
@@ -107,6 +109,7 @@ impl Purpose {
         match self {
             Self::VerifyEmail => "verify_email",
             Self::ResetPassword => "reset_password",
+            Self::ChangeEmail => "change_email",
         }
     }
 
@@ -116,6 +119,7 @@ impl Purpose {
         match self {
             Self::VerifyEmail => Mail::VerifyEmail { member, token },
             Self::ResetPassword => Mail::ResetPassword { member, token },
+            Self::ChangeEmail => Mail::ChangeEmail { member, token },
         }
     }
 }
@@ -136,11 +140,12 @@ pub fn handed_out(member: MemberId, hash: LinkHash, at: Timestamp) -> LinkRow {
         sent: 0,
         asked: Vec::new(),
         claim: None,
+        email: None,
     }
 }
 
 /// A link to be written, with its mail, unless there is one that can be sent again.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct NewLink {
     /// For whom.
     pub member: MemberId,
@@ -152,6 +157,8 @@ pub struct NewLink {
     pub hash: LinkHash,
     /// From where it is asked for.
     pub asked: AskedFrom,
+    /// The new address, of one that changes it.
+    pub email: Option<String>,
     /// Now.
     pub at: Timestamp,
 }
@@ -165,16 +172,22 @@ impl NewLink {
 
     /// As it is stored when it was sent once.
     pub(in crate::store) fn row(&self) -> LinkRow {
-        let Self { member, purpose, token, hash, asked, at } = *self;
+        let Self { member, purpose, token, hash, asked, at, .. } = *self;
         let (made_at, expires_at, token) = (at, at.after(LINK_LIFETIME), Some(token));
-        let asked = vec![asked];
-        LinkRow { hash, member, purpose, made_at, expires_at, is_over: false, token, sent: 1, asked, claim: None }
+        let (asked, email) = (vec![asked], self.email.clone());
+        LinkRow { hash, member, purpose, made_at, expires_at, is_over: false, token, sent: 1, asked, claim: None, email }
     }
 
     /// As it is stored where the address is another's: over from the beginning, so good for nothing but to be known, with what is to be kept
     /// of that.
     pub(in crate::store) fn row_of_nobody(&self, claim: Option<Claim>) -> LinkRow {
         LinkRow { is_over: true, claim, ..self.row() }
+    }
+
+    /// Whether it ends those of before for the same purpose. Strangers do not ask for one that changes an address but its member, who has
+    /// thought better of the former address.
+    pub(in crate::store) const fn ends_former(&self) -> bool {
+        matches!(self.purpose, Purpose::ChangeEmail)
     }
 
     /// What comes of asking for it, of a member with these links of the time that is not forgotten.
@@ -187,13 +200,19 @@ impl NewLink {
         }
         let same = || theirs.iter().filter(|link| link.purpose == self.purpose);
         let is_good = |link: &&LinkRow| !link.is_over && link.expires_at > self.at.after(LINK_AGAIN);
+        let since = self.at.before(LINKS_WITHIN);
+        let made = same().filter(|link| link.made_at > since).count();
+        let may_be_made = u32::try_from(made).is_ok_and(|made| made < LINKS_MAX);
+        if self.ends_former() {
+            // It goes to whatever address its member names, which may be anybody's.
+            let named: u32 = same().map(|link| link.sent).sum();
+            return if may_be_made && named < UNVERIFIED_LINKS_MAX { Issue::New } else { Issue::Nothing };
+        }
         let former = same().filter(is_good).max_by_key(|link| link.made_at);
         if let Some((former, token)) = former.and_then(|former| Some((former, former.token?))) {
             return if former.sent < LINK_SENDINGS { Issue::Again(former.hash, token) } else { Issue::Nothing };
         }
-        let since = self.at.before(LINKS_WITHIN);
-        let made = same().filter(|link| link.made_at > since).count();
-        if u32::try_from(made).is_ok_and(|made| made < LINKS_MAX) { Issue::New } else { Issue::Nothing }
+        if may_be_made { Issue::New } else { Issue::Nothing }
     }
 }
 
@@ -209,7 +228,7 @@ pub(in crate::store) enum Issue {
 }
 
 /// A link that is good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GoodLink {
     /// Whose it is.
     pub member: MemberId,
@@ -217,6 +236,8 @@ pub struct GoodLink {
     pub until: Timestamp,
     /// Whether it came by mail; else it was handed out ([`handed_out`]).
     pub was_mailed: bool,
+    /// The new address, of one that changes it.
+    pub email: Option<String>,
 }
 
 /// Links made at this time or before count for nobody any more.

@@ -32,7 +32,7 @@ const ATTEMPTS: u32 = 3;
 
 /// Nothing, and nothing is written, if a link is to be sent and there is no room for its mail, or for who has to follow it.
 pub(super) async fn register(db: &Db, new: Registration) -> Result<Option<Registered>, Fault> {
-    let (id, link) = (new.member.id, new.link);
+    let (id, link) = (new.member.id, new.link.clone());
     for _ in 0..ATTEMPTS {
         // Both by an attempt whose answer was lost.
         if let Some(done) = by_id(db, id).await? {

@@ -45,6 +45,7 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0033_costs.sql")),
         M::up(include_str!("migrations/0034_mail_shares.sql")),
         M::up(include_str!("migrations/0035_claims.sql")),
+        M::up(include_str!("migrations/0038_email_change.sql")),
     ]
 }
 
