@@ -26,8 +26,8 @@ pub use self::{
     },
     auth::{
         AuthResponse, DeviceProof, EmailChange, ForgotPasswordRequest, LoginRequest, LogoutRequest, PasswordChange,
-        RefreshRequest,
-        RegisterRequest, RegistrationPending, ResetPasswordRequest, TokenType, VerifyEmailRequest, Waiting,
+        RefreshRequest, RegisterRequest, RegistrationPending, ResetPasswordRequest, TokenType, VerifyEmailRequest,
+        Waiting,
     },
     club::{ClubInfo, ClubPush, InvitationPolicy, RegistrationPolicy},
     export::{Export, ExportedConversation, ExportedSecondFactor, ExportedSession},

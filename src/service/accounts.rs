@@ -130,7 +130,7 @@ impl Registered {
 }
 
 /// What is wrong with an address to which no mail goes.
-const NOT_PUBLIC: &str =
+pub(super) const NOT_PUBLIC: &str =
     "must be an address that mail from anywhere reaches, such as ana@example.com: a link is sent to it";
 
 /// Accounts.

@@ -8,7 +8,7 @@ use protocol::{
 };
 
 use super::{
-    accounts::{Accounts, Authorized},
+    accounts::{Accounts, Authorized, NOT_PUBLIC},
     attempts::Attempts,
     profiles::Profiles,
     views,
@@ -16,6 +16,7 @@ use super::{
 use crate::{
     auth::{common::weakness, password::Verdict},
     failure::Failure,
+    mail::reach::is_public,
     sources::subscriber,
     store::changes::{Change, EmailProof},
     telemetry::Metrics,
@@ -77,7 +78,7 @@ impl Credentials {
     /// Returns the member with their version if it is changed, nothing if a link is on its way. Sessions stay.
     ///
     /// # Errors
-    /// `validation_failed` for a password that is wrong, or the address that the member has; without mail `email_taken`; `rate_limited`,
+    /// `validation_failed` for a password that is wrong, for the address that the member has or one that no mail reaches; without mail `email_taken`; `rate_limited`,
     /// `overloaded`, or the store.
     pub async fn change_email(
         &self,
@@ -91,6 +92,9 @@ impl Credentials {
         let record = self.profiles.present(member).await?;
         if record.profile.email == email {
             return Err(Failure::field(ErrorCode::ValidationFailed, "email", "this is your address already"));
+        }
+        if accounts.post.is_sent() && !is_public(&email) {
+            return Err(Failure::field(ErrorCode::ValidationFailed, "email", NOT_PUBLIC));
         }
         let is_mailed = accounts.post.available().is_ok();
         if is_mailed {
@@ -108,7 +112,8 @@ impl Credentials {
         }
         let change = Change::Email { email, proof: EmailProof::Password(record.credentials) };
         let changed = self.profiles.apply(member, change, who.asks_from(from)).await;
-        let stale = |failure: Failure| if failure.code == ErrorCode::Stale { wrong_password("password") } else { failure };
+        let stale =
+            |failure: Failure| if failure.code == ErrorCode::Stale { wrong_password("password") } else { failure };
         let changed = changed.map_err(stale)?;
         tracing::info!(%member, "e-mail address changed");
         Ok(Some((views::member(changed.profile, self.profiles.clock.now()), changed.version)))

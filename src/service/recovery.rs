@@ -76,7 +76,8 @@ impl Recovery {
         // Whoever has the link is who reads the member's mail: as good as one who was here before.
         let source = accounts.source_of(&record, from);
         let hash = accounts.enrolment.passwords.hash(new_password, source).await?;
-        let changed = self.use_link(&record, Change::ResetPassword { link, hash, by_mail: good.was_mailed }, from).await?;
+        let changed =
+            self.use_link(&record, Change::ResetPassword { link, hash, by_mail: good.was_mailed }, from).await?;
         tracing::info!(%member, "password reset");
         accounts.guesses.forgive(Allowance::of_strangers(&changed.profile.email));
         // One for whoever reads the member's mail, so that further links are no further codes of a second factor.
@@ -95,8 +96,7 @@ impl Recovery {
         let VerifyEmailRequest { token, password } = request;
         let address = subscriber(from);
         self.accounts.logins.check(&address)?;
-        let (link, record, good) =
-            self.owner(&token, &[Purpose::VerifyEmail, Purpose::ChangeEmail], address).await?;
+        let (link, record, good) = self.owner(&token, &[Purpose::VerifyEmail, Purpose::ChangeEmail], address).await?;
         let (change, told) = match good.email {
             Some(email) => {
                 self.check_password(&record, password, OF_CHANGE, (link, address)).await?;

@@ -424,7 +424,8 @@ impl Row {
             Self::Budget(member, day, spent) => json!([member, day, spent]),
             Self::Job(row) => json!([row.job, row.due, row.attempts]),
             Self::Link(row) => {
-                let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, claim, email } = row;
+                let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, claim, email } =
+                    row;
                 let claim = claim.map(|Claim { invitation, address }| (invitation, address));
                 json!([hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, claim, email])
             }

@@ -11,8 +11,8 @@ use futures_util::{StreamExt as _, stream};
 use protocol::{
     MemberId,
     rest::{
-        AuthResponse, Directory, DirectoryQuery, EmailChange, Export, Member, MemberPatch, MemberReplacement, PageQuery,
-        PasswordChange, Profile, SearchQuery,
+        AuthResponse, Directory, DirectoryQuery, EmailChange, Export, Member, MemberPatch, MemberReplacement,
+        PageQuery, PasswordChange, Profile, SearchQuery,
     },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};

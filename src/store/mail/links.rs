@@ -175,7 +175,19 @@ impl NewLink {
         let Self { member, purpose, token, hash, asked, at, .. } = *self;
         let (made_at, expires_at, token) = (at, at.after(LINK_LIFETIME), Some(token));
         let (asked, email) = (vec![asked], self.email.clone());
-        LinkRow { hash, member, purpose, made_at, expires_at, is_over: false, token, sent: 1, asked, claim: None, email }
+        LinkRow {
+            hash,
+            member,
+            purpose,
+            made_at,
+            expires_at,
+            is_over: false,
+            token,
+            sent: 1,
+            asked,
+            claim: None,
+            email,
+        }
     }
 
     /// As it is stored where the address is another's: over from the beginning, so good for nothing but to be known, with what is to be kept

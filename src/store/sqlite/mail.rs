@@ -308,7 +308,8 @@ pub(super) fn write_link(connection: &Connection, row: &LinkRow) -> rusqlite::Re
     let invitation = invitation.as_ref().map(InvitationId::as_bytes);
     insert
         .execute(params![
-            hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, is_claim, invitation, address, email
+            hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, is_claim, invitation, address,
+            email
         ])
         .map(drop)
 }
