@@ -346,7 +346,7 @@ async fn a_link_that_changes_an_address_ends_the_former_and_is_used_once(f: &Fix
 async fn an_address_is_one_members_whoever_is_first(f: &Fixture) {
     let mut members = Vec::new();
     for byte in 0..8 {
-        let member = f.member("Ana").await;
+        let member = f.member_with_email("Ana", &format!("ana{byte}@example.com")).await.profile.id;
         assert!(ask(f, member, 40 + byte, "One@example.com").await);
         members.push(member);
     }
