@@ -268,7 +268,7 @@ async fn reset_link(settings: Settings, email: &str) -> Result<ExitCode, String>
     println!("{base}{APP_PATH}reset?token={token}");
     let minutes = LINK_LIFETIME.as_secs() / 60;
     eprintln!(
-        "Whoever opens this link sets a new password for {} (in {store}), once, within {minutes} minutes. Hand it over to nobody else.",
+        "Whoever opens this link sets a new password for {} (in {store}), once, within {minutes} minutes. Give it to that member only.",
         member.profile.email
     );
     Ok(ExitCode::SUCCESS)

@@ -10,7 +10,7 @@ use members_book::{
         Timing,
         machine::{Machine, Moment},
     },
-    hub::{Connection, Hub, MessageFrame, Outbox, OutboxLimits},
+    hub::{Connection, EntryFrame, Hub, Outbox, OutboxLimits},
     ids::{Ids, SystemEntropy},
     service::{connections::SignedIn, messaging::direct_conversation},
     store::{
@@ -25,8 +25,8 @@ use members_book::{
 use protocol::{
     ClientFrame, ClientMessageId, ConnectionId, ConversationId, MemberId, MessageId, Request, SessionId, Timestamp,
     client::MessageSend,
-    model::{Message, UserType},
-    server::MessagePush,
+    model::{Entry, Message, UserType},
+    server::EntryPush,
 };
 use rand::{SeedableRng as _, rngs::StdRng};
 use tokio::time::Instant;
@@ -100,7 +100,7 @@ fn send() -> Result<String, String> {
     Ok(ClientFrame::MessageSend(send).encode(Some(&parsed("s1")?)))
 }
 
-fn push() -> MessagePush {
+fn push() -> EntryPush {
     let message = Message {
         id: MessageId::from_bytes([2; 12]),
         conversation: ConversationId::from_bytes([3; 12]),
@@ -110,7 +110,7 @@ fn push() -> MessagePush {
         content: content(),
         at: Timestamp::from_millis(1_795_370_633_120),
     };
-    MessagePush { message, conversation: None }
+    EntryPush { entry: Entry::Message(message), conversation: None }
 }
 
 fn parsed<T: std::str::FromStr>(text: &str) -> Result<T, String> {
@@ -130,7 +130,7 @@ fn decode(rounds: u32) -> Result<(), String> {
 fn encode(rounds: u32) -> Result<(), String> {
     let (push, id) = (push(), parsed("s1")?);
     for _ in 0..rounds {
-        let frame = black_box(MessageFrame::push(black_box(&push)));
+        let frame = black_box(EntryFrame::push(black_box(&push)));
         drop(black_box(frame.accepted(black_box(Some(&id)))));
     }
     Ok(())
@@ -171,7 +171,7 @@ fn fan_out(rounds: u32) -> Result<(), String> {
         hub.register(Arc::new(connection)).map_err(|_| "there is no room for a connection".to_owned())?;
         outboxes.push(outbox);
     }
-    let push = MessageFrame::push(&push());
+    let push = EntryFrame::push(&push());
     let frame = push.frame();
     for _ in 0..rounds {
         hub.deliver(MEMBER, || frame.clone(), None);

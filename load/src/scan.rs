@@ -9,7 +9,7 @@
 pub(crate) enum Hot<'a> {
     /// `message.accepted`
     Accepted { id: &'a str, message: Scanned<'a>, duplicate: bool },
-    /// `message`, without `conversation`
+    /// `entry` of a message, without `conversation`
     Pushed { message: Scanned<'a> },
     /// `receipt`
     Receipt { conversation: &'a str, member: &'a str, delivered: u64, read: u64 },
@@ -34,16 +34,16 @@ pub(crate) fn scan(text: &str) -> Option<Hot<'_>> {
         "message.accepted" => {
             scanner.literal(r#","id":""#)?;
             let id = scanner.string()?;
-            scanner.literal(r#","message":"#)?;
-            let message = scanner.message()?;
+            scanner.literal(r#","message":{"#)?;
+            let message = scanner.message_fields()?;
             scanner.literal(r#","duplicate":"#)?;
             let duplicate =
                 scanner.literal("false").map(|()| false).or_else(|| scanner.literal("true").map(|()| true))?;
             Hot::Accepted { id, message, duplicate }
         }
-        "message" => {
-            scanner.literal(r#","message":"#)?;
-            Hot::Pushed { message: scanner.message()? }
+        "entry" => {
+            scanner.literal(r#","entry":{"kind":"message","#)?;
+            Hot::Pushed { message: scanner.message_fields()? }
         }
         "receipt" => {
             scanner.literal(r#","conversation":""#)?;
@@ -119,8 +119,9 @@ impl<'a> Scanner<'a> {
         digits.parse().ok()
     }
 
-    fn message(&mut self) -> Option<Scanned<'a>> {
-        self.literal(r#"{"id":""#)?;
+    /// The fields of a message, and the brace that ends them.
+    fn message_fields(&mut self) -> Option<Scanned<'a>> {
+        self.literal(r#""id":""#)?;
         let id = self.string()?;
         self.literal(r#","conversation":""#)?;
         let conversation = self.string()?;
@@ -143,8 +144,8 @@ impl<'a> Scanner<'a> {
 mod tests {
     use protocol::{
         ClientMessageId, ConversationId, MemberId, MessageId, ServerFrame, Timestamp,
-        model::Message,
-        server::{MessageAccepted, MessagePush, Receipt},
+        model::{Entry, Message},
+        server::{EntryPush, MessageAccepted, Receipt},
     };
 
     use super::*;
@@ -170,7 +171,8 @@ mod tests {
         assert_eq!((id, scanned.seq, scanned.content, duplicate), ("s5", 17, "12 x", true));
         assert_eq!(scanned.client_id, message("").client_id.to_string());
 
-        let text = ServerFrame::MessagePush(MessagePush { message: message("12 x"), conversation: None }).encode(None);
+        let push = EntryPush { entry: Entry::Message(message("12 x")), conversation: None };
+        let text = ServerFrame::EntryPush(push).encode(None);
         let Some(Hot::Pushed { message: scanned }) = scan(&text) else { panic!("{text}") };
         assert_eq!(scanned.sender, message("").sender.to_string());
 
@@ -182,9 +184,9 @@ mod tests {
 
     #[test]
     fn what_needs_a_parser_is_left_to_it() {
-        let frame = MessagePush { message: message("a \"quoted\" word"), conversation: None };
-        assert_eq!(scan(&ServerFrame::MessagePush(frame).encode(None)), None);
-        for text in ["", "{}", r#"{"type":"pong","cursor":"x"}"#, r#"{"type":"receipt"}"#, "{\"type\":\"message\""] {
+        let frame = EntryPush { entry: Entry::Message(message("a \"quoted\" word")), conversation: None };
+        assert_eq!(scan(&ServerFrame::EntryPush(frame).encode(None)), None);
+        for text in ["", "{}", r#"{"type":"pong","cursor":"x"}"#, r#"{"type":"receipt"}"#, "{\"type\":\"entry\""] {
             assert_eq!(scan(text), None, "{text}");
         }
     }

@@ -1,4 +1,4 @@
-//! A message that is stored goes out twice: as `message` to everybody else, and as `message.accepted` to who sent it. Both
+//! A message that is stored goes out twice: as `entry` to everybody else, and as `message.accepted` to who sent it. Both
 //! carry the same bytes, which are encoded once.
 
 use std::ops::Range;
@@ -6,23 +6,24 @@ use std::ops::Range;
 use crate::{
     RequestId,
     codec::{begin, finish, write},
-    model::Message,
-    server::{MessageAccepted, MessagePush},
+    model::{Entry, Message},
+    server::{EntryPush, MessageAccepted},
     size::{ENTRY_BYTES, needs_escape},
 };
 
 /// Bytes of a frame beside its message: its type, an id of a request, and what follows.
 const AROUND_BYTES: usize = 160;
 
-/// Writes a `message` frame. Returns it, and where in it the bytes of the message itself are.
+/// Writes an `entry` frame. Returns it, and where in it the fields of the message are, if it is one, with the brace that ends them.
 #[must_use]
-pub fn message(MessagePush { message, conversation }: &MessagePush) -> (String, Range<usize>) {
+pub fn entry(EntryPush { entry, conversation }: &EntryPush) -> (String, Range<usize>) {
+    let Entry::Message(message) = entry;
     // Escapes are rare, and looking for them costs as much as writing does: the text grows then.
     let room = AROUND_BYTES + ENTRY_BYTES + message.content.len();
-    let mut text = begin(MessagePush::TYPE, None, room);
-    text.extend_from_slice(br#","message":"#);
+    let mut text = begin(EntryPush::TYPE, None, room);
+    text.extend_from_slice(br#","entry":{"kind":"message","#);
     let start = text.len();
-    write_message(&mut text, message);
+    write_fields(&mut text, message);
     let end = text.len();
     if let Some(conversation) = conversation {
         text.extend_from_slice(br#","conversation":"#);
@@ -32,11 +33,11 @@ pub fn message(MessagePush { message, conversation }: &MessagePush) -> (String, 
     (finish(text), start..end)
 }
 
-/// Writes a message as serde does (a property test compares them), with far fewer instructions: no id needs an escape, and
-/// whether a text does is found out for many bytes at a time.
-fn write_message(text: &mut Vec<u8>, message: &Message) {
+/// Writes the fields of a message, and the brace that ends them, as serde does (a property test compares them), with far fewer
+/// instructions: no id needs an escape, and whether a text does is found out for many bytes at a time.
+fn write_fields(text: &mut Vec<u8>, message: &Message) {
     let Message { id, conversation, seq, sender, client_id, content, at } = message;
-    put(text, br#"{"id":""#, &id.digits().0);
+    put(text, br#""id":""#, &id.digits().0);
     put(text, br#"","conversation":""#, &conversation.digits().0);
     put(text, br#"","seq":"#, &[]);
     write(text, seq);
@@ -67,12 +68,12 @@ fn write_text(text: &mut Vec<u8>, content: &str) {
     text.push(b'"');
 }
 
-/// Writes a `message.accepted` frame around a message that was written before.
+/// Writes a `message.accepted` frame around the fields of a message that were written before.
 #[must_use]
-pub fn accepted(id: Option<&RequestId>, message: &str, duplicate: bool) -> String {
-    let mut text = begin(MessageAccepted::TYPE, id, AROUND_BYTES + message.len());
-    text.extend_from_slice(br#","message":"#);
-    text.extend_from_slice(message.as_bytes());
+pub fn accepted(id: Option<&RequestId>, fields: &str, duplicate: bool) -> String {
+    let mut text = begin(MessageAccepted::TYPE, id, AROUND_BYTES + fields.len());
+    text.extend_from_slice(br#","message":{"#);
+    text.extend_from_slice(fields.as_bytes());
     text.extend_from_slice(br#","duplicate":"#);
     write(&mut text, &duplicate);
     text.push(b'}');

@@ -45,6 +45,30 @@ impl Entry {
             Self::Message(message) => message.seq,
         }
     }
+
+    /// The conversation that it is in.
+    #[must_use]
+    pub const fn conversation(&self) -> ConversationId {
+        match self {
+            Self::Message(message) => message.conversation,
+        }
+    }
+
+    /// The message that it is, if it is one.
+    #[must_use]
+    pub const fn message(&self) -> Option<&Message> {
+        match self {
+            Self::Message(message) => Some(message),
+        }
+    }
+
+    /// The same, as a value.
+    #[must_use]
+    pub fn into_message(self) -> Option<Message> {
+        match self {
+            Self::Message(message) => Some(message),
+        }
+    }
 }
 
 /// What a conversation is.

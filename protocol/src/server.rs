@@ -33,8 +33,8 @@ frames! {
         "presence.snapshot" => PresenceSnapshot;
         /// The reply to `ping`.
         "pong" => Pong;
-        /// A message in a conversation of the member, on all their devices but the one that sent it.
-        "message" => MessagePush;
+        /// An entry of a conversation of the member, on all their devices but the one that made it.
+        "entry" => EntryPush;
         /// A watermark moved.
         "receipt" => Receipt;
         /// The member's own settings of a conversation: the reply to `conversation.configure`, and on all their other devices when they change.
@@ -204,14 +204,14 @@ pub struct Pong {
     pub time: Timestamp,
 }
 
-/// `message`: a message in a conversation of the member.
+/// `entry`: an entry of the log of a conversation of the member, whatever its kind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS), ts(optional_fields))]
 #[garde(allow_unvalidated)]
-pub struct MessagePush {
-    /// The message.
-    pub message: Message,
-    /// Who is in the conversation; with its first message (`seq` 1) only.
+pub struct EntryPush {
+    /// The entry.
+    pub entry: Entry,
+    /// Who is in the conversation; with its first entry (`seq` 1) only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conversation: Option<ConversationInfo>,
 }

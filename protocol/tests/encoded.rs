@@ -6,8 +6,8 @@ use protocol::{
     ClientMessageId, ConversationId, Envelope, MemberId, MessageId, Request, RequestId, ServerFrame, Timestamp,
     encoded,
     limits::INTEGER_MAX,
-    model::{ConversationInfo, ConversationKind, Message},
-    server::{MessageAccepted, MessagePush},
+    model::{ConversationInfo, ConversationKind, Entry, Message},
+    server::{EntryPush, MessageAccepted},
 };
 use serde_json::{Map, Value};
 
@@ -54,10 +54,10 @@ proptest! {
     fn a_message_that_is_encoded_once_is_the_same_in_both_frames(
         message in messages(), conversation in conversations(), id in ids(), duplicate: bool,
     ) {
-        let push = MessagePush { message: message.clone(), conversation };
-        let (text, place) = encoded::message(&push);
-        prop_assert_eq!(&text, &ServerFrame::MessagePush(push.clone()).encode(None));
-        prop_assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value("message", None, &push));
+        let push = EntryPush { entry: Entry::Message(message.clone()), conversation };
+        let (text, place) = encoded::entry(&push);
+        prop_assert_eq!(&text, &ServerFrame::EntryPush(push.clone()).encode(None));
+        prop_assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value("entry", None, &push));
         let accepted = MessageAccepted { message, duplicate };
         let shared = encoded::accepted(id.as_ref(), &text[place], duplicate);
         prop_assert_eq!(serde_json::from_str::<Value>(&shared).unwrap(), value("message.accepted", id.as_ref(), &accepted));

@@ -16,6 +16,7 @@ use crate::{
     config::{Settings, values::DatabaseUrl},
     failure::Failure,
     ids::Ids,
+    mail::reach::is_public,
     service::{
         demo::{Demo, DemoClub},
         enrolment::Enrolment,
@@ -37,8 +38,14 @@ use crate::{
 /// Creates an administrator beside a server that may be running. Returns the member, and in which store, in words.
 ///
 /// # Errors
-/// When the store cannot be opened, or the address is taken.
+/// When the store cannot be opened, the address is taken, or no mail goes to it where mail is sent.
 pub async fn create_admin(settings: Settings, request: RegisterRequest) -> Result<(MemberRecord, String), StartError> {
+    if settings.mail.smtp_url.is_some() && !is_public(&request.email) {
+        let email = request.email.trim();
+        return Err(StartError(format!(
+            "no mail goes to {email} with this SMTP_URL: it must be an address like ana@example.com"
+        )));
+    }
     let base = Foundation::lay(settings, World::default(), Nodes::Command)?;
     let here = Source { address: Ipv4Addr::LOCALHOST.into(), familiar: false };
     let created = base.enrolment()?.create(request, UserType::Admin, Some(Actor::default()), here).await.map_err(

@@ -376,7 +376,7 @@ mod tests {
             sender: Some(ANA),
         };
         let events = [
-            frame(r#"{"type":"message"}"#),
+            frame(r#"{"type":"entry"}"#),
             Event::Frame(Relayed { index: 2, entry: Some(entry), text: Bytes::from_static(b"{}") }),
             Note::Met { members: vec![ANA] }.into(),
             frame("{}"),

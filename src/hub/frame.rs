@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use protocol::{
     RequestId, ServerFrame, encoded,
-    server::{MessageAccepted, MessagePush},
+    server::{EntryPush, MessageAccepted},
 };
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
@@ -76,19 +76,20 @@ impl Frame {
     }
 }
 
-/// A message as it is pushed, whose bytes its sender gets too.
+/// An entry as it is pushed; if it is a message, its sender gets its bytes too.
 #[derive(Debug, Clone)]
-pub struct MessageFrame {
+pub struct EntryFrame {
     frame: Frame,
+    /// Where the fields of the message are.
     message: Range<usize>,
 }
 
-impl MessageFrame {
-    /// Encodes the push of a message.
+impl EntryFrame {
+    /// Encodes the push of an entry.
     #[must_use]
-    pub fn push(push: &MessagePush) -> Self {
-        let (text, message) = encoded::message(push);
-        Self { frame: Frame::new(text, MessagePush::INDEX), message }
+    pub fn push(push: &EntryPush) -> Self {
+        let (text, message) = encoded::entry(push);
+        Self { frame: Frame::new(text, EntryPush::INDEX), message }
     }
 
     /// The push.
@@ -100,7 +101,7 @@ impl MessageFrame {
     /// What the sender gets, as the answer to the request `id`: a message that is pushed is no duplicate.
     #[must_use]
     pub fn accepted(&self, id: Option<&RequestId>) -> Frame {
-        let message = self.frame.text.get(self.message.clone()).unwrap_or_default();
-        Frame::new(encoded::accepted(id, message, false), MessageAccepted::INDEX)
+        let fields = self.frame.text.get(self.message.clone()).unwrap_or_default();
+        Frame::new(encoded::accepted(id, fields, false), MessageAccepted::INDEX)
     }
 }

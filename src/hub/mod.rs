@@ -22,7 +22,7 @@ use protocol::{CloseCode, ConnectionId, DeviceId, MemberId, SessionId, Timestamp
 use smallvec::{SmallVec, smallvec};
 
 pub use connection::Connection;
-pub use frame::{Frame, MessageFrame};
+pub use frame::{EntryFrame, Frame};
 pub use outbox::{Close, Delivery, Outbox, OutboxLimits};
 pub use reply::{Answer, Reply, Ticket};
 pub use watched::Watched;

@@ -5,7 +5,7 @@ use protocol::{
     size::{conversation_bytes, entry_bytes},
 };
 
-use super::{Frame, MessageFrame};
+use super::{EntryFrame, Frame};
 use crate::failure::Failure;
 
 /// Bytes of the presence of a member in a snapshot.
@@ -30,7 +30,7 @@ pub enum Answer {
     /// This.
     Frame(ServerFrame),
     /// That a message is stored, which others were sent as this frame.
-    Accepted(MessageFrame),
+    Accepted(EntryFrame),
 }
 
 impl From<ServerFrame> for Answer {

@@ -6,7 +6,7 @@ use std::{path::Path, time::Duration};
 
 use lettre::{
     Address, Message,
-    message::{Mailbox, header},
+    message::{Body, Mailbox, SinglePart, header},
     transport::smtp::{
         Error as SmtpError,
         authentication::{Credentials, Mechanism},
@@ -81,6 +81,18 @@ impl header::Header for AutoSubmitted {
     }
 }
 
+/// The longest line of a mail, in bytes (RFC 5322, section 2.1.1).
+const LINE_BYTES: usize = 998;
+
+/// A text as it goes into a mail: as it is where that is allowed, so that a link is in one piece for whoever reads what was sent.
+fn encoded(text: &str) -> Body {
+    if text.is_ascii() && text.lines().all(|line| line.len() <= LINE_BYTES) {
+        let lines = text.lines().flat_map(|line| [line, "\r\n"]).collect::<String>();
+        return Body::dangerous_pre_encoded(lines.into_bytes(), header::ContentTransferEncoding::SevenBit);
+    }
+    Body::new(text.to_owned())
+}
+
 impl Smtp {
     /// The way to a server, for mails from an address, which also trusts the certificates in a file.
     ///
@@ -153,9 +165,10 @@ impl Smtp {
             .to(Mailbox::new(None, to))
             .subject(&parcel.letter.subject)
             .message_id(Some(format!("<{}@{}>", parcel.id, self.from.email.domain())))
-            .header(header::ContentType::TEXT_PLAIN)
             .header(AutoSubmitted)
-            .body(parcel.letter.body.clone());
+            .singlepart(
+                SinglePart::builder().header(header::ContentType::TEXT_PLAIN).body(encoded(&parcel.letter.body)),
+            );
         message.map(|message| message.formatted()).map_err(|error| Undelivered::Refused(error.to_string()))
     }
 

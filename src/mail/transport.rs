@@ -26,7 +26,7 @@ impl Transport {
         match self {
             Self::Smtp(smtp) => smtp.describe(),
             Self::Log => "to the log, with its links; SMTP_URL, MAIL_FROM and PUBLIC_URL send it".to_owned(),
-            Self::Nowhere => "none: nobody can reset a password without SMTP_URL, MAIL_FROM and PUBLIC_URL".to_owned(),
+            Self::Nowhere => "none: without SMTP_URL, MAIL_FROM and PUBLIC_URL a password is reset with a link of `members-book admin reset-link` only".to_owned(),
         }
     }
 

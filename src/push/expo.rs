@@ -217,6 +217,14 @@ impl Expo {
         }
     }
 
+    /// What a receipt says. What Apple and Google want of a project is often known only then.
+    fn receipt(&self, outcome: &'static str) {
+        self.metrics.push_receipt(outcome);
+        if outcome == answer::SETUP {
+            self.remind();
+        }
+    }
+
     /// Says that the project is not set up as it has to be, not more often than every minute.
     fn remind(&self) {
         if self.reminders.setup.allows() {
@@ -249,11 +257,11 @@ impl Expo {
         let messages: Vec<&Message> = lot.items.iter().map(|(_, message)| message).collect();
         let scope = match &*messages {
             [one] if self.known.is_refused(one.hash) => Scope::Known,
-            [_] => Scope::One,
-            _ => Scope::Several,
+            [one] => Scope::One(one.member),
+            several => Scope::Several(several.iter().map(|message| message.member).collect()),
         };
         let body = serde_json::to_vec(&messages).map_err(|_| Trouble::Refused)?;
-        let answer = self.request(self.send.clone(), &body, scope).await?;
+        let answer = self.request(self.send.clone(), &body, &scope).await?;
         self.refused.answered();
         match answer::tickets(&answer, messages.len()) {
             Tickets::Each(tickets) => Ok(tickets),
@@ -321,11 +329,11 @@ impl Courier for Expo {
             let ids: Vec<&str> = asked.iter().map(|Asked { id, .. }| id.as_str()).collect();
             let body = serde_json::to_vec(&serde_json::json!({ "ids": ids })).unwrap_or_default();
             let Ok(_place) = self.places.acquire().await else { return gone };
-            let Ok(answer) = self.request(self.receipts_at.clone(), &body, Scope::Known).await else {
+            let Ok(answer) = self.request(self.receipts_at.clone(), &body, &Scope::Known).await else {
                 self.receipts().again(asked, now);
                 return gone;
             };
-            let (found, open) = answer::receipts(&answer, asked, |outcome| self.metrics.push_receipt(outcome));
+            let (found, open) = answer::receipts(&answer, asked, |outcome| self.receipt(outcome));
             gone.extend(found);
             self.receipts().again(open, now);
         }

@@ -206,6 +206,14 @@ impl Accounts {
         }
     }
 
+    /// Where mail is sent, only addresses can be registered that it goes to.
+    pub(super) fn can_be_written_to(&self, email: &str) -> Result<(), Failure> {
+        if self.post.is_sent() && !is_public(email) {
+            return Err(Failure::field(ErrorCode::ValidationFailed, "email", NOT_PUBLIC));
+        }
+        Ok(())
+    }
+
     /// Registers a member and logs them in; or they wait for an administrator. Where mail is sent, they have to show first that the
     /// address is theirs.
     ///
@@ -218,9 +226,7 @@ impl Accounts {
         from: IpAddr,
     ) -> Result<Registered, Failure> {
         self.registrations.check(&subscriber(from))?;
-        if self.post.is_sent() && !is_public(&request.email) {
-            return Err(Failure::field(ErrorCode::ValidationFailed, "email", NOT_PUBLIC));
-        }
+        self.can_be_written_to(&request.email)?;
         let way = self.registration.way(request.invitation.as_deref(), from).await?;
         self.registration.shares.take(way, self.post.is_sent(), from)?;
         let device = request.device.take();

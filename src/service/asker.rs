@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use super::{Respond, room::Permit};
 use crate::{
     failure::Failure,
-    hub::MessageFrame,
+    hub::EntryFrame,
     store::{
         conversations::{Appended, Configured, Marked, Outcome},
         entries::StoredEntry,
@@ -21,7 +21,7 @@ pub struct Sent {
     /// Whether it had been stored before.
     pub duplicate: bool,
     /// The message as it was pushed, if anybody got it.
-    pub pushed: Option<MessageFrame>,
+    pub pushed: Option<EntryFrame>,
 }
 
 /// Who asked, for one command.
@@ -84,7 +84,7 @@ impl Responder {
     }
 
     /// Gives the answer; `pushed` is what others got, if that was a message.
-    pub(super) fn give(self, answer: Result<Outcome, Failure>, pushed: Option<MessageFrame>) {
+    pub(super) fn give(self, answer: Result<Outcome, Failure>, pushed: Option<EntryFrame>) {
         match (self, answer) {
             (Self::Appended(respond), Ok(Outcome::Appended(Appended { message, duplicate, .. }))) => {
                 respond(Ok(Sent { message, duplicate, pushed }));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use protocol::{ConnectionId, MemberId, ServerFrame, server::MessagePush};
+use protocol::{ConnectionId, MemberId, ServerFrame, server::EntryPush};
 use smallvec::SmallVec;
 use tokio::time::Instant;
 
@@ -15,7 +15,7 @@ use crate::{
         Channel, Subscriptions, Uplink,
         event::{EntryPlace, Note},
     },
-    hub::{Connection, Delivery, Frame, Hub, MessageFrame},
+    hub::{Connection, Delivery, EntryFrame, Frame, Hub},
     position::StreamPosition,
     telemetry::Metrics,
 };
@@ -116,12 +116,12 @@ impl Events {
         except: Option<ConnectionId>,
         entry: EntryPlace,
         author: Author,
-        push: impl Fn() -> MessagePush,
-    ) -> Option<MessageFrame> {
+        push: impl Fn() -> EntryPush,
+    ) -> Option<EntryFrame> {
         let EntryPlace { conversation, seq, .. } = entry;
         let place = (conversation, seq);
         let mut message = None;
-        let mut frame = || message.get_or_insert_with(|| MessageFrame::push(&push())).frame().clone();
+        let mut frame = || message.get_or_insert_with(|| EntryFrame::push(&push())).frame().clone();
         if let (Author::AnotherNode { floor }, Some(Others { awaited, subscriptions, .. })) = (author, &self.others) {
             let is_heard = members.iter().any(|member| subscriptions.hears(*member));
             let telling = || Telling { members: members.into(), event: frame().relayed(Some(entry)) };

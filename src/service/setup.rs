@@ -162,7 +162,8 @@ impl Setup {
     /// Makes the first administrator and logs them in.
     ///
     /// # Errors
-    /// `already_set_up`, `forbidden` for a wrong code, `email_taken`, a rate limit, or the store.
+    /// `already_set_up`, `forbidden` for a wrong code, `email_taken`, an address to which no mail goes where mail is sent, a rate limit,
+    /// or the store.
     pub async fn set_up(&self, request: SetupRequest, from: IpAddr) -> Result<AuthResponse, Failure> {
         if !self.is_needed().await? {
             return self.again(request, from).await;
@@ -179,6 +180,7 @@ impl Setup {
                 look for `setup`. Without it, `members-book admin create` makes the first administrator.";
             return Err(Failure::new(ErrorCode::Forbidden, message));
         }
+        self.accounts.can_be_written_to(&account.email)?;
         let made = self.accounts.enrolment.create_first_admin(account, Source { address, familiar: false }).await;
         if made.as_ref().map_or_else(|failure| failure.code == ErrorCode::AlreadySetUp, |_| true) {
             self.is_done.store(true, Ordering::Relaxed);

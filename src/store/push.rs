@@ -412,6 +412,12 @@ pub trait PushStore: Send + Sync {
         limit: usize,
     ) -> Result<(Vec<Stretch>, Position), StoreError>;
 
+    /// Up to which position conversations have entries, [`BULK_MAX`] at most: that of the newest. Those without any are left out.
+    ///
+    /// # Errors
+    /// The store.
+    async fn newest(&self, of: Vec<ConversationId>) -> Result<Vec<(ConversationId, Position)>, StoreError>;
+
     /// Takes tasks that are due, those that have been for longest first, `limit` at most. They are due again at `until`.
     ///
     /// # Errors

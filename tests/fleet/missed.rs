@@ -35,7 +35,7 @@ use crate::harness::{
 pub(super) async fn next_seq(client: &mut Client) -> Vec<u64> {
     loop {
         match client.next_frame().await {
-            ServerFrame::MessagePush(push) => return vec![push.message.seq],
+            ServerFrame::EntryPush(push) => return vec![push.entry.seq()],
             ServerFrame::Sync(sync) => {
                 let entries = sync.conversations.iter().flat_map(|conversation| &conversation.entries);
                 let seqs: Vec<u64> = entries.map(Entry::seq).collect();
@@ -166,7 +166,7 @@ async fn what_a_node_finds_in_the_log_of_members_it_does_not_hear_is_pushed_by_i
     let mut pushed = Vec::new();
     while pushed.len() < 2 {
         match bens.next_frame().await {
-            ServerFrame::MessagePush(push) => pushed.push(push.message.seq),
+            ServerFrame::EntryPush(push) => pushed.push(push.entry.seq()),
             ServerFrame::Sync(sync) => panic!("{sync:?}"),
             _ => {}
         }

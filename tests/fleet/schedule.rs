@@ -55,7 +55,7 @@ impl Device {
         let pong = self.client.ping().await;
         for envelope in self.client.drain() {
             match envelope.frame {
-                ServerFrame::MessagePush(push) => self.store(push.message.conversation, push.message.seq),
+                ServerFrame::EntryPush(push) => self.store(push.entry.conversation(), push.entry.seq()),
                 ServerFrame::Sync(sync) => {
                     for conversation in sync.conversations {
                         conversation.entries.iter().for_each(|entry| self.store(conversation.id, entry.seq()));

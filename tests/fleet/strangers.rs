@@ -11,7 +11,7 @@ use members_book::{
 };
 use protocol::{
     CloseCode, ConversationId, MemberId, ServerFrame, Timestamp,
-    server::{MessagePush, TypingPush},
+    server::{EntryPush, TypingPush},
 };
 
 use super::missed::next_seq;
@@ -47,8 +47,9 @@ async fn what_a_node_says_of_a_log_does_not_get_into_it() {
     let second = here.say(ben.id, "second").await;
     assert_eq!(second.seq, 2);
     assert!(second.at.since(first.at).as_secs() < 60, "{:?}", second.at);
-    let pushed: MessagePush = there.expect().await;
-    assert_eq!((pushed.message.seq, pushed.message.at), (2, second.at));
+    let pushed: EntryPush = there.expect().await;
+    let pushed = pushed.entry.into_message().unwrap();
+    assert_eq!((pushed.seq, pushed.at), (2, second.at));
 }
 
 /// Found from outside: a copy of a database on the same Redis has the same channels, and what its nodes said was believed.
@@ -80,8 +81,8 @@ async fn nodes_of_a_copy_of_the_database_are_not_heard() {
     .await;
     // The connection lives, and hears what is said next; cursors go on.
     there.say(ana.id, "real").await;
-    let ServerFrame::MessagePush(pushed) = here.next_frame().await else { panic!("nothing before it") };
-    assert_eq!(pushed.message.content, "real");
+    let ServerFrame::EntryPush(pushed) = here.next_frame().await else { panic!("nothing before it") };
+    assert_eq!(pushed.entry.into_message().unwrap().content, "real");
     let cursor = here.ping().await;
     while here.ping().await == cursor {
         tokio::task::yield_now().await;

@@ -72,7 +72,7 @@ async fn a_cursor_never_passes_what_the_client_has_not_seen() {
         for envelope in client.drain() {
             match envelope.frame {
                 ServerFrame::Sync(sync) => seen.extend(entries(&sync.conversations)),
-                ServerFrame::MessagePush(push) => seen.push(push.message.seq),
+                ServerFrame::EntryPush(push) => seen.push(push.entry.seq()),
                 _ => {}
             }
         }

@@ -7,7 +7,7 @@ use protocol::{
     ClientFrame, ConversationId, Cursor, DeviceId, Envelope, MemberId, Request, RequestId, SUBPROTOCOL, ServerFrame,
     client::{Hello, HistoryGet, MessageDelivered, MessageRead, MessageSend, Ping, PresenceWatch, Typing},
     model::{Conversation, Device, Entry, Message, Platform, Presence},
-    server::{self, Goodbye, History, MessagePush, Okay, Pong, PresencePush, Receipt, SyncDone, TypingPush, Welcome},
+    server::{self, EntryPush, Goodbye, History, Okay, Pong, PresencePush, Receipt, SyncDone, TypingPush, Welcome},
 };
 use tokio::net::TcpStream;
 use tokio_tungstenite::{
@@ -60,7 +60,7 @@ use server::{
 expect!(
     Welcome,
     SyncDone,
-    MessagePush,
+    EntryPush,
     Receipt,
     ConversationSettingsPush,
     TypingPush,
@@ -177,7 +177,7 @@ impl Client {
 
     /// Waits for a message.
     pub async fn hear(&mut self) -> Message {
-        self.expect::<MessagePush>().await.message
+        self.expect::<EntryPush>().await.entry.into_message().unwrap()
     }
 
     /// Says that everything up to `seq` was delivered.

@@ -24,7 +24,11 @@ use crate::harness::{
 
 /// Runs the command with arguments until it ends by itself.
 pub(super) fn run(folder: &Path, arguments: &[&str], input: &str) -> Output {
-    let mut command = command(folder);
+    run_as(command(folder), arguments, input)
+}
+
+/// The same, of a command with settings.
+pub(super) fn run_as(mut command: Command, arguments: &[&str], input: &str) -> Output {
     let mut child = command.args(arguments).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     child.wait_with_output().unwrap()

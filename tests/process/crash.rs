@@ -85,8 +85,8 @@ impl Writer {
                         ledger.acknowledged.insert(message.client_id, message);
                         next.push(self.next_message(&mut ledger));
                     }
-                    ServerFrame::MessagePush(push) if synced => {
-                        let Message { conversation, seq, .. } = push.message;
+                    ServerFrame::EntryPush(push) if synced => {
+                        let (conversation, seq) = (push.entry.conversation(), push.entry.seq());
                         let read = MessageRead { conversation, seq };
                         let id = Some(format!("read {seq}").parse().unwrap());
                         next.push(Request { id, frame: ClientFrame::MessageRead(read) }.encode());

@@ -1,7 +1,10 @@
 //! A disk that takes no more: requests fail with a clear error, nothing is acknowledged, and it all works again by
 //! itself when there is room.
 
-use std::process::Command;
+use std::{
+    process::Command,
+    time::{Duration, Instant},
+};
 
 use protocol::{
     ClientFrame, ErrorCode, ServerFrame,
@@ -14,13 +17,21 @@ use super::crash::preloadable;
 use crate::harness::{
     Member,
     client::message_to,
+    eventually,
+    expo::{Expo, Trouble, token},
     process::{Process, command},
     server::http,
 };
 
 /// A server whose files may not grow beyond `kilobytes`.
 fn limited(folder: &std::path::Path, kilobytes: u32) -> Process {
-    let server = command(folder);
+    limited_with(folder, kilobytes, &[])
+}
+
+/// The same with more settings.
+fn limited_with(folder: &std::path::Path, kilobytes: u32, more: &[(&str, &str)]) -> Process {
+    let mut server = command(folder);
+    server.envs(more.iter().copied());
     // Writing beyond the limit is an error then, and not a deadly signal.
     let script = format!("trap '' XFSZ; ulimit -S -f {kilobytes}; exec \"$0\"");
     let mut shell = Command::new("bash");
@@ -30,6 +41,13 @@ fn limited(folder: &std::path::Path, kilobytes: u32) -> Process {
     }
     shell.env("LOG", "off").stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped());
     Process::spawn(&mut shell)
+}
+
+/// How long files may be from now on.
+fn make_room(server: &Process, bytes: &str) {
+    let limit = format!("--fsize={bytes}:unlimited");
+    let changed = Command::new("prlimit").args([&*limit, "--pid", &server.id().to_string()]).status().unwrap();
+    assert!(changed.success());
 }
 
 #[tokio::test]
@@ -62,10 +80,8 @@ async fn a_full_disk_fails_requests_clearly_loses_nothing_and_is_got_over() {
     let ready = http.get(format!("http://{}/readyz", server.addr)).send().await.unwrap();
     assert_eq!(ready.status(), 503);
 
-    // Room again, without a restart.
-    let raised =
-        Command::new("prlimit").args(["--fsize=unlimited", "--pid", &server.id().to_string()]).status().unwrap();
-    assert!(raised.success());
+    // Without a restart.
+    make_room(&server, "unlimited");
     let retried: MessageAccepted = anas.ask(refused).await;
     assert!(!retried.duplicate, "what was refused was not stored");
     assert_eq!(retried.message.seq, acknowledged.len() as u64 + 1);
@@ -82,6 +98,50 @@ async fn a_full_disk_fails_requests_clearly_loses_nothing_and_is_got_over() {
     let conversation = anas.synced[0].clone();
     assert_eq!(conversation.last_seq, acknowledged.len() as u64);
     let _: protocol::server::Pong = anas.ask(ClientFrame::Ping(protocol::client::Ping {})).await;
+}
+
+/// What nobody could write down that it was sent is not sent; and what was sent is not sent again, though that could not be written down either.
+#[tokio::test]
+async fn while_the_disk_is_full_no_push_begins_and_none_is_doubled() {
+    let mut expo = Expo::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let url = expo.url();
+    let server = limited_with(folder.path(), 100_000, &[("PUSH_EXPO_URL", url.as_str()), ("PUSH_AFTER", "2s")]);
+    let http = http();
+    let ana = Member::register_at(server.addr, &http, "Ana").await;
+    let ben = Member::register_at(server.addr, &http, "Ben").await;
+    let cleo = Member::register_at(server.addr, &http, "Cleo").await;
+    for (member, name) in [(&ben, "ben"), (&cleo, "cleo")] {
+        let registration = json!({ "address": { "service": "expo", "token": token(name) }, "platform": "ios" });
+        let response = member.request(Method::PUT, "/api/members/me/devices/phone/push", registration).await;
+        assert_eq!(response.status(), 204);
+    }
+    expo.next([Trouble::Held]);
+    let mut anas = ana.connect().await;
+    anas.say(ben.id, "Sent").await;
+    eventually("the service to hold it", async || (!expo.requests().is_empty()).then_some(())).await;
+    anas.say(cleo.id, "Waits").await;
+    make_room(&server, "0");
+    expo.let_go();
+    assert_eq!(expo.expect().await["body"], "Sent");
+    // For longer than the other one has to wait, and than it is until a task is tried again.
+    let full = Instant::now();
+    while full.elapsed() < Duration::from_secs(5) {
+        let answer = anas.request(message_to(cleo.id, "Not now")).await;
+        assert!(matches!(answer, ServerFrame::Error(_)), "{answer:?}");
+    }
+    assert_eq!(expo.requests(), [1], "nothing else was tried");
+    make_room(&server, "unlimited");
+    assert_eq!(expo.expect().await["body"], "Waits");
+    let database = rusqlite::Connection::open(folder.path().join("data/members-book.db")).unwrap();
+    eventually("what became of both to be stored", async || {
+        let waiting = database.query_row("SELECT count(*) FROM push_tasks", [], |row| row.get::<_, i64>(0)).unwrap();
+        (waiting == 0).then_some(())
+    })
+    .await;
+    let taken = expo.taken();
+    assert_eq!(taken.iter().filter(|push| push["body"] == "Sent").count(), 1, "{taken:?}");
+    server.kill();
 }
 
 /// Found from outside: a message whose sync had failed was refused as if nothing had happened, and was there after a crash.

@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use protocol::server::MessagePush;
+use protocol::server::EntryPush;
 use serde_json::{Value, json};
 
 use crate::harness::{
@@ -22,7 +22,7 @@ async fn logs_are_json_with_one_line_for_a_connections_life_and_never_a_secret()
     let ben = Member::register_at(server.addr, &http, "Ben").await;
     let (mut anas, mut bens) = (ana.connect().await, ben.connect().await);
     anas.say(ben.id, "the content of a message").await;
-    let _: MessagePush = bens.expect().await;
+    let _: EntryPush = bens.expect().await;
     ana.refresh().await;
     let wrong = json!({ "email": ana.auth.member.email, "password": "a wrong password" });
     http.post(format!("http://{}/api/auth/login", server.addr)).json(&wrong).send().await.unwrap();

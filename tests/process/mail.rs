@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use protocol::Problem;
 use serde_json::json;
 
-use super::command_line::run;
+use super::command_line::{run, run_as};
 use crate::harness::{
     eventually,
     process::{self, Process},
@@ -83,6 +83,13 @@ async fn a_mail_that_is_dropped_with_its_link_is_in_the_log() {
     let create = ["admin", "create", "--name", "Ana", "--email", "ana@example.com"];
     assert!(run(folder.path(), &create, "correct horse battery").status.success());
     let mail = MailServer::down(How::StartTls).await;
+    // Nor is there an administrator who could not be written to.
+    let nowhere = ["admin", "create", "--name", "Rita", "--email", "rita@localhost"];
+    let refused = run_as(sending(folder.path(), &mail), &nowhere, "correct horse battery");
+    assert!(
+        !refused.status.success()
+            && String::from_utf8_lossy(&refused.stderr).contains("no mail goes to rita@localhost")
+    );
     let server = Process::spawn(sending(folder.path(), &mail).env("LOG", "info").stderr(Stdio::from(log)));
     let post = async |path: &str, body: serde_json::Value| {
         let url = format!("http://{}/api/auth/password/{path}", server.addr);

@@ -135,7 +135,7 @@ async fn a_server_that_is_paused_for_longer_than_its_lease_joins_again() {
                     ServerFrame::Sync(sync) => {
                         sync.conversations.iter().flat_map(|known| &known.entries).any(|entry| entry.seq() == seq)
                     }
-                    ServerFrame::MessagePush(push) => push.message.seq == seq,
+                    ServerFrame::EntryPush(push) => push.entry.seq() == seq,
                     _ => false,
                 };
                 if found {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::{devices_of, register, shown, text};
+use members_book::config::values::Switch;
+use reqwest::StatusCode;
+
+use super::{devices_of, register, shown, text, try_register};
 use crate::harness::{
     expo::{Expo, token},
     fleet::Fleet,
@@ -83,4 +86,41 @@ async fn without_a_bus_a_device_that_another_node_has_registered_is_told_of_the_
     }
     told.sort_unstable();
     assert_eq!(told, [token("cleo"), token("laptop"), token("phone")]);
+}
+
+/// What docs/push.md says of a fleet in which `PUSH` is not the same everywhere: too little is pushed, and one push too much, and nothing twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_pushes_nothing_keeps_no_other_from_it() {
+    let mut expo = Expo::start().await;
+    let mut fleet = Fleet::on_a_bus(1, |settings| {
+        expo.set(settings);
+        settings.push.push_after = Duration::from_secs(1);
+    })
+    .await;
+    fleet.join(|settings| settings.push.push = Switch::Off).await;
+    fleet.is_whole().await;
+    let (ana, ben) = fleet.nodes[0].two_members().await;
+    register(&ben, "phone", "ben").await;
+    assert_eq!(try_register(&fleet.at(&ben, 1), "phone", "ben").await.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let mut phone = fleet.at(&ben, 1).connect_as("phone", None).await;
+    let mut anas = ana.connect().await;
+    let first = anas.say(ben.id, "One").await;
+    phone.hear().await;
+    phone.delivered(first.conversation, first.seq).await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "One", 1)], "nobody heard that the phone has it");
+    let second = anas.say(ben.id, "Two").await;
+    phone.hear().await;
+    phone.read(second.conversation, second.seq).await;
+    fleet.at(&ana, 1).connect_as("laptop", None).await.say(ben.id, "Three").await;
+    anas.say(ben.id, "Four").await;
+    let push = loop {
+        let push = expo.expect().await;
+        if text(&push, "body").is_empty() {
+            // The number was compared after the ticket, and by then it was read.
+            assert_eq!(push["badge"], 0, "{push}");
+        } else {
+            break push;
+        }
+    };
+    assert_eq!(shown(&[push]), [(&*token("ben"), "Four (+1)", 2)], "what was read is known everywhere");
 }

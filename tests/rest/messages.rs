@@ -2,7 +2,7 @@
 
 use protocol::{
     ErrorCode,
-    server::{MessagePush, Receipt},
+    server::{EntryPush, Receipt},
 };
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -29,11 +29,12 @@ async fn a_message_over_rest_reaches_the_sockets_and_has_the_fields_of_the_club(
     let (ana, ben) = server.two_members().await;
     let mut bens = ben.connect().await;
     let sent = send(&ana, &ben, " Dinner? ").await;
-    let push: MessagePush = bens.expect().await;
-    assert_eq!((push.message.content.as_str(), json!(push.message.id)), ("Dinner?", sent["_id"].clone()));
+    let push: EntryPush = bens.expect().await;
+    let message = push.entry.into_message().unwrap();
+    assert_eq!((message.content.as_str(), json!(message.id)), ("Dinner?", sent["_id"].clone()));
     assert_eq!((&sent["sender_id"], &sent["receiver_id"]), (&json!(ana.id), &json!(ben.id)));
     assert_eq!((&sent["status"], &sent["seq"], &sent["read_at"]), (&json!("sent"), &json!(1), &Value::Null));
-    bens.delivered(push.message.conversation, 1).await;
+    bens.delivered(message.conversation, 1).await;
     let page = get(&ana, &format!("/api/messages/conversation/{}", ben.id)).await;
     let message = &page["messages"][0];
     assert_eq!((&message["status"], &message["read_at"]), (&json!("delivered"), &Value::Null));

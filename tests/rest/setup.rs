@@ -6,7 +6,11 @@ use reqwest::{Method, Response};
 use serde_json::{Value, json};
 
 use super::{code, fields, problem};
-use crate::harness::{Member, Server, eventually, within};
+use crate::harness::{
+    Member, Server, eventually,
+    smtp::{How, MailServer},
+    within,
+};
 
 async fn needed(server: &Server) -> bool {
     let response = within("setup", server.http().get(server.url("/api/setup")).send()).await.unwrap();
@@ -39,6 +43,18 @@ async fn whoever_has_the_code_becomes_the_first_administrator() {
     assert_eq!(code(again).await, ErrorCode::AlreadySetUp);
     let login = json!({ "email": "rita@example.com", "password": "correct horse" });
     assert_eq!(server.http().post(server.url("/api/auth/login")).json(&login).send().await.unwrap().status(), 200);
+}
+
+/// The first administrator would never be written to, and could not reset a password.
+#[tokio::test]
+async fn where_mail_is_sent_the_first_administrator_has_an_address_that_it_goes_to() {
+    let mail = MailServer::start(How::StartTls).await;
+    let server = Server::with(|settings| mail.set(settings)).await;
+    for email in ["rita@localhost", "rita@127.0.0.1", "rita..reis@example.com"] {
+        assert_eq!(fields(set_up(&server, &server.setup_code(), email).await).await, ["email"], "{email}");
+        assert!(needed(&server).await);
+    }
+    assert_eq!(set_up(&server, &server.setup_code(), "rita@example.com").await.status(), 201);
 }
 
 /// The answer to the first one was lost.

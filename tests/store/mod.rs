@@ -15,6 +15,7 @@ mod model;
 mod mongodb;
 mod nodes;
 mod push;
+mod push_reader;
 mod recommendations;
 mod registration;
 mod restore;

@@ -4,7 +4,7 @@ use protocol::{
     ClientFrame, ConversationId, ErrorCode, MemberId,
     client::{ConversationsList, HistoryGet, MessageRead, MessageSend},
     model::{ConversationKind, Entry},
-    server::{Conversations, Error, History, MessageAccepted, MessagePush, Okay, Receipt},
+    server::{Conversations, EntryPush, Error, History, MessageAccepted, Okay, Receipt},
 };
 
 use crate::harness::{
@@ -24,19 +24,20 @@ async fn a_message_arrives_once_and_everybody_agrees_on_it() {
     let (ana, ben) = server.two_members().await;
     let (mut anas, mut bens) = (ana.connect().await, ben.connect().await);
     let sent = anas.say(ben.id, "  Dinner at eight?\n").await;
-    let push: MessagePush = bens.expect().await;
-    assert_eq!(push.message, sent);
+    let push: EntryPush = bens.expect().await;
+    assert_eq!(push.entry.message(), Some(&sent));
     assert_eq!((sent.seq, sent.sender, sent.content.as_str()), (1, ana.id, "Dinner at eight?"));
     let info = push.conversation.expect("the first message says who is in the conversation");
     assert_eq!(info.kind, ConversationKind::Direct);
     assert!(info.members.len() == 2 && info.members.contains(&ana.id) && info.members.contains(&ben.id));
     let answer: MessageAccepted = bens.ask(message_in(sent.conversation, "With pleasure <3 & \"more\"")).await;
-    let push: MessagePush = anas.expect().await;
-    assert_eq!((push.message.content.as_str(), push.message.seq), ("With pleasure <3 & \"more\"", 2));
+    let push: EntryPush = anas.expect().await;
+    let message = push.entry.into_message().unwrap();
+    assert_eq!((message.content.as_str(), message.seq), ("With pleasure <3 & \"more\"", 2));
     assert!(push.conversation.is_none());
     assert_eq!(anas.history(sent.conversation).await, [sent, answer.message]);
-    bens.expect_no::<MessagePush>().await;
-    anas.expect_no::<MessagePush>().await;
+    bens.expect_no::<EntryPush>().await;
+    anas.expect_no::<EntryPush>().await;
 }
 
 #[tokio::test]
@@ -50,7 +51,7 @@ async fn a_retry_returns_the_first_message_and_notifies_nobody_twice() {
     assert_eq!((first.duplicate, again.duplicate), (false, true));
     assert_eq!(first.message, again.message);
     bens.hear().await;
-    bens.expect_no::<MessagePush>().await;
+    bens.expect_no::<EntryPush>().await;
 }
 
 #[tokio::test]
@@ -174,7 +175,7 @@ async fn nobody_reads_or_writes_in_a_conversation_of_others() {
     assert_eq!(refused(&mut evas, message_in(conversation, "let me in")).await, not_found);
     let read = MessageRead { conversation, seq: 1 };
     assert_eq!(refused(&mut evas, ClientFrame::MessageRead(read)).await, not_found);
-    evas.expect_no::<MessagePush>().await;
+    evas.expect_no::<EntryPush>().await;
     assert_eq!(anas.history(conversation).await.len(), 1);
 }
 

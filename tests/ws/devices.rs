@@ -2,7 +2,7 @@
 
 use protocol::{
     CloseCode, ErrorCode,
-    server::{Error, MessagePush, Receipt},
+    server::{EntryPush, Error, Receipt},
 };
 
 use crate::harness::{Client, Server};
@@ -17,7 +17,7 @@ async fn a_message_shows_on_the_senders_other_devices() {
     for device in [&mut tablet, &mut bens_phone, &mut bens_tablet] {
         assert_eq!(device.hear().await, sent);
     }
-    phone.expect_no::<MessagePush>().await;
+    phone.expect_no::<EntryPush>().await;
 }
 
 #[tokio::test]

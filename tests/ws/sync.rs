@@ -188,8 +188,8 @@ async fn a_client_that_comes_and_goes_while_others_write_misses_nothing() {
         // Everything up to the cursor of a pong was sent before it.
         let pong = client.ping().await;
         for envelope in client.drain() {
-            if let ServerFrame::MessagePush(push) = envelope.frame {
-                log.learn(&mut client, push.message.conversation, push.message.seq).await;
+            if let ServerFrame::EntryPush(push) = envelope.frame {
+                log.learn(&mut client, push.entry.conversation(), push.entry.seq()).await;
             }
         }
         cursor = Some(pong.cursor);

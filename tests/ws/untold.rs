@@ -7,7 +7,7 @@ use protocol::{
     ClientMessageId, ConversationId,
     client::MessageSend,
     model::Message,
-    server::{MessageAccepted, MessagePush},
+    server::{EntryPush, MessageAccepted},
 };
 
 use crate::harness::{
@@ -81,8 +81,8 @@ async fn the_receiver_hears_of_it_before_of_what_comes_after_it() {
     let retry: MessageAccepted = anas.ask(again(first.conversation, lost, "two")).await;
     assert!(retry.duplicate);
     assert_eq!(retry.message, second);
-    bens.expect_no::<MessagePush>().await;
-    anas.expect_no::<MessagePush>().await;
+    bens.expect_no::<EntryPush>().await;
+    anas.expect_no::<EntryPush>().await;
     let back = club.ben.connect().await;
     assert_eq!(back.synced[0].last_seq, 3);
     assert!(club.server.metric("messages_recovered_total").await > 0.0);
@@ -99,7 +99,7 @@ async fn a_retry_tells_the_receiver_and_answers_the_sender() {
     let retry: MessageAccepted = anas.ask(again(first.conversation, lost, "two")).await;
     assert_eq!((retry.duplicate, retry.message.seq), (true, 2));
     assert_eq!(bens.hear().await, retry.message);
-    anas.expect_no::<MessagePush>().await;
+    anas.expect_no::<EntryPush>().await;
 }
 
 /// Nobody says anything more, and the node that has died is found.

@@ -53,7 +53,10 @@ impl Talker {
                 let id = envelope.id.as_ref().map(RequestId::as_str).unwrap_or_default();
                 self.accepted(id, (&accepted.message).into(), accepted.duplicate);
             }
-            ServerFrame::MessagePush(push) => self.pushed(wire, (&push.message).into()),
+            ServerFrame::EntryPush(push) => {
+                let Entry::Message(message) = &push.entry;
+                self.pushed(wire, message.into());
+            }
             ServerFrame::Receipt(receipt) => {
                 let protocol::server::Receipt { conversation, member, delivered, read, .. } = receipt;
                 self.receipt(conversation, Watermarks { member, delivered, read });

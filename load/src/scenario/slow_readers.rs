@@ -127,13 +127,13 @@ impl Reader {
         loop {
             match timeout(until.saturating_duration_since(Instant::now()), link.next()).await {
                 Ok(Ok(envelope)) => match envelope.frame {
-                    ServerFrame::MessagePush(push) => {
-                        let known = last.entry(push.message.conversation).or_insert(0);
+                    ServerFrame::EntryPush(push) => {
+                        let known = last.entry(push.entry.conversation()).or_insert(0);
                         // An entry of the sync may be pushed as well.
-                        if push.message.seq > *known + 1 {
-                            self.tally.broken(format!("a slow reader missed what is before {}", push.message.seq));
+                        if push.entry.seq() > *known + 1 {
+                            self.tally.broken(format!("a slow reader missed what is before {}", push.entry.seq()));
                         }
-                        *known = (*known).max(push.message.seq);
+                        *known = (*known).max(push.entry.seq());
                     }
                     ServerFrame::Goodbye(_) | ServerFrame::Receipt(_) => {}
                     other => self.tally.broken(format!("a slow reader was sent {}", other.frame_type())),

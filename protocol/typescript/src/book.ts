@@ -10,7 +10,7 @@ import type { Pages } from "./journal.js";
 import { given } from "./json.js";
 import { Outbox } from "./outbox.js";
 import type {
-  Conversation as ConversationState, ConversationId, Entry, Message, MessagePush, Receipt, ServerFrame, Sync, SyncDone,
+  Conversation as ConversationState, ConversationId, Entry, EntryPush, Message, Receipt, ServerFrame, Sync, SyncDone,
 } from "./protocol.js";
 import { pauseAfter, REFUSED_MS, retryAfter } from "./problem.js";
 import { NO_LOG } from "./records.js";
@@ -48,12 +48,16 @@ export class Book {
   /** What the sync under way has brought. */
   private brought: ConversationState[] | undefined;
   private filling = false;
+  /** Of what is missing in these the server said that it would refuse it again. */
+  private readonly refused = new Set<Conversation>();
   private readonly fillTimer: Timer;
   private readonly fillBackoff: Backoff;
   private discovering = false;
   private publishing = false;
   private listing = false;
   private listingAll = false;
+  /** What is stored of the outbox is here. */
+  private outboxRead = false;
   private stopped = false;
 
   constructor(
@@ -81,7 +85,8 @@ export class Book {
         if (!record) throw new TypeError("no conversation");
         if (!fits(record.last, ENTRY)) delete record.last;
         whole &&= record.revision !== undefined;
-        this.adopt(key.slice(prefix), record);
+        // The app may have ended while somebody looked at it.
+        this.adopt(key.slice(prefix), record).trim();
       } catch {
         // It comes again, if everything does.
         whole = false;
@@ -100,6 +105,7 @@ export class Book {
       const record = read(value, OUTBOX);
       if (record) this.outbox.load(this.withKey(record.conversation), Number(key.slice(prefix)), record);
     }
+    this.outboxRead = true;
     this.outbox.open();
     for (const conversation of this.conversations.values()) this.changed.add(conversation);
     this.show();
@@ -134,7 +140,7 @@ export class Book {
         return this.done(frame);
       case "pong":
         return this.keep(frame.cursor, false);
-      case "message":
+      case "entry":
         return this.pushed(frame);
       case "receipt":
         return this.receipt(frame);
@@ -164,8 +170,8 @@ export class Book {
     return this.byId.get(id);
   }
 
-  markRead(conversation: Conversation): void {
-    if (!conversation.markRead()) return;
+  markRead(conversation: Conversation, upTo?: number): void {
+    if (!conversation.markRead(upTo)) return;
     void this.receipts.read(conversation);
     this.show();
   }
@@ -183,8 +189,9 @@ export class Book {
     return this.outbox;
   }
 
-  /** How many messages are not accepted. */
-  get unsent(): number {
+  /** How many messages are not accepted. Not known before what is stored could be read. */
+  get unsent(): number | undefined {
+    if (!this.outboxRead) return undefined;
     let count = 0;
     for (const { outgoing } of this.conversations.values()) count += outgoing.filter(({ status }) => status !== "sent").length;
     return count;
@@ -251,14 +258,14 @@ export class Book {
     this.receipts.changed(conversation);
   }
 
-  private pushed({ message, conversation: info }: MessagePush): void {
-    const known = this.byId.get(message.conversation);
-    const conversation = known ? this.identify(known, message.conversation) : this.direct(message, info?.members);
+  private pushed({ entry, conversation: info }: EntryPush): void {
+    const known = this.byId.get(entry.conversation);
+    const conversation = known ? this.identify(known, entry.conversation) : this.direct(entry, info?.members);
     if (!conversation) {
       void this.discover();
       return;
     }
-    conversation.insert([{ kind: "message", ...message }]);
+    conversation.insert([entry]);
     this.receipts.changed(conversation);
     if (conversation.missing) this.fill(OVERTAKEN_MS);
   }
@@ -356,8 +363,12 @@ export class Book {
 
   private async fillNext(): Promise<void> {
     if (this.filling || this.stopped || !this.connection.online) return;
+    const { refused } = this;
     const missing = [...this.conversations.values()].filter(({ missing, short, state }) => (missing || short) && state.id);
-    const next = missing.find(({ messages }) => messages.watched) ?? missing[0];
+    // Those that were refused are tried again when all others are through.
+    if (missing.every((each) => refused.has(each))) refused.clear();
+    const open = missing.filter((each) => !refused.has(each));
+    const next = open.find(({ messages }) => messages.watched) ?? open[0];
     if (!next) return;
     this.filling = true;
     let wait = 0;
@@ -365,6 +376,7 @@ export class Book {
       await this.fillOne(next);
       this.fillBackoff.reset();
     } catch (error) {
+      if (pauseAfter(error) === undefined) refused.add(next);
       wait = this.fillBackoff.next(retryAfter(error));
     }
     this.filling = false;
@@ -379,7 +391,8 @@ export class Book {
       await conversation.loadOlder((before) => this.loadOlder(conversation, before));
       this.show();
       // Not the same again at once.
-      if (messages.getSnapshot().problem) throw new MembersBookError("network", "Older messages could not be read.");
+      const { problem } = messages.getSnapshot();
+      if (problem) throw new MembersBookError(problem.code, problem.message);
       return;
     }
     const asked = state.to;

@@ -17,6 +17,7 @@ import { DEVICE_KEY, ERASED_KEY, KEEP_UNSENT, Keys, rangesOf, rangesOfOthers, SC
 import { keptOf, Session } from "./session.js";
 import type { Kept } from "./session.js";
 import { SignIn } from "./sign-in.js";
+import { timely, timelyVault } from "./storage/deadline.js";
 import type { Erasure } from "./storage.js";
 import type {
   ClientOptions, ConnectionState, ConversationHandle, ConversationsState, DebugEvent, MembersBook, Registered, SessionState, SignedOutReason,
@@ -70,19 +71,24 @@ export class Client implements MembersBook {
   private readonly erasures: Erasures;
   protected stopped = false;
 
-  constructor(protected readonly options: ClientOptions) {
+  protected readonly options: ClientOptions;
+
+  constructor(options: ClientOptions) {
     const url = addressOf(options.url);
     this.environment = { ...platformEnvironment(), ...options.environment };
     if (!options.environment?.socket && typeof WebSocket === "undefined") throw misuse("There is no WebSocket here: give `environment: { socket }`, with that of the package ws.");
     const { clock } = this.environment;
-    this.tokens = new Session(options.vault, clock, this.environment.uuid, () => this.api, (reason) => this.sessionOver(reason));
+    const storage = timely(options.storage, clock);
+    const vault = timelyVault(options.vault, clock);
+    this.options = { ...options, storage, vault };
+    this.tokens = new Session(vault, clock, this.environment.uuid, () => this.api, (reason) => this.sessionOver(reason));
     this.api = new Api(url, this.environment, this.tokens, (proof, own) => this.proofs.keep(proof, own ? this.own?.email : undefined));
-    this.journal = new Journal(options.storage, clock, (failing, error) => {
+    this.journal = new Journal(storage, clock, (failing, error) => {
       this.debug(failing ? "storage fails" : "storage works again", failing ? { error: String(error) } : {});
       this.storageFails({ unwritten: failing });
     });
     this.proofs = new Proofs(this.journal);
-    this.erasures = new Erasures(options.vault, this.journal, (error) => this.debug("erasure not noted", { error: String(error) }));
+    this.erasures = new Erasures(vault, this.journal, (error) => this.debug("erasure not noted", { error: String(error) }));
     this.sessionState.subscribe(() => this.debug("session", { status: this.sessionState.getSnapshot().status }));
     this.socket = new Connection(`${url.replace(/^http/i, "ws")}/ws`, this.environment, this.tokens, {
       hello: () => {
@@ -139,12 +145,14 @@ export class Client implements MembersBook {
       // Who wants all to end has to know that they have not.
       if (!(error instanceof MembersBookError) || error.verdict !== "log_in") throw error;
     }
-    let kept = current;
+    let telling: Promise<void> | undefined;
+    const tell = (kept: Kept | undefined) => (telling ??= kept && !all ? this.endSession(kept) : Promise.resolve());
     try {
-      kept = await this.forget();
+      // At once: what is kept here may take its time.
+      await this.forget(tell);
     } finally {
       // Also where the device cannot forget it: asked for again, it does.
-      if (kept && !all) await this.endSession(kept);
+      await tell(current);
     }
   }
 
@@ -168,18 +176,18 @@ export class Client implements MembersBook {
 
   /**
    * Signs out here, and in all tabs, and removes everything of the member who is signed in, or was. That it has to go is kept before anybody else is told: whatever ends
-   * now, it goes. Rejects if it cannot be kept: then the member is still signed in.
+   * now, it goes. Rejects if it cannot be kept: then the member is still signed in. `noted` is told of the tokens when it is.
    */
-  private async forget(): Promise<Kept | undefined> {
+  private async forget(noted: (kept: Kept | undefined) => unknown = () => undefined): Promise<void> {
     const { signIn } = this;
     if (!signIn) return this.part("logged_out");
     const kept = await this.tokens.end(signIn.member, () => {
       this.part("logged_out");
       this.journal.clear(...signIn.keys.all);
     });
+    noted(kept);
     await this.erase().catch(() => undefined);
     await this.journal.attempted();
-    return kept;
   }
 
   /** Removes from this storage what the vault notes. */
@@ -197,7 +205,7 @@ export class Client implements MembersBook {
     return member;
   }
 
-  unsent(): number {
+  unsent(): number | undefined {
     const { signIn } = this;
     return signIn && signIn.reason !== "logged_out" ? signIn.book.unsent : 0;
   }
@@ -306,9 +314,14 @@ export class Client implements MembersBook {
   private async enter(ask: () => AuthResponse | Promise<AuthResponse>): Promise<Member> {
     await this.start();
     const answer = await ask();
-    await this.start();
     const { member, device_proof: proof } = answer;
-    const [signIn, former] = await this.tokens.begin(answer, () => this.erase().catch(() => undefined), () => {
+    const first = async () => {
+      await this.start();
+      await this.erase().catch(() => undefined);
+      // Stopped meanwhile: the session ends. Once it is kept it is that of the next start.
+      await this.start();
+    };
+    const [signIn, former] = await this.tokens.begin(answer, first, () => {
       const begun = this.begin(member._id);
       begun.journal.put(begun.keys.me, JSON.stringify(member));
       return begun;

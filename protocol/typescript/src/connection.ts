@@ -41,7 +41,7 @@ export interface Listener {
   /** The first frame, without the token. Waits until everything that came before is in memory. */
   hello(): Omit<Hello, "token">;
   welcomed(welcome: Welcome): void;
-  /** Every frame that is no reply to a request. */
+  /** Every frame that is no reply to a request, and every one of settings. */
   pushed(frame: ServerFrame): void;
   /** Requests are answered from now on, or are not any more. */
   online(online: boolean): void;
@@ -226,7 +226,8 @@ export class Connection {
       // Of what was told (typing) nobody waits for the answer.
       this.problem = problemOf(errorOf(frame));
     }
-    if (frame.type !== "error") this.listener.pushed(frame);
+    // A reply (the ids of requests are numbers) is for who has asked, also one that comes too late; but settings are news, whoever has asked.
+    if (frame.type !== "error" && (!/^\d/.test(id) || frame.type === "conversation.settings")) this.listener.pushed(frame);
   }
 
   private synced(): void {

@@ -11,7 +11,7 @@ import { alike, Value } from "./value.js";
 
 /** Missing entries that are fetched between what is here and what has come. If more are missing, what is here is dropped, and paged again. */
 const GAP_MAX = 400;
-/** Entries of a conversation that are kept on the device, when nobody looks at it. */
+/** Entries of a conversation that are kept on the device when nobody looks at it, at most; the newest of them that stay when there are more. */
 const KEEP_MAX = 1_000;
 const KEEP = 500;
 /** Entries that are read from the storage at once. */
@@ -237,12 +237,12 @@ export class Conversation {
     this.save();
   }
 
-  /** Everything that is here was seen. True if that is news. */
-  markRead(): boolean {
-    const { to } = this.record;
-    if (to <= this.readSeq) return false;
-    this.record.readWanted = to;
-    this.count(to);
+  /** Everything that is here, or up to a `seq`, was seen. True if that is news. */
+  markRead(upTo = this.record.to): boolean {
+    const seq = Math.min(upTo, this.record.lastSeq);
+    if (seq <= this.readSeq) return false;
+    this.record.readWanted = seq;
+    this.count(seq);
     this.save();
     return true;
   }
@@ -301,13 +301,17 @@ export class Conversation {
     this.rows = undefined;
     this.problem = undefined;
     this.arrivals = undefined;
-    if (this.record.to - this.record.first + 1 > KEEP_MAX) {
-      const first = this.record.to - KEEP + 1;
-      this.drop(first);
-      this.record.first = first;
-      this.save();
-    }
+    this.trim();
     this.shelf.changed(this);
+  }
+
+  /** Removes the oldest of what is too much on the device, unless somebody looks at it, or did just now: they are paged again. */
+  trim(): void {
+    const { record } = this;
+    if (this.rows || this.arrivals || record.to - record.first < KEEP_MAX) return;
+    record.first = record.to - KEEP + 1;
+    this.drop(record.first);
+    this.save();
   }
 
   /** Shows what has changed. */
@@ -372,6 +376,7 @@ export class Conversation {
     this.rows?.push({ entry, view: this.viewOf(entry) });
     this.arrivals?.push(entry);
     this.settle(entry);
+    this.trim();
   }
 
   private wait(entry: Entry): void {

@@ -21,7 +21,7 @@ export interface Core {
 export interface Extension {
   /** A member signs in: takes up what is stored. Never rejects. */
   begin(core: Core): Promise<void>;
-  /** A frame that is no reply to a request. Only its type has been looked at. */
+  /** A frame that is no reply to a request, or is one of settings. Only its type has been looked at. */
   pushed(frame: ServerFrame): void;
   /** Requests are answered from now on, within these limits; without them: they are not any more. What the limits are has not been looked at. */
   online(limits?: Partial<Limits>): void;

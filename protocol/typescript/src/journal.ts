@@ -88,9 +88,9 @@ export class Journal implements Pages {
     return new Promise((resolve) => last.attempts.push(resolve));
   }
 
-  /** What was tried last could not be stored. */
+  /** What was tried last could not be stored, or nothing is tried any more. */
   get failing(): boolean {
-    return this.failures > 0;
+    return this.failures > 0 || this.closed;
   }
 
   /** The newest changes that are not stored. */
@@ -159,6 +159,8 @@ export class Journal implements Pages {
       const wait = Math.min(RETRY_FIRST_MS * 2 ** this.failures, RETRY_MAX_MS);
       this.failed(error);
       if (!this.closed) this.timer.set(wait, () => void this.write());
+      // Those that have come meanwhile do not wait for the next attempt.
+      for (const resolve of this.pending.attempts.splice(0)) resolve();
     }
     for (const resolve of batch.attempts.splice(0)) resolve();
   }

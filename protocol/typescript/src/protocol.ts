@@ -905,6 +905,19 @@ password: string, };
 export type Entry = { "kind": "message" } & Message;
 
 /**
+ * `entry`: an entry of the log of a conversation of the member, whatever its kind.
+ */
+export type EntryPush = { 
+/**
+ * The entry.
+ */
+entry: Entry, 
+/**
+ * Who is in the conversation; with its first entry (`seq` 1) only.
+ */
+conversation?: ConversationInfo, };
+
+/**
  * `error`: a request failed, and changed nothing.
  */
 export type Error = { 
@@ -1679,19 +1692,6 @@ messages: Array<MessageDocument>,
  * Whether there are further ones in the direction that was asked for.
  */
 more: boolean, };
-
-/**
- * `message`: a message in a conversation of the member.
- */
-export type MessagePush = { 
-/**
- * The message.
- */
-message: Message, 
-/**
- * Who is in the conversation; with its first message (`seq` 1) only.
- */
-conversation?: ConversationInfo, };
 
 /**
  * `message.read`: everything up to `seq` was read; that it was delivered follows.
@@ -2981,7 +2981,7 @@ export type ServerFrame =
   | { type: "history", id?: RequestId } & History
   | { type: "presence.snapshot", id?: RequestId } & PresenceSnapshot
   | { type: "pong", id?: RequestId } & Pong
-  | { type: "message" } & MessagePush
+  | { type: "entry" } & EntryPush
   | { type: "receipt" } & Receipt
   | { type: "conversation.settings" } & ConversationSettingsPush
   | { type: "typing" } & TypingPush

@@ -12,7 +12,8 @@ export class Receipts {
   private readonly timers = new Map<Conversation, unknown>();
   /** What was said on this connection, and may not be answered yet. */
   private readonly delivered = new Map<Conversation, number>();
-  private readonly reading = new Set<Conversation>();
+  /** Those of which it is being said on this connection. */
+  private reading = new Set<Conversation>();
   /** Those for whom it is waited until all is stored. */
   private readonly storing = new Set<Conversation>();
   private stopped = false;
@@ -31,7 +32,7 @@ export class Receipts {
     for (const timer of this.timers.values()) this.environment.clock.clearTimeout(timer);
     this.timers.clear();
     this.delivered.clear();
-    this.reading.clear();
+    this.reading = new Set();
   }
 
   stop(): void {
@@ -53,11 +54,15 @@ export class Receipts {
     void this.deliver(conversation);
   }
 
-  /** The member has read what is here. */
+  /** The member has read what is here. It is said once it is stored; where it cannot be, all the same: they have seen it, and what is not stored comes again by the cursor. */
   async read(conversation: Conversation): Promise<void> {
     const { id } = conversation.state;
     if (!id || this.reading.has(conversation) || this.stopped || !this.connection.online) return;
-    this.reading.add(conversation);
+    const { reading } = this;
+    reading.add(conversation);
+    await this.journal.attempted();
+    // The connection may be another one.
+    if (reading !== this.reading || this.stopped || !this.connection.online) return;
     const seq = conversation.readSeq;
     let wait: number | undefined = 0;
     try {
@@ -66,7 +71,7 @@ export class Receipts {
     } catch (error) {
       wait = pauseAfter(error);
     }
-    this.reading.delete(conversation);
+    reading.delete(conversation);
     if (this.stopped || wait === undefined) return;
     if (conversation.readSeq > conversation.mine.read || conversation.state.recount) {
       this.environment.clock.setTimeout(() => this.changed(conversation), wait);

@@ -7,6 +7,7 @@ import { MembersBookError, nobody } from "./errors.js";
 import { objectIn } from "./json.js";
 import type { AuthResponse, MemberId } from "./protocol.js";
 import { KEEP_UNSENT } from "./records.js";
+import { isLate } from "./storage/deadline.js";
 import type { Erasure, Vault } from "./storage.js";
 import type { SignedOutReason } from "./types.js";
 
@@ -83,9 +84,12 @@ export class Session implements Tokens {
   begin<T>(answer: AuthResponse, first: () => Promise<unknown>, taken: () => T): Promise<[result: T, former: Kept | undefined]> {
     return this.vault.exclusive(async () => {
       await first();
-      const former = parsed(await this.vault.get().catch(() => undefined));
+      const text = await this.vault.get().catch(() => UNREADABLE);
+      const former = parsed(text);
       const kept = keptOf(answer);
       await this.vault.set(JSON.stringify(kept)).catch((cause: unknown) => {
+        // It may be kept still, when nobody has it any more: what was there comes after it.
+        if (isLate(cause) && text !== UNREADABLE) this.vault.set(text ?? null).catch(() => undefined);
         throw unkept(cause);
       });
       const result = taken();

@@ -4,6 +4,8 @@
  * All that the client knows goes through this one interface, so a store for another platform is these five methods, and changes of
  * what is kept (`migrate.ts`) are written once for all stores. Keys are ASCII, at most 200 characters, and ordered by their
  * characters; values are text (JSON) of any characters.
+ *
+ * A call that has not answered in 20 s counts as failed. What becomes of it later is all right: no other change is asked for before that is known.
  */
 export interface Storage {
   /** Opens or creates it. Called before anything else, and again if it could not be opened; then it rejects. */
@@ -33,7 +35,8 @@ export interface Changes {
 export type Erasure = string;
 
 /**
- * Where the tokens of the session are kept. What is shared by several clients (tabs) has one vault for all of them.
+ * Where the tokens of the session are kept. What is shared by several clients (tabs) has one vault for all of them. A call that has not answered in 20 s counts as failed; calls of `set` take effect in the
+ * order in which they were made.
  */
 export interface Vault {
   /** What was stored last. */

@@ -41,7 +41,7 @@ export interface ConnectionState {
   readonly closeCode?: number;
   /** What the server said when it refused the client. */
   readonly problem?: Problem;
-  /** Nothing can be stored at the moment (no room): what comes is shown, but is not kept. Or what was not sent cannot be read: until it is, nothing is sent. */
+  /** Nothing can be stored at the moment (no room, or no answer for 20 s): what comes is shown, but is not kept. Or what was not sent cannot be read: until it is, nothing is sent. */
   readonly storageFailing: boolean;
 }
 
@@ -138,8 +138,8 @@ export interface ConversationHandle {
   /** Its messages. They are kept in memory as long as somebody has subscribed. */
   readonly messages: Observable<MessagesState>;
   /**
-   * Sends a message: it is in `messages` at once, kept until the server has it, and sent in the order of the calls. Resolves with its key when it is kept on this device; while
-   * `storageFailing` at once: it is sent all the same, and lost if the app ends before.
+   * Sends a message: it is in `messages` at once, kept until the server has it, and sent in the order of the calls. Resolves with its key when it is kept on this device, or cannot be: while
+   * `storageFailing` at once, and after 20 s of a storage that does not answer. It is sent all the same, once, also if it is kept later; it is lost if the app ends before either.
    * Rejects for what is no text, an empty one, one that is too long or has half a character, for a message to oneself, and if nobody is signed in.
    */
   send(content: string): Promise<string>;
@@ -184,7 +184,7 @@ export interface MembersBook {
   readonly applications: Observable<number>;
   /** Reads what is stored, and connects if somebody is signed in. Once. */
   start(): Promise<void>;
-  /** Closes the connection and the storage. Everything that was kept is there at the next start. */
+  /** Closes the connection and the storage. Everything that was kept is there at the next start. Rejects with `storage` if that does not close: what was written last may not be kept. */
   stop(): Promise<void>;
   /**
    * Makes an account and signs in; or it waits: for an administrator, or, where mail is sent, for the link in a mail, after which `login` works. `club()` of `Account` says whether
@@ -197,15 +197,18 @@ export interface MembersBook {
   login(credentials: LoginRequest): Promise<Member>;
   /**
    * Ends the session (with `all`: those of every device), and removes everything of the member from this device, in all tabs of a browser, those that are closed included.
-   * Works without a network, too: the tokens are forgotten then. Rejects if that cannot be kept on the device: the member is still signed in there; call it again.
+   * Works without a network, too: the tokens are forgotten then. Rejects if that cannot be kept on the device (the vault fails, or does not answer for 20 s): the member is still signed in there; call it again.
    */
   logout(options?: { all?: boolean }): Promise<void>;
   /** Leaves the club, for ever, and removes everything of the member from this device as `logout` does. */
   leave(): Promise<void>;
   /** The member has left, or what the server has of them was changed over REST: their own record is read again. */
   refreshMember(): Promise<Member>;
-  /** How many messages are not sent yet, in all conversations; of the member whose session is over, as long as the app runs. Ask before `logout`. */
-  unsent(): number;
+  /**
+   * How many messages are not sent yet, in all conversations; of the member whose session is over, as long as the app runs. Ask before `logout`. `undefined`: not known, because what is stored could not be
+   * read (yet): there may be some, and a log-out erases them.
+   */
+  unsent(): number | undefined;
   /** A conversation of the member who is signed in. Throws if nobody is, and was not before. */
   conversation(target: Target): ConversationHandle;
   /** The target of a conversation's key. */

@@ -78,7 +78,7 @@ describe("the checker", () => {
 
   const conversation = "c".repeat(24);
   const message = (seq: number): Message => ({ id: `${seq}`.padStart(24, "0"), conversation, seq, sender: OTHER as MemberId, client_id: "x", content: `w-b-${seq}`, at: new Date(0).toISOString() });
-  const push = (seq: number): void => device.onReceived?.({ type: "message", message: message(seq) });
+  const push = (seq: number): void => device.onReceived?.({ type: "entry", entry: { kind: "message", ...message(seq) } });
   /** What comes before a place is asked for, and comes. */
   function page(id: string, before: number, ...seqs: number[]): void {
     device.onSent?.({ type: "history.get", id, conversation, before, limit: 50 });

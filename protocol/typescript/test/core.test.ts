@@ -7,7 +7,9 @@ import { WebSocket } from "ws";
 
 import { Client, MembersBookError, MemoryStorage, MemoryVault } from "../src/index.js";
 import type { DebugEvent, Socket } from "../src/index.js";
+import type { Core, Extension } from "../src/extension.js";
 import { People } from "../src/people.js";
+import type { ClientFrame } from "../src/protocol.js";
 import type { Device } from "./support/device.js";
 import { ask } from "./support/reader.js";
 import type { Reader } from "./support/reader.js";
@@ -493,4 +495,35 @@ describe("a backup of the server that was restored", () => {
     expect((await ana.messages(eva.person.id)).map(({ content }) => content)).toEqual(["w-a-1"]);
     expect((await ana.messages(ben.person.id)).map(({ content }) => content)).toEqual(["w-b-0", "w-a-1"]);
   });
+});
+
+test("a reply is told to who has asked, and not to extensions", async () => {
+  const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+  const { device, client } = await fresh(ana);
+  const pushed: string[] = [];
+  const requested: string[] = [];
+  let core: Core | undefined;
+  const extension: Extension = {
+    begin: async (given) => void (core = given),
+    pushed: ({ type }) => void pushed.push(type),
+    online: () => undefined,
+    stop: () => undefined,
+  };
+  client.extend(() => extension);
+  await device.online();
+  const { conversation_id: id } = await ben.send(ana.person.id, "w-b-1");
+  const handle = client.conversation({ member: ben.person.id });
+  await until("it is there", () => handle.info.getSnapshot().unread === 1);
+  handle.markRead();
+  await handle.send("w-a-1");
+  await until("it is sent", () => client.unsent() === 0);
+  if (!core) throw new Error("it has not begun");
+  for (const frame of [{ type: "history.get", conversation: id, limit: 10 }, { type: "conversations.list", limit: 10 }, { type: "conversation.configure", conversation: id, settings: { notify: "mentions" } }] as ClientFrame[]) {
+    requested.push((await core.connection.request<"history" | "conversations" | "conversation.settings">(frame)).type);
+  }
+  expect(requested).toEqual(["history", "conversations", "conversation.settings"]);
+  expect(pushed).toContain("message");
+  expect(pushed.filter((type) => ["history", "conversations", "ok", "message.accepted"].includes(type))).toEqual([]);
+  // Settings are news, whoever has asked.
+  await until("they are taken", () => handle.info.getSnapshot().settings?.notify === "mentions");
 });

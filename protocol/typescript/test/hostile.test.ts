@@ -17,7 +17,7 @@ afterEach(() => world.end(), 20_000);
 
 /** Changes what the server says of the newest message. */
 function spoil(frame: ServerFrame, changes: object): unknown {
-  if (frame.type === "message") return { ...frame, message: { ...frame.message, ...changes } };
+  if (frame.type === "entry") return { ...frame, entry: { ...frame.entry, ...changes } };
   if (frame.type !== "sync") return frame;
   return { ...frame, conversations: frame.conversations.map((each) => ({ ...each, entries: each.entries.map((entry) => ({ ...entry, ...changes })) })) };
 }
@@ -60,7 +60,7 @@ describe("a server that says what it must not", () => {
     chat.messages.subscribe(() => undefined);
     const poll = { kind: "poll", id: "p", question: { text: "w-b-2" }, choices: ["yes", "no"] };
     for (const [word, kind] of [["w-b-1", undefined], ["w-b-2", poll], ["w-b-3", { ...poll, choices: ["x".repeat(3_000_000)] }], ["w-b-4", undefined]] as const) {
-      device.change = kind && ((frame) => (frame.type === "message" ? { ...frame, message: { ...kind, seq: frame.message.seq, conversation: frame.message.conversation } } : frame));
+      device.change = kind && ((frame) => (frame.type === "entry" ? { ...frame, entry: { ...kind, seq: frame.entry.seq, conversation: frame.entry.conversation } } : frame));
       await ben.send(ana.person.id, word);
       await until("it is known", () => chat.info.getSnapshot().lastAt > 0 && device.client.conversations.getSnapshot().conversations.length === 1);
       await until("it is kept", () => device.disk.range(`${ana.person.id}/e/`, `${ana.person.id}/e/~`).length === Number(word.slice(-1)));

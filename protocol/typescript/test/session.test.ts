@@ -131,7 +131,7 @@ describe("connections", () => {
       const client = await device.launch();
       let refused = 0;
       device.change = (frame) => {
-        if (frame.type === "message") return { ...frame, conversation: undefined };
+        if (frame.type === "entry") return { ...frame, conversation: undefined };
         if (frame.type === "sync.done" && what.startsWith("of those")) return { ...frame, more: true };
         if (frame.type === "sync") return { ...frame, conversations: [] };
         if (frame.type !== "conversations" || refused > 0) return frame;

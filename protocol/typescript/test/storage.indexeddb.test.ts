@@ -123,3 +123,27 @@ it("says why it cannot be opened", async () => {
   await closed.close();
   await expect(closed.get("a")).rejects.toMatchObject({ code: "storage" });
 });
+
+it("gives a transaction up that never answers, and goes on with another connection", async () => {
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  try {
+    const storage = fresh();
+    await storage.open();
+    await storage.write(put({ a: "1" }));
+    const spy = vi.spyOn(IDBDatabase.prototype, "transaction").mockImplementationOnce(() => {
+      const store = { put: () => undefined, delete: () => undefined };
+      return { objectStore: () => store, commit: () => undefined, abort: () => { throw new DOMException("It is being committed.", "InvalidStateError"); } } as unknown as IDBTransaction;
+    });
+    const hangs = storage.write(put({ b: "2" })).then(() => "done", (error: { code: string }) => error.code);
+    const next = storage.write(put({ c: "3" }));
+    await vi.waitFor(() => expect(spy).toHaveBeenCalledOnce());
+    await vi.advanceTimersByTimeAsync(20_000);
+    expect(await hangs).toBe("storage");
+    await next;
+    expect(await all(storage)).toEqual({ a: "1", c: "3" });
+    await storage.close();
+    spy.mockRestore();
+  } finally {
+    vi.useRealTimers();
+  }
+});

@@ -25,6 +25,9 @@ pub(super) enum Ticket {
     Unknown,
 }
 
+/// What is counted of a receipt that says [`Ticket::Setup`].
+pub(super) const SETUP: &str = "setup";
+
 /// What it says about a request.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Tickets {
@@ -127,7 +130,7 @@ pub(super) fn receipts(
             Ticket::Gone => "gone",
             Ticket::TooLong => "too_long",
             Ticket::TooMany => "too_many",
-            Ticket::Setup => "setup",
+            Ticket::Setup => SETUP,
             Ticket::Unknown => "failed",
         });
         if ticket == Ticket::Gone {

@@ -45,6 +45,9 @@ pub(super) struct Message {
     pub(super) registration: RegistrationId,
     #[serde(skip)]
     pub(super) composed: Instant,
+    /// Whose device it is for.
+    #[serde(skip)]
+    pub(super) member: MemberId,
     #[serde(skip)]
     without_text: Option<String>,
 }
@@ -70,7 +73,7 @@ enum Data {
 
 impl Message {
     pub(super) fn new(parcel: Parcel) -> Self {
-        let Parcel { address, registration, what, badge, ttl, composed, .. } = parcel;
+        let Parcel { member, address, registration, what, badge, ttl, composed } = parcel;
         let hash = AddressHash::of(&address);
         let to = match address {
             PushAddress::Expo { token } => token,
@@ -94,17 +97,18 @@ impl Message {
                 hash,
                 registration,
                 composed,
+                member,
                 without_text: None,
             },
             What::Messages(notice) => {
-                Self::of_notice(to, (hash, registration, composed), *notice, (badge, ttl.as_secs()))
+                Self::of_notice(to, (hash, registration, composed, member), *notice, (badge, ttl.as_secs()))
             }
         }
     }
 
     fn of_notice(
         to: String,
-        (hash, registration, composed): (AddressHash, RegistrationId, Instant),
+        (hash, registration, composed, to_member): (AddressHash, RegistrationId, Instant, MemberId),
         notice: Notice,
         (badge, ttl): (u32, u64),
     ) -> Self {
@@ -131,6 +135,7 @@ impl Message {
             hash,
             registration,
             composed,
+            member: to_member,
         };
         message.fit();
         message

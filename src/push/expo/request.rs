@@ -32,7 +32,7 @@ pub(super) enum Trouble {
 
 impl Expo {
     /// Sends a request, as far as the circuit lets it through, and reads its answer.
-    pub(super) async fn request(&self, url: Url, body: &[u8], scope: Scope) -> Result<Vec<u8>, Trouble> {
+    pub(super) async fn request(&self, url: Url, body: &[u8], scope: &Scope) -> Result<Vec<u8>, Trouble> {
         let Some(leave) = self.breaker.admit(Instant::now()) else { return Err(Trouble::Resting) };
         let mut leave = Given { expo: self, leave: Some(leave) };
         self.show();
@@ -125,14 +125,14 @@ impl Expo {
     }
 
     /// A request was refused. Who refuses everything is left alone, as far as one message alone says so: of several one may be meant.
-    fn end_refused(&self, leave: &mut Given<'_>, scope: Scope, name: &'static str) {
+    fn end_refused(&self, leave: &mut Given<'_>, scope: &Scope, name: &'static str) {
         self.refused.refused(scope);
         let outcome = match scope {
-            Scope::One if self.refused.is_everything() => Outcome::Failure(Some(COOLDOWN)),
+            Scope::One(_) if self.refused.is_everything() => Outcome::Failure(Some(COOLDOWN)),
             // Whether anything else is taken is still unknown.
-            Scope::Several if self.refused.is_everything() => Outcome::Abandoned,
+            Scope::Several(_) if self.refused.is_everything() => Outcome::Abandoned,
             Scope::Known => Outcome::Abandoned,
-            Scope::One | Scope::Several => Outcome::Success,
+            Scope::One(_) | Scope::Several(_) => Outcome::Success,
         };
         leave.end(outcome, name);
     }

@@ -126,7 +126,10 @@ fn parcel(token: &str) -> Parcel {
         without_text: "New message".to_owned(),
     };
     let address = PushAddress::Expo { token: format!("ExponentPushToken[{token}]") };
-    let (member, composed) = (MemberId::from_bytes([9; 12]), Instant::now());
+    // Each of a member of its own.
+    let mut id = [9; 12];
+    id.iter_mut().zip(token.bytes()).for_each(|(place, byte)| *place = byte);
+    let (member, composed) = (MemberId::from_bytes(id), Instant::now());
     let (what, ttl) = (What::Messages(Box::new(notice)), Duration::from_secs(60));
     Parcel { member, composed, address, registration: RegistrationId(7), what, badge: 1, ttl }
 }
@@ -268,7 +271,7 @@ async fn who_refuses_everything_is_left_alone_and_not_asked_for_each_message() {
 /// Of whom nobody else has to wait: a member may have 20 devices, and have anything registered for them.
 #[tokio::test]
 async fn whose_messages_are_all_refused_keeps_no_other_back() {
-    for status in [401, 403] {
+    for status in [403, 401] {
         whose_messages_are_all_refused_with(status).await;
     }
 }
@@ -277,16 +280,14 @@ async fn whose_messages_are_all_refused_with(status: u16) {
     let bench = bench().await;
     let names: Vec<String> = (0..20).map(|number| (number * 5).to_string()).collect();
     refuse(&bench, status, &names.iter().map(String::as_str).collect::<Vec<_>>());
-    let mut rounds = 0;
-    let mut left = 80;
-    while left > 0 {
-        rounds += 1;
-        assert!(rounds <= 12, "{left} are left");
-        left = send_all(&bench.expo, parcels(100)).await.iter().filter(|handed| **handed != Handed::Taken).count() - 20;
-        tokio::time::pause();
-        tokio::time::advance(COOLDOWN).await;
-        tokio::time::resume();
-    }
+    let of_one = |number: usize, parcel: Parcel| {
+        let member = if number.is_multiple_of(5) { MemberId::from_bytes([1; 12]) } else { parcel.member };
+        Parcel { member, ..parcel }
+    };
+    let parcels: Vec<Parcel> =
+        parcels(100).into_iter().enumerate().map(|(number, parcel)| of_one(number, parcel)).collect();
+    let taken = send_all(&bench.expo, parcels).await.into_iter().filter(|handed| *handed == Handed::Taken).count();
+    assert_eq!((taken, bench.expo.rests()), (80, Duration::ZERO), "{status}: at once");
     // Those are asked for alone now, and say nothing about the others.
     let requests = bench.sizes().len();
     for _ in 0..3 {
@@ -386,4 +387,17 @@ async fn receipts_are_asked_for_a_quarter_of_an_hour_later() {
     assert_eq!(bench.expo.found_gone().await, [(hash, RegistrationId(7))]);
     assert_eq!(bench.request(1).1, json!({ "ids": ["t0", "t1"] }));
     assert!(bench.expo.found_gone().await.is_empty(), "each once");
+}
+
+/// Without credentials of Apple Expo gives tickets, and receipts say it.
+#[tokio::test]
+async fn a_project_that_is_not_set_up_is_spoken_of_when_receipts_say_so() {
+    let bench = bench().await;
+    assert_eq!(send_all(&bench.expo, parcels(2)).await, [Handed::Taken; 2]);
+    bench.clock.advance(Duration::from_secs(15 * 60));
+    let data = json!({ "t0": error("InvalidCredentials"), "t1": error("MismatchSenderId") });
+    bench.fake.receipts.lock().unwrap().push_back((StatusCode::OK, json!({ "data": data })));
+    assert!(bench.expo.found_gone().await.is_empty(), "the devices are there");
+    assert!(!bench.expo.reminders.setup.allows(), "it was said in this minute");
+    assert!(bench.metrics.render().unwrap().contains(r#"push_receipts_total{outcome="setup"} 2"#));
 }

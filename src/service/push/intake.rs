@@ -31,7 +31,7 @@ pub(super) struct Pending {
     /// When it was stored.
     pub(super) at: Timestamp,
     /// It was stored beyond.
-    floor: Position,
+    pub(super) floor: Position,
     /// And up to.
     pub(super) latest: Position,
     /// When it is looked whether devices have it.

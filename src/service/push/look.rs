@@ -151,7 +151,7 @@ impl Push {
                 let others = members.iter().filter(|member| **member != sender);
                 candidates.extend(others.map(|member| {
                     let (member, conversation) = (*member, *conversation);
-                    Candidate { member, conversation, seq, at, latest }
+                    Candidate { member, conversation, seq, at, floor: latest, latest }
                 }));
             }
         }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     Push,
     acks::{Reader, Unwritten},
+    devices::Registered,
     intake::Pending,
     numbers,
 };
@@ -44,13 +45,15 @@ pub(super) struct Candidate {
     pub(super) conversation: ConversationId,
     pub(super) seq: u64,
     pub(super) at: Timestamp,
+    /// It was stored beyond a position, or at `latest`.
+    pub(super) floor: Position,
     /// Up to which position it was stored.
     pub(super) latest: Position,
 }
 
 impl From<Pending> for Candidate {
-    fn from(Pending { member, conversation, seq, at, latest, .. }: Pending) -> Self {
-        Self { member, conversation, seq, at, latest }
+    fn from(Pending { member, conversation, seq, at, floor, latest, .. }: Pending) -> Self {
+        Self { member, conversation, seq, at, floor, latest }
     }
 }
 
@@ -161,10 +164,12 @@ impl Push {
     /// Which devices have to be told of what.
     async fn decide(&self, candidates: &[Candidate]) -> Result<Vec<NewTask>, StoreError> {
         let devices = self.devices.of(candidates.iter().map(|candidate| candidate.member)).await?;
+        let newest = self.newest(candidates, &devices).await?;
         let mut open: HashMap<(MemberId, ConversationId, DeviceId), NewTask> = HashMap::new();
         let due = self.parts.clock.now();
-        for Candidate { member, conversation, seq, at, latest } in candidates.iter().copied() {
+        for Candidate { member, conversation, seq, at, latest, .. } in candidates.iter().copied() {
             let Some(devices) = devices.get(&member) else { continue };
+            let latest = newest.get(&conversation).map_or(latest, |newest| latest.min(*newest));
             let heard = self.parts.intake.heard(member, conversation);
             let has_it = |device: &DeviceId| heard.as_ref().is_some_and(|heard| heard.has(device, seq));
             for device in devices.iter().filter(|device| device.since <= latest && !has_it(&device.device)) {
@@ -186,6 +191,27 @@ impl Push {
             }
         }
         self.without_known(open).await
+    }
+
+    /// Up to which position there are entries in some conversations: those with a message of which nobody knows whether it was stored before a
+    /// device was registered, because the database has answered late and the device came in between.
+    async fn newest(
+        &self,
+        candidates: &[Candidate],
+        devices: &HashMap<MemberId, Arc<[Registered]>>,
+    ) -> Result<HashMap<ConversationId, Position>, StoreError> {
+        let is_open = |candidate: &&Candidate| {
+            let mut theirs = devices.get(&candidate.member).into_iter().flat_map(|devices| devices.iter());
+            theirs.any(|device| candidate.floor < device.since && device.since <= candidate.latest)
+        };
+        let open: HashSet<ConversationId> =
+            candidates.iter().filter(is_open).map(|candidate| candidate.conversation).collect();
+        let open: Vec<ConversationId> = open.into_iter().collect();
+        let mut newest = HashMap::with_capacity(open.len());
+        for some in open.chunks(BULK_MAX) {
+            newest.extend(self.parts.store.newest(some.to_vec()).await?);
+        }
+        Ok(newest)
     }
 
     /// Without what devices have said to other nodes, or to the process before this one.
@@ -213,8 +239,12 @@ impl Push {
     /// Writes what devices have said, and then up to where this node has looked: if what was read was lost with this process, somebody compares
     /// the numbers at icons.
     async fn write_what_was_heard(&self) {
+        // Before what was heard is taken: what is read has a position too, and is heard before that is published. Up to a place that was published
+        // later somebody may have read something that nobody has written, and after a crash nobody would look.
+        let published = (self.parts.published)();
         if self.write_marks().await && self.parts.intake.is_on() {
-            self.write_place().await;
+            // What is not looked at yet lies before.
+            self.write_place_at(self.parts.intake.place(published)).await;
         }
     }
 
@@ -263,13 +293,6 @@ impl Push {
         false
     }
 
-    /// Writes up to where this node has looked.
-    async fn write_place(&self) {
-        let published = (self.parts.published)();
-        let place = self.parts.intake.place(published);
-        self.write_place_at(place).await;
-    }
-
     /// Before a device is registered that may be the only one: what was stored until now is for nobody, and nobody looks for it after a crash.
     pub(super) async fn leave_behind(&self) {
         // Where another node can register devices it is asked every few seconds, and written up to where there was none.
@@ -278,6 +301,7 @@ impl Push {
         }
     }
 
+    /// Writes up to where this node has looked.
     async fn write_place_at(&self, place: Position) {
         // What the process before this one has left counts from its own place as long as nobody has looked through it.
         let is_new = place.0 != self.written.load(Ordering::Relaxed) && place != Position::default();

@@ -6,7 +6,7 @@ use futures_util::future::BoxFuture;
 use protocol::{
     ConnectionId, ConversationId, ServerFrame,
     model::ConversationInfo,
-    server::{MessagePush, Receipt},
+    server::{EntryPush, Receipt},
 };
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -15,7 +15,7 @@ use super::{Queued, does_not_answer, progress::Progress};
 use crate::{
     cluster::event::EntryPlace,
     failure::Failure,
-    hub::MessageFrame,
+    hub::EntryFrame,
     position::{Position, StreamPosition},
     service::{
         asker::Asker,
@@ -211,10 +211,10 @@ impl Lane {
         membership: &Membership,
         origin: Option<ConnectionId>,
         author: Author,
-    ) -> Option<MessageFrame> {
+    ) -> Option<EntryFrame> {
         let first = message.seq == 1;
         let info = || ConversationInfo { kind: membership.kind, members: membership.members.to_vec() };
-        let push = || MessagePush { message: views::message(message.clone()), conversation: first.then(info) };
+        let push = || EntryPush { entry: views::entry(message.clone()), conversation: first.then(info) };
         let StoredEntry { conversation, seq, at, sender, .. } = *message;
         let sender = origin.map(|_| sender);
         let entry = EntryPlace { conversation, seq, at, sender };
@@ -231,7 +231,7 @@ impl Lane {
         outcome: &Outcome,
         origin: Option<ConnectionId>,
         range: Option<PositionRange>,
-    ) -> Option<MessageFrame> {
+    ) -> Option<EntryFrame> {
         match outcome {
             Outcome::Appended(Appended { duplicate: true, .. }) => {
                 self.metrics.messages_duplicate.inc();
@@ -269,7 +269,7 @@ impl Lane {
         self.reply(asker, Err(failure), None);
     }
 
-    fn reply(&self, asker: &mut Asker, answer: Result<Outcome, Failure>, pushed: Option<MessageFrame>) {
+    fn reply(&self, asker: &mut Asker, answer: Result<Outcome, Failure>, pushed: Option<EntryFrame>) {
         let Some(responder) = asker.responder.take() else { return };
         if responder.is_to_a_message() {
             match &answer {

@@ -250,6 +250,10 @@ impl PushStore for Mongo {
         self.unhurried(async move |db| left::stored(&db, (after, until), window, limit).await).await
     }
 
+    async fn newest(&self, of: Vec<ConversationId>) -> Result<Vec<(ConversationId, Position)>, StoreError> {
+        self.read(Turn::look_ups(Caller::System, of.len()), async move |_, db| left::newest(&db, &of).await).await
+    }
+
     async fn take(&self, now: Timestamp, until: Timestamp, limit: usize) -> Result<Vec<TakenTask>, StoreError> {
         self.write(Caller::System, async move |_, db| tasks::take(&db, now, until, limit).await).await
     }

@@ -446,6 +446,21 @@ mod tests {
         assert_eq!(connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
     }
 
+    /// Whether a push service has taken what a former version had in hand is not known; what nobody had taken, nobody has sent.
+    #[test]
+    fn what_a_former_version_had_in_hand_is_in_doubt() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        Migrations::new(all()[..31].to_vec()).to_latest(&mut connection).unwrap();
+        connection.pragma_update(None, "foreign_keys", false).unwrap();
+        let sql = "INSERT INTO push_tasks (device, subject, first, last, at, due, attempts, revision)
+             VALUES (1, x'010000000000000000000000', 1, 1, 0, 0, 1, 7), (1, x'020000000000000000000000', 1, 1, 0, 0, 0, 8)";
+        connection.execute_batch(sql).unwrap();
+        run(&mut connection).unwrap();
+        let mut query = connection.prepare("SELECT attempts, unsettled FROM push_tasks ORDER BY subject").unwrap();
+        let found = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+        assert_eq!(found.collect::<rusqlite::Result<Vec<(u32, u32)>>>().unwrap(), [(1, 1), (0, 0)]);
+    }
+
     /// Nothing that reads a log looks through all of them.
     #[test]
     fn logs_are_read_by_their_keys() {

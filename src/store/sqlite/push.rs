@@ -206,6 +206,10 @@ impl PushStore for Sqlite {
         .await
     }
 
+    async fn newest(&self, of: Vec<ConversationId>) -> Result<Vec<(ConversationId, Position)>, StoreError> {
+        self.read_log(Turn::look_ups(Caller::System, of.len()), move |connection| left::newest(connection, &of)).await
+    }
+
     async fn take(&self, now: Timestamp, until: Timestamp, limit: usize) -> Result<Vec<TakenTask>, StoreError> {
         self.write(move |tx| tasks::take(tx.connection, now, until, limit)).await
     }

@@ -18,7 +18,7 @@ use crate::harness::{Client, eventually, fleet::Fleet, proxy::Proxy, redis::Redi
 async fn found(client: &mut Client, seq: u64) -> &'static str {
     loop {
         match client.next_frame().await {
-            ServerFrame::MessagePush(push) if push.message.seq == seq => return "pushed",
+            ServerFrame::EntryPush(push) if push.entry.seq() == seq => return "pushed",
             ServerFrame::Sync(sync) => {
                 let entries = sync.conversations.iter().flat_map(|known| &known.entries);
                 if entries.map(Entry::seq).any(|known| known == seq) {

@@ -91,7 +91,7 @@ fn has_come(near: &Near, sender: bool, recorder: &Recorder) -> bool {
     let mut come = false;
     let there = near.end.exchange(&[], |bytes| {
         // One frame in each direction for each round.
-        let wanted = if sender { r#""type":"message.accepted""# } else { r#""type":"message""# };
+        let wanted = if sender { r#""type":"message.accepted""# } else { r#""type":"entry""# };
         come = String::from_utf8_lossy(bytes).contains(wanted);
     });
     if !there {

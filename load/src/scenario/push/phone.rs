@@ -245,7 +245,7 @@ impl Phone {
 /// Messages that a frame brings.
 fn arrived(envelope: Envelope) -> Option<(ConversationId, u64)> {
     match envelope.frame {
-        ServerFrame::MessagePush(push) => Some((push.message.conversation, push.message.seq)),
+        ServerFrame::EntryPush(push) => Some((push.entry.conversation(), push.entry.seq())),
         ServerFrame::Sync(sync) => {
             let newest = sync.conversations.into_iter().next()?;
             newest.entries.last().map(Entry::seq).map(|seq| (newest.id, seq))

@@ -1,4 +1,5 @@
 import { copied, failed } from "./changes.js";
+import { inTime } from "./deadline.js";
 import { Queue } from "./queue.js";
 import type { Changes, Storage } from "../storage.js";
 
@@ -139,8 +140,8 @@ export class IndexedDbStorage implements Storage {
 
   private async attempt<T>(mode: IDBTransactionMode, work: (store: IDBObjectStore, transaction: IDBTransaction) => () => T): Promise<T> {
     const db = await this.connected();
-    return new Promise<T>((resolve, reject) => {
-      const transaction = db.transaction(STORE, mode, { durability: "strict" });
+    const transaction = db.transaction(STORE, mode, { durability: "strict" });
+    const answer = new Promise<T>((resolve, reject) => {
       let read: (() => T) | undefined;
       let thrown: unknown;
       transaction.oncomplete = () => {
@@ -157,6 +158,15 @@ export class IndexedDbStorage implements Storage {
         thrown = error;
         transaction.abort();
       }
+    });
+    return inTime(answer, globalThis, () => {
+      try {
+        transaction.abort();
+      } catch {
+        // It is being committed, and may be yet: the browser makes those that come later wait for it, on another connection, too.
+      }
+      db.close();
+      if (this.db === db) this.db = undefined;
     });
   }
 

@@ -1,4 +1,4 @@
-import { isId, OUTBOX, read } from "../check.js";
+import { CONVERSATION, isId, OUTBOX, read } from "../check.js";
 import { Client } from "../client.js";
 import { rangesOfOthers } from "../records.js";
 import type { Storage } from "../storage.js";
@@ -9,9 +9,18 @@ export class WebClient extends Client {
   /** Where it keeps what it has. Nothing if the browser keeps nothing: unsent messages end with the tab. */
   readonly slot: string | undefined;
 
-  constructor(options: ClientOptions, slot?: string) {
+  constructor(
+    options: ClientOptions,
+    slot?: string,
+    /** There is no browser: it does nothing. */
+    private readonly idle = false,
+  ) {
     super(options);
     this.slot = slot;
+  }
+
+  override async start(): Promise<void> {
+    if (!this.idle || this.stopped) return super.start();
   }
 
   /** Another tab may have signed out, or in: looks, and does the same. */
@@ -24,8 +33,8 @@ export class WebClient extends Client {
   }
 
   /**
-   * Takes over the unsent messages of a storage that nobody uses any more (of a tab that was closed), and removes them there. Returns how many. What was taken over
-   * and not removed is taken over again; the server stores it once.
+   * Takes over the unsent messages of a storage that nobody uses any more (of a tab that was closed), and removes them there, and what was read there and may not have been said. Returns how many
+   * messages. What was taken over and not removed is taken over again; the server stores it once.
    */
   async adopt(storage: Storage): Promise<number> {
     if (!this.signedIn) return 0;
@@ -36,6 +45,11 @@ export class WebClient extends Client {
     for (const [, value] of found) {
       const record = read(value, OUTBOX);
       if (record && isId(record.conversation.slice(2))) outbox.take(book.conversation(this.target(record.conversation)), record);
+    }
+    for (const [, value] of await storage.range(...keys.conversations)) {
+      const record = read(value, CONVERSATION);
+      const own = record?.id && book.withId(record.id);
+      if (own) book.markRead(own, record.readWanted);
     }
     await journal.stored();
     await storage.write({ clear: rangesOfOthers(keys), put: new Map(found.map(([key]) => [key, null])) });

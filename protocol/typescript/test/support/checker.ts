@@ -236,7 +236,7 @@ export class Observer {
   }
 
   private received(frame: ServerFrame & { id?: string }): void {
-    if (frame.type === "message") this.bring(frame.message);
+    if (frame.type === "entry") this.bring(frame.entry);
     else if (frame.type === "message.accepted") this.bring(frame.message);
     else if (frame.type === "history") this.page(frame.entries, this.paging.delete(frame.id));
     else if (frame.type === "sync") for (const { entries } of frame.conversations) for (const entry of entries) this.bring(entry);

@@ -200,6 +200,18 @@ pub(super) async fn stored(
     Ok((stretches(found.entries, &conversations, window), Position(found.cut.unwrap_or(until))))
 }
 
+/// The positions at which the newest entries of conversations were recorded.
+pub(super) async fn newest(db: &Db, of: &[ConversationId]) -> Result<Vec<(ConversationId, Position)>, Fault> {
+    let ids: Vec<ObjectId> = of.iter().map(|id| ObjectId::from_bytes(*id.as_bytes())).collect();
+    let fields = FindOptions::builder().projection(doc! { "listed": 1 }).build();
+    let found: Vec<Document> = db.all("conversations", doc! { "_id": { "$in": ids } }, fields).await?;
+    let newest = found.iter().filter_map(|found| {
+        let id = ConversationId::from_bytes(found.get_object_id("_id").ok()?.bytes());
+        Some((id, Position(millis(*found.get_datetime("listed").ok()?))))
+    });
+    Ok(newest.collect())
+}
+
 /// Puts together what is of one conversation, the one with the oldest entry first.
 fn stretches(entries: Vec<Entry>, conversations: &HashMap<ObjectId, &ConversationDoc>, window: u64) -> Vec<Stretch> {
     let (mut stretches, mut places) = (Vec::<Stretch>::new(), HashMap::new());

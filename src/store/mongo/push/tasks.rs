@@ -79,8 +79,9 @@ pub(super) fn stored(document: &Document, member: MemberId, device: DeviceId) ->
         due: at("due")?,
     };
     let attempts = u32::try_from(number("attempts")?).unwrap_or(u32::MAX);
-    // Former versions have not written it.
-    let unsettled = number("unsettled").map_or(0, |unsettled| u32::try_from(unsettled).unwrap_or(u32::MAX));
+    // Former versions have not written it: of what they had in hand nobody knows what became of it.
+    let unsettled =
+        number("unsettled").map_or(attempts.min(1), |unsettled| u32::try_from(unsettled).unwrap_or(u32::MAX));
     Some(StoredTask { attempts, next_due: at("next_due"), unsettled, ..StoredTask::new(task, number("revision")?) })
 }
 
@@ -207,12 +208,14 @@ async fn take_of(db: &Db, ids: Vec<Binary>, now: Timestamp, until: Timestamp) ->
     let (tasks, by) = (db.collection::<Document>("push_tasks"), token());
     let due = doc! { "_id": { "$in": &ids }, "due": { "$lte": date(now) } };
     // As `StoredTask::take` says.
-    let take = doc! {
-        "$set": { "due": date(until), "taken": by },
-        "$inc": { "attempts": 1_i64, "unsettled": 1_i64 },
-        "$unset": { "next_due": "" },
+    let known = doc! { "$ifNull": ["$unsettled", { "$min": ["$attempts", 1_i64] }] };
+    let taken = doc! {
+        "due": date(until),
+        "taken": by,
+        "attempts": { "$add": ["$attempts", 1_i64] },
+        "unsettled": { "$add": [known, 1_i64] },
     };
-    tasks.update_many(due, take).await?;
+    tasks.update_many(due, vec![doc! { "$set": taken }, doc! { "$unset": "next_due" }]).await?;
     let ours = doc! { "_id": { "$in": &ids }, "taken": by };
     let found: Vec<Document> = db.all("push_tasks", ours, FindOptions::default()).await?;
     let owners = owners(db, found.iter().filter_map(parts_of).map(|(device, _)| device)).await?;

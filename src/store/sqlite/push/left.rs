@@ -3,7 +3,7 @@
 use std::collections::{HashMap, hash_map::Entry};
 
 use protocol::{ConversationId, MemberId, Timestamp};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::{history::MemberIds, row::time};
 use crate::{
@@ -74,6 +74,20 @@ fn stretch(connection: &Connection, key: i64) -> rusqlite::Result<Stretch> {
     )?;
     let members = members.query_map([key], |row| row.get(0).map(MemberId::from_bytes))?;
     Ok(Stretch { conversation, members: members.collect::<rusqlite::Result<_>>()?, entries: Vec::new() })
+}
+
+/// The positions of the newest entries of conversations.
+pub(super) fn newest(
+    connection: &Connection,
+    of: &[ConversationId],
+) -> rusqlite::Result<Vec<(ConversationId, Position)>> {
+    let mut query = connection.prepare_cached("SELECT last_position FROM conversations WHERE id = ?")?;
+    let mut newest = Vec::with_capacity(of.len());
+    for conversation in of {
+        let position = query.query_row([conversation.as_bytes()], |row| row.get(0)).optional()?;
+        newest.extend(position.map(|position| (*conversation, Position(position))));
+    }
+    Ok(newest)
 }
 
 /// Up to where everything is acknowledged, or a task.

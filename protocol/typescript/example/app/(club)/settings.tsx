@@ -3,6 +3,7 @@ import { useRouter } from "expo-router";
 import { useClient } from "@members-book/client/react";
 
 import { LeaveSection } from "@/account/LeaveSection";
+import { logoutQuestion } from "@/account/logout";
 import { MailSection } from "@/account/MailSection";
 import { EmailSection } from "@/account/EmailSection";
 import { PasswordSection } from "@/account/PasswordSection";
@@ -37,10 +38,7 @@ export default function Settings() {
   const data = useAction(false);
 
   const logOut = async (all: boolean) => {
-    const unsent = client.unsent();
-    const lost = unsent > 0 ? ` ${unsent === 1 ? "One message was" : `${unsent} messages were`} not sent yet, and will be lost. Wait until the connection is back to send ${unsent === 1 ? "it" : "them"}.` : "";
-    const text = all ? `Every device and browser where you are signed in is signed out.${lost}` : `What is kept on this device is removed from it. It stays with the club.${lost}`;
-    if (!(await confirm({ title: all ? "Log out everywhere?" : "Log out?", text, confirm: unsent > 0 ? "Log out and lose them" : "Log out", danger: unsent > 0 }))) return;
+    if (!(await confirm(logoutQuestion(client.unsent(), all)))) return;
     await leaving.run(() => push.logout(all ? { all } : {}));
   };
   const exportData = () => void data.run(async () => {

@@ -2,11 +2,11 @@ import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "react
 import { TextInput, View } from "react-native";
 import type { NativeSyntheticEvent, TextInputKeyPressEventData } from "react-native";
 import { useSafeAreaInsets } from "react-native-safe-area-context";
-import { useTyping } from "@members-book/client/react";
+import { useClient, useTyping } from "@members-book/client/react";
 import type { ConversationHandle, MessageView } from "@members-book/client";
 import { CONTENT_MAX_CHARS } from "@members-book/client/protocol";
 
-import { drafts } from "@/lib/drafts";
+import { drafts, holdDraft } from "@/lib/drafts";
 import { isWeb } from "@/lib/platform";
 import { failureOf } from "@/lib/query";
 import { makeStyles, space, TARGET, type, useTheme } from "@/theme";
@@ -30,6 +30,7 @@ export function Composer({ conversation, name, editing, onEdited, onSent }: Prop
   const styles = useStyles();
   const { colors } = useTheme();
   const { bottom } = useSafeAreaInsets();
+  const client = useClient();
   const { setTyping } = useTyping(conversation.key);
   const [text, setText] = useState(() => drafts.get(conversation.key));
   const [problem, setProblem] = useState<string>();
@@ -76,17 +77,23 @@ export function Composer({ conversation, name, editing, onEdited, onSent }: Prop
     setTyping(false);
     input.current?.focus();
     const draft = drafts.get(conversation.key);
+    if (!editing) drafts.hide(conversation.key);
+    let id: string | undefined;
     try {
       if (editing) await conversation.edit(editing.key, content);
-      else await conversation.send(content);
+      else id = await conversation.send(content);
     } catch (cause) {
       setProblem(failureOf(cause).message);
       setText((now) => now || content);
+      if (!editing && drafts.get(conversation.key) === "") drafts.set(conversation.key, draft);
       return;
     }
     if (editing) onEdited();
     // The draft stays until the message is kept in its place. What was typed meanwhile is another one.
-    else if (drafts.get(conversation.key) === draft) drafts.set(conversation.key, "");
+    else if (drafts.get(conversation.key) === "") {
+      if (id !== undefined && client.connection.getSnapshot().storageFailing) holdDraft(client, conversation, id);
+      else drafts.set(conversation.key, "");
+    }
     onSent();
   };
 

@@ -1,4 +1,4 @@
-import type { MembersBook } from "@members-book/client";
+import type { ConversationHandle, MembersBook } from "@members-book/client";
 
 import { kv } from "./kv";
 
@@ -17,7 +17,30 @@ export const drafts = {
     memory.set(own + name, text);
     kv.set(own + name, text === "" ? null : text);
   },
+  /** It is on its way to be a message: no draft any more, but for the next start. */
+  hide: (name: string): void => {
+    if (own !== undefined) memory.set(own + name, "");
+  },
 };
+
+/**
+ * A hidden draft has become a message that this device cannot keep (there is no room): it is a draft again if the app ends before the message is kept, or the server has it.
+ */
+export function holdDraft(client: MembersBook, conversation: ConversationHandle, id: string): void {
+  if (own === undefined) return;
+  const name = own + conversation.key;
+  const ends: (() => void)[] = [];
+  const look = () => {
+    const status = conversation.messages.getSnapshot().messages.find(({ key }) => key === id)?.status;
+    const waits = status === "queued" || status === "sending" || status === "failed";
+    if (waits && client.connection.getSnapshot().storageFailing) return;
+    for (const end of ends.splice(0)) end();
+    // What was typed since then has taken its place.
+    if (memory.get(name) === "") kv.set(name, null);
+  };
+  ends.push(client.connection.subscribe(look), conversation.messages.subscribe(look));
+  look();
+}
 
 /**
  * Lets the drafts follow who is signed in. Those of a member go when everything of theirs goes from this device (a log-out, here or in another tab), and when somebody else signs in;
