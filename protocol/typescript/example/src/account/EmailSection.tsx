@@ -43,7 +43,7 @@ export function EmailSection() {
           label="New e-mail address" value={email} onChangeText={setEmail} keyboardType="email-address" autoCapitalize="none" autoComplete="email" error={fieldError(failure, "email")}
         />
         <Field
-          label="Your password" value={password} onChangeText={setPassword} secureTextEntry autoComplete="current-password" onSubmitEditing={submit} error={fieldError(failure, "password")}
+          label="Password of the account" value={password} onChangeText={setPassword} secureTextEntry autoComplete="current-password" onSubmitEditing={submit} error={fieldError(failure, "password")}
         />
         <Button label="Change the address" kind="secondary" busy={busy} disabled={!ready} onPress={submit} style={{ alignSelf: "flex-start" }} />
       </View>
