@@ -231,7 +231,7 @@ fn own_address() -> Option<IpAddr> {
 }
 
 /// What is wrong with what was given on the command line.
-fn problems(errors: Vec<FieldError>) -> String {
+fn problems(errors: &[FieldError]) -> String {
     let problems: Vec<String> = errors.iter().map(|error| format!("{}: {}", error.field, error.message)).collect();
     problems.join("; ")
 }
@@ -239,7 +239,7 @@ fn problems(errors: Vec<FieldError>) -> String {
 async fn create_admin(settings: Settings, name: String, email: String) -> Result<ExitCode, String> {
     let password = read_password().map_err(|error| format!("the password: {error}"))?;
     let body = serde_json::json!({ "name": name, "email": email, "password": password });
-    let request: RegisterRequest = protocol::parse_body(body).map_err(problems)?;
+    let request: RegisterRequest = protocol::parse_body(body).map_err(|errors| problems(&errors))?;
     let (admin, store) = app::create_admin(settings, request).await.map_err(|error| error.to_string())?;
     println!("{} is an administrator now, with the id {}, in {store}.", admin.profile.email, admin.profile.id);
     Ok(ExitCode::SUCCESS)
@@ -277,7 +277,7 @@ async fn reset_link(settings: Settings, email: &str) -> Result<ExitCode, String>
 async fn set_email(settings: Settings, old: &str, new: &str) -> Result<ExitCode, String> {
     // By the rule of members who change theirs; nobody is asked for a password here.
     let body = serde_json::json!({ "email": new.trim(), "password": "none" });
-    let change: EmailChange = protocol::parse_body(body).map_err(problems)?;
+    let change: EmailChange = protocol::parse_body(body).map_err(|errors| problems(&errors))?;
     let (member, store) = app::set_email(settings, old, &change.email).await.map_err(|error| error.to_string())?;
     println!("{old} is {} now, in {store}.", member.profile.email);
     Ok(ExitCode::SUCCESS)

@@ -81,7 +81,7 @@ async fn reset_password(
     request_body = VerifyEmailRequest,
     responses(
         (status = 204, description = "The address is verified."),
-        (status = 409, description = "email_taken: somebody has come by the new address meanwhile"),
+        (status = 409, description = "email_taken"),
         (status = 422, description = "link_invalid"),
     )
 )]
