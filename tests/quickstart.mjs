@@ -73,6 +73,16 @@ try {
   await ben.getByRole("button", { name: "Send" }).click();
   await ana.getByText("With pleasure.").waitFor();
   step("two members chat");
+  // By the Enter key alone: the field keeps the focus.
+  await ana.getByPlaceholder("Message").click();
+  for (const text of ["Which wine?", "The red one."]) {
+    await ana.keyboard.type(text);
+    await ana.keyboard.press("Enter");
+    await ben.getByText(text).waitFor();
+  }
+  const left = await ana.getByPlaceholder("Message").evaluate((element) => element.getBoundingClientRect().left);
+  assert.ok(left >= 16, `the field begins ${left} px from the side`);
+  step("two messages by the Enter key");
   // What is too long stays in the field, with the reason.
   const long = "x".repeat(4_001);
   await ana.getByPlaceholder("Message").fill(long);

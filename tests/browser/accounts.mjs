@@ -11,6 +11,7 @@ import { mailServer } from "./smtp.mjs";
 
 const PHONE = { viewport: { width: 390, height: 800 }, hasTouch: true, userAgent: chrome("Linux; Android 16", " Mobile") };
 const AT_WORK = { ...LAPTOP, userAgent: `${chrome("Windows NT 10.0; Win64; x64")} Edg/142.0.0.0` };
+const NO_MAIL = "This server sends no mail, so no link can come to you. Ask whoever runs the server for one.";
 const OVER = "Your session is over. Sign in again: what was not sent yet is kept, until somebody else signs in here.";
 
 /** A server that others reach, too: without a mail server it sends nothing. */
@@ -170,14 +171,17 @@ async function changed(carla, phone) {
   await isIn(phone);
 }
 
-/** Without mail nobody is promised a link. */
+/** Without mail nobody is promised a link, and it says so before anybody asks for one. */
 async function withoutMail() {
   const page = await person("forgetful", LAPTOP);
   await page.goto(`${base}/app/sign-in`);
   await button(page, "Forgot your password?").click();
+  await page.getByText(NO_MAIL).waitFor();
+  await lookTwice(page, "forgot-without-mail-before");
   await field(page, "E-mail").fill("carla@example.com");
   await page.keyboard.press("Enter");
   await heading(page, "The club sends no mail").waitFor();
+  await page.getByText(/^So no link can be sent to you\. Ask whoever runs the server for one/).waitFor();
   await lookTwice(page, "forgot-without-mail");
   await page.context().close();
 }
@@ -207,6 +211,7 @@ async function forgotten(carla, phone) {
   const other = await person("Carla at work", AT_WORK);
   await other.goto(`${base}/app/sign-in`);
   await button(other, "Forgot your password?").click();
+  assert.equal(await other.getByText(NO_MAIL).count(), 0);
   await lookTwice(other, "forgot");
   await type(other, "E-mail", "carla@example.com");
   await other.keyboard.press("Enter");
@@ -264,6 +269,8 @@ async function newcomer(rita) {
   await secret(finn, "Password").fill("correct horse");
   await finn.keyboard.press("Enter");
   await heading(finn, "Your address is confirmed").waitFor();
+  // The server does not say here whether an administrator has to let them in.
+  await finn.getByText("Thank you. If you have asked to join without an invitation, an administrator of the club has to let you in first. Otherwise you can sign in now.").waitFor();
   await button(finn, "Go on").click();
   await enter(finn, "finn@example.com", "correct horse");
   await isIn(finn);

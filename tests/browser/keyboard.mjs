@@ -39,8 +39,10 @@ try {
   await page.getByRole("button", { name: "Message Ben Okafor" }).waitFor();
   await go(page, "button", "Message Ben Okafor");
   await page.keyboard.press("Enter");
+  // At a desk who opens a conversation writes at once.
   await page.getByRole("textbox", { name: "Message to Ben Okafor" }).waitFor();
-  await go(page, "textbox", "Message to Ben Okafor");
+  await page.waitForFunction(() => document.activeElement?.getAttribute("aria-label") === "Message to Ben Okafor");
+  assert.ok((await focused(page))?.outlined, "the focus does not show");
   await page.keyboard.type("by hand");
   await page.keyboard.press("Shift+Enter");
   await page.keyboard.type("on two lines");

@@ -192,6 +192,15 @@ try {
   await newcomer.getByText("The server cannot reach its database at the moment.").waitFor();
   down = false;
   await field(newcomer, "E-mail").waitFor();
+  // Nor is one that says nothing at all.
+  let answer;
+  const hangs = new Promise((resolve) => (answer = resolve));
+  await newcomer.unroute("**/api/club");
+  await newcomer.route("**/api/club", (route) => hangs.then(() => route.continue()));
+  await newcomer.reload();
+  await newcomer.getByText("The server does not answer at the moment.").waitFor();
+  answer();
+  await field(newcomer, "E-mail").waitFor();
   await newcomer.route("**/api/auth/login", (route) => route.fulfill({ status: 503, contentType: "application/problem+json", body: JSON.stringify({ code: "unavailable", detail: "MONGODB_URI", status: 503 }) }));
   await field(newcomer, "E-mail").fill("ben@example.com");
   await password(newcomer).fill("correct horse");
@@ -228,6 +237,37 @@ try {
   const back = Date.now();
   await newcomer.getByText(/You are offline/).waitFor({ state: "detached" });
   assert.ok(Date.now() - back < 12_000, `back after ${Date.now() - back} ms`);
+
+  // Logged out without the server, with messages that were not sent: what becomes of them is said before, and that nothing is left after.
+  await kill(running);
+  await newcomer.getByText(/You are offline/).waitFor();
+  const leave = async (text, answer) => {
+    await newcomer.getByRole("link", { name: "Settings" }).click();
+    await button(newcomer, "Log out").click();
+    const dialog = newcomer.getByRole("dialog");
+    await dialog.getByText(text).waitFor();
+    await dialog.getByRole("button", { name: answer, exact: true }).click();
+  };
+  const write = async (text) => {
+    await newcomer.getByRole("link", { name: /Ana Lima/ }).first().click();
+    await field(newcomer, "Message to Ana Lima").fill(text);
+    await newcomer.keyboard.press("Enter");
+    await newcomer.getByRole("list", { name: "Messages" }).getByText(text).waitFor();
+  };
+  await newcomer.getByRole("link", { name: "Chats" }).click();
+  await write("from the cellar");
+  await leave(/ One message was not sent yet, and may be lost\. Wait until the connection is back to send it\.$/, "Cancel");
+  await button(newcomer, "Log out").click();
+  await newcomer.getByRole("dialog").getByRole("button", { name: "Log out and lose it", exact: true }).waitFor();
+  await newcomer.keyboard.press("Escape");
+  await newcomer.getByRole("link", { name: "Chats" }).click();
+  await write("from the cellar, again");
+  await leave(/ 2 messages were not sent yet, and may be lost\. Wait until the connection is back to send them\.$/, "Log out and lose them");
+  await newcomer.getByRole("heading", { name: "You are logged out" }).waitFor();
+  await newcomer.getByText(/^Nothing of you is left on this device\. This page goes on by itself/).waitFor();
+  await keepsNothing(newcomer, ["from the cellar", "jubilee", "ben@example.com", ben.member._id], "after a log-out without the server");
+  running = await serve();
+  await field(newcomer, "E-mail").waitFor();
 
   assert.deepEqual(problems, []);
   console.log(`what others have found in the app is mended, in ${Math.round((Date.now() - started) / 1000)} s`);

@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import { base, button, call, enter, field, heading, isIn, kill, LAPTOP, person, problems, secret, serve, setupCode, signIn, tidy } from "./club.mjs";
-import { looks, lookTwice } from "./look.mjs";
+import { look, looks, lookTwice } from "./look.mjs";
 
 const PASSWORD = "correct horse";
 const TROUBLE = "The club's server has a problem. What you write is kept, and sent when it is well again.";
@@ -15,6 +15,22 @@ const sign = (name, email) => call("POST", "auth/register", { name, email, passw
 async function restart(settings) {
   await kill(running);
   running = await serve(settings);
+}
+
+/** On a slow line it is said what comes, before the app is there. */
+async function slowly() {
+  const page = await person("on a slow line", LAPTOP);
+  await page.route("**/_expo/**", (route) => route.fulfill({ contentType: "text/javascript", body: "" }));
+  await page.goto(`${base}/app/`);
+  await page.getByText("Loading…").waitFor();
+  await look(page, "starting");
+  await page.emulateMedia({ colorScheme: "dark" });
+  await look(page, "starting-dark");
+  await page.unroute("**/_expo/**");
+  await page.reload();
+  await heading(page, "Make the club").waitFor();
+  assert.equal(await page.getByText("Loading…").count(), 0);
+  await page.context().close();
 }
 
 /** A club with members and without an administrator: who has an account signs in. Alone, they are told what the address is worth, and why nobody is there; and that goes when somebody comes. */
@@ -106,6 +122,36 @@ async function audited(rita) {
   assert.deepEqual(read.filter((text) => /Rita Reis.*Rita Reis/.test(text)), [], "nobody reads of themselves");
 }
 
+/** Who is not active is not there either, although the server says for a while that they are. */
+async function absent(rita, admin) {
+  const { member: { _id: id } } = await sign("Cara Lund", "cara@example.com");
+  await call("POST", "messages", { receiver_id: id, client_id: crypto.randomUUID(), content: "welcome" }, admin.access_token);
+  const cara = await person("Cara", LAPTOP);
+  await signIn(cara, "cara@example.com", PASSWORD);
+  await isIn(cara);
+  await rita.goto(`${base}/app/chats/m_${id}`);
+  const partner = rita.getByRole("link").filter({ has: heading(rita, "Cara Lund") });
+  await partner.getByText("online", { exact: true }).waitFor();
+  await rita.getByRole("link", { name: /Cara Lund\s*, online, / }).waitFor();
+  await call("PUT", `admin/members/${id}/active`, { is_active: false }, admin.access_token);
+  await rita.getByText("Cara Lund is not active in the club. You can read what was written, but not write.").waitFor();
+  await rita.waitForTimeout(500);
+  assert.equal(await rita.getByText(/online|last seen/).count(), 0);
+  await cara.context().close();
+}
+
+/** One thing is said at a time: why signing in failed, in place of why nobody is signed in. */
+async function refused(page) {
+  const before = page.getByText("This account may not sign in at the moment. Sign in to see why, or ask an administrator of the club.");
+  await before.waitFor();
+  await enter(page, "ben@example.com", "no horse at all");
+  await page.getByRole("alert").getByText("The e-mail address or the password is wrong.").waitFor();
+  assert.equal(await before.count(), 0);
+  await secret(page, "Password").fill(PASSWORD);
+  await page.keyboard.press("Enter");
+  await page.getByRole("alert").getByText(/^An administrator has suspended you until /).waitFor();
+}
+
 /** A server that answers and stores nothing: what waits says so, one message or two, and after a reload as well. */
 async function trouble({ member }) {
   const page = await person("Ana", LAPTOP);
@@ -172,6 +218,7 @@ async function byInvitation() {
 }
 
 try {
+  await slowly();
   const { page, ana } = await alone();
   const admin = await call("POST", "setup", { code: setupCode(running), name: "Rita Reis", email: "rita@example.com", password: PASSWORD });
   const rita = await person("Rita", LAPTOP);
@@ -181,7 +228,12 @@ try {
   await invites(rita);
   await suspends(rita);
   await heading(page, "Sign in").waitFor();
+  await refused(page);
+  await absent(rita, admin);
   await audited(rita);
+  // On a machine of one's own there is mail, in the log.
+  await rita.goto(`${base}/app/admin/server`);
+  await rita.getByText(/^No mail server is set up: mail reaches nobody\. A server that listens on its own machine only writes it to its log/).waitFor();
   await trouble(admin);
   await restart({ REGISTRATION: "closed" });
   await closed(rita);

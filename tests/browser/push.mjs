@@ -190,6 +190,23 @@ try {
   assert.equal(arrived, "from the tunnel");
   console.log(`started without the server after ${Math.round((Date.now() - started) / 1000)} s`);
 
+  // The server hangs: the app starts all the same, and is back by itself. What came late is kept for the next time.
+  await page.evaluate(async () => (await caches.open("members-book-app")).put("/app/icon.svg", new Response("of before")));
+  running.server.kill("SIGSTOP");
+  const hung = Date.now();
+  await page.reload({ waitUntil: "commit" });
+  await page.getByRole("link", { name: /from the tunnel/ }).first().waitFor();
+  assert.ok(Date.now() - hung < 5_000, `started after ${Date.now() - hung} ms with a server that hangs`);
+  const icon = await page.evaluate(async () => [await (await fetch("/app/icon.svg")).text(), await (await caches.match("/app/icon.svg")).text()]);
+  assert.deepEqual(icon, ["of before", "of before"]);
+  await page.getByText(/You are offline/).waitFor();
+  running.server.kill("SIGCONT");
+  await page.getByText(/You are offline/).waitFor({ state: "detached" });
+  await page.waitForFunction(async () => (await (await caches.match("/app/icon.svg")).text()).includes("<svg"));
+  await post(ben, ana, "well again");
+  await page.getByRole("link", { name: /well again/ }).first().waitFor();
+  console.log(`started with a server that hangs after ${Math.round((Date.now() - started) / 1000)} s`);
+
   // Nothing stays of who logs out.
   await page.getByRole("link", { name: "Settings" }).click();
   await button(page, "Log out").click();

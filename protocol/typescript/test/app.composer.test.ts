@@ -22,7 +22,7 @@ const STUBS: Readonly<Record<string, string>> = {
     export const TextInput = forwardRef(({ value, onChangeText, onKeyPress }, ref) =>
       createElement("textarea", { ref, value, onChange: (event) => onChangeText(event.target.value), onKeyDown: (event) => onKeyPress({ nativeEvent: event.nativeEvent, preventDefault: () => event.preventDefault() }) }));`,
   "react-native-safe-area-context": "export const useSafeAreaInsets = () => ({ bottom: 0 });",
-  "@/theme": "export const makeStyles = () => () => ({}); export const space = {}; export const TARGET = 44; export const type = {}; export const useTheme = () => ({ colors: {} });",
+  "@/theme": "export const makeStyles = () => () => ({}); export const space = {}; export const TARGET = 44; export const type = {}; export const useTheme = () => ({ colors: {} }); export const useWide = () => false;",
   "@/ui": `
     import { createElement } from "react";
     export const Text = ({ role, children }) => createElement("p", { role }, children);

@@ -114,7 +114,7 @@ declare module "react-native" {
   export const Text: ComponentType<{ style?: object; children?: ReactNode }>;
   export const StyleSheet: { create<T extends object>(styles: T): T };
   export const TextInput: ComponentType<{
-    style?: object; placeholder?: string; value?: string; onChangeText?: (text: string) => void; onSubmitEditing?: () => void; submitBehavior?: "submit" | "blurAndSubmit" | "newline";
+    style?: object; placeholder?: string; value?: string; onChangeText?: (text: string) => void; onSubmitEditing?: () => void; submitBehavior?: "submit" | "blurAndSubmit" | "newline"; blurOnSubmit?: boolean;
   }>;
   export const Button: ComponentType<{ title: string; disabled?: boolean; onPress: () => void }>;
   export function FlatList<T>(props: {

@@ -6,6 +6,7 @@ import { useClient, useSession } from "@members-book/client/react";
 import { useLinkToken } from "@/lib/link";
 import { fieldError, useAction } from "@/lib/query";
 import { useAccount } from "@/lib/rest";
+import { useClub } from "@/lib/setup";
 import { AuthFrame } from "@/shell/AuthFrame";
 import { space } from "@/theme";
 import { Button, Field, Notice } from "@/ui";
@@ -16,6 +17,7 @@ export default function Verify() {
   const account = useAccount();
   const router = useRouter();
   const { status } = useSession();
+  const club = useClub();
   const token = useLinkToken();
   const [password, setPassword] = useState("");
   /** Nobody has signed in to the account yet, or it is to have another address: who reads the mail has to be whose account it is. */
@@ -24,8 +26,10 @@ export default function Verify() {
   const { busy, failure, run } = useAction();
   const home = () => router.replace("/");
   if (done) {
+    // Whether this account waits is told to whoever has its password only.
+    const then = club?.registration === "approval" ? "If you have asked to join without an invitation, an administrator of the club has to let you in first. Otherwise you can sign in now." : "You can sign in now.";
     return (
-      <AuthFrame title="Your address is confirmed" text={status === "signed_in" ? "Thank you." : "Thank you. You can sign in now."}>
+      <AuthFrame title="Your address is confirmed" text={status === "signed_in" ? "Thank you." : `Thank you. ${then}`}>
         <Button label="Go on" onPress={home} />
       </AuthFrame>
     );

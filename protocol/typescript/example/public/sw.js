@@ -1,12 +1,14 @@
 // The service worker of the club app, for the page at /app/: shows what is pushed, and lets the app start while the server is away.
 //
 // It keeps files of the app and nothing of members: its page, and what that loads. It has no state of a version, so a new one takes over at once; which version of the app
-// runs is for the page, and that comes from the server whenever the server answers.
+// runs is for the page, and that comes from the server whenever the server answers in time.
 
 const APP = new URL("./", self.location.href);
 const CACHE = "members-book-app";
 /** In the place of a server that is away, a proxy answers with one of these. */
 const AWAY = [502, 503, 504];
+/** How long a server that does not answer is waited for where a copy is kept, in milliseconds. */
+const WAIT_MS = 2_500;
 /** How long a tab has to say what it shows, in milliseconds. */
 const ASK_MS = 1_000;
 
@@ -26,14 +28,9 @@ self.addEventListener("fetch", (event) => {
   else event.respondWith(hasHash(url) ? immutable(event) : changing(event));
 });
 
-/** The page of the app: of the server, and of the cache if that is away. */
-async function page(event) {
-  const answer = await fetch(event.request).catch(() => undefined);
-  if (answer && !AWAY.includes(answer.status)) {
-    if (isPage(answer)) event.waitUntil(keepPage(answer.clone()).catch(() => undefined));
-    return answer;
-  }
-  return (await kept(APP)) ?? answer ?? Response.error();
+/** The page of the app. */
+function page(event) {
+  return timely(event, APP, keepPage);
 }
 
 /** A file whose name has a hash of its content: there is no other of that name. */
@@ -46,12 +43,28 @@ async function immutable(event) {
   return answer;
 }
 
-/** A file that changes with versions of the app: as the page. */
-async function changing(event) {
-  const { request } = event;
-  const answer = await fetch(request).catch(() => undefined);
-  if (answer?.ok) event.waitUntil(keep(request.url, answer.clone()));
-  return answer && !AWAY.includes(answer.status) ? answer : ((await kept(request.url)) ?? answer ?? Response.error());
+/** A file that changes with versions of the app. */
+function changing(event) {
+  const { url } = event.request;
+  return timely(event, url, async (answer) => answer.ok && keep(url, answer));
+}
+
+/** A server was waited for in vain, and has not said anything since: the copies of what else the page loads are shown at once. */
+let silent = false;
+
+/** What the server has; and what is kept of it, if that is away, or has said nothing yet. What it says later is kept for the next time. */
+async function timely(event, url, keepIt) {
+  let late = false;
+  const asked = fetch(event.request).catch(() => undefined).finally(() => (silent = false));
+  // Asked for now: once the copy is shown it is too late to be given more time.
+  event.waitUntil(asked.then((answer) => answer && keepIt(answer.clone(), late)).catch(() => undefined));
+  let timer;
+  const waited = new Promise((resolve) => (timer = setTimeout(() => resolve("late"), silent ? 0 : WAIT_MS)));
+  const first = await Promise.race([asked, waited]);
+  clearTimeout(timer);
+  late = silent = first === "late";
+  if (!late && first && !AWAY.includes(first.status)) return first;
+  return (await kept(url)) ?? (await asked) ?? Response.error();
 }
 
 function isPage(answer) {
@@ -71,8 +84,8 @@ async function keep(url, answer) {
   await (await caches.open(CACHE)).put(url, answer).catch(() => undefined);
 }
 
-/** Keeps the page once all that it loads is kept: half an app would not start. Of another version nothing stays. */
-async function keepPage(answer) {
+/** Keeps the page once all that it loads is kept: half an app would not start. Of another version nothing stays, but if its page is `shown`: that may be loading yet. */
+async function keepPage(answer, shown = false) {
   if (!isPage(answer)) return;
   const text = await answer.clone().text();
   const cache = await caches.open(CACHE);
@@ -80,7 +93,7 @@ async function keepPage(answer) {
   const parts = [...text.matchAll(/(?:src|href)="([^"]+)"/g)].map(([, path]) => new URL(path, APP)).filter(({ origin, pathname }) => origin === APP.origin && pathname.startsWith(APP.pathname));
   for (const { href } of parts) if (!(await cache.match(href))) await cache.add(href);
   const needed = new Set([APP.href, ...parts.map(({ href }) => href)]);
-  for (const { url } of await cache.keys()) if (!needed.has(url)) await cache.delete(url);
+  if (!shown) for (const { url } of await cache.keys()) if (!needed.has(url)) await cache.delete(url);
   await cache.put(APP, answer);
 }
 

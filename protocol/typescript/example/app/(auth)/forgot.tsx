@@ -4,7 +4,7 @@ import { useRouter } from "expo-router";
 
 import { fieldError, useAction } from "@/lib/query";
 import { useAccount } from "@/lib/rest";
-import { useSendsMail } from "@/lib/setup";
+import { useSendsNone } from "@/lib/setup";
 import { AuthFrame } from "@/shell/AuthFrame";
 import { space } from "@/theme";
 import { Button, Field, Notice, Text } from "@/ui";
@@ -13,7 +13,7 @@ import { Button, Field, Notice, Text } from "@/ui";
 export default function Forgot() {
   const account = useAccount();
   const router = useRouter();
-  const sendsMail = useSendsMail();
+  const sendsNone = useSendsNone();
   const [email, setEmail] = useState("");
   const [sent, setSent] = useState<string>();
   const { busy, failure, run } = useAction(false);
@@ -28,13 +28,13 @@ export default function Forgot() {
   };
   if (failure?.code === "mail_unavailable") {
     return (
-      <AuthFrame title="The club sends no mail" text="So there is no link that could be sent to you. Ask an administrator of the club: they have to set up mail first.">
+      <AuthFrame title="The club sends no mail" text="So no link can be sent to you. Ask whoever runs the server for one: it leads to where you choose a new password.">
         <Button label="Back to sign in" onPress={back} />
       </AuthFrame>
     );
   }
   // A server for development takes the request, and has nobody to send it with.
-  if (sent !== undefined && !sendsMail) {
+  if (sent !== undefined && sendsNone) {
     return (
       <AuthFrame title="The link is in the server's log" text={`This server sends no mail. If ${sent} belongs to a member, whoever runs the server finds the link in its log. It is good for 30 minutes.`}>
         <Button label="Back to sign in" onPress={back} />
@@ -50,14 +50,15 @@ export default function Forgot() {
     );
   }
   return (
-    <AuthFrame title="Forgot your password?" text="We send you a link with which you choose a new one.">
+    <AuthFrame title="Forgot your password?" text={sendsNone ? "With a link you choose a new one." : "We send you a link with which you choose a new one."}>
+      {sendsNone ? <Notice tone="warn" text="This server sends no mail, so no link can come to you. Ask whoever runs the server for one." /> : null}
       {failure && failure.fields.length === 0 ? <Notice tone="danger" text={failure.message} /> : null}
       <View style={{ gap: space.l }} role="form" aria-label="Forgot your password?">
         <Field
           label="E-mail" value={email} onChangeText={setEmail} inputMode="email" autoComplete="email" autoCapitalize="none" autoCorrect={false} onSubmitEditing={submit}
           error={fieldError(failure, "email")}
         />
-        <Button label="Send the link" busy={busy} disabled={email.trim() === ""} onPress={submit} />
+        <Button label={sendsNone ? "Ask the server for a link" : "Send the link"} busy={busy} disabled={email.trim() === ""} onPress={submit} />
         <Button label="Back to sign in" kind="plain" onPress={back} />
       </View>
     </AuthFrame>

@@ -43,7 +43,8 @@ export default function SignIn() {
   const [asked, setAsked] = useState(false);
   const { busy, failure, run, clear } = useAction(false);
 
-  const reason = session.status === "signed_out" && session.reason ? REASONS[session.reason] : undefined;
+  // Why it failed just now is newer than why nobody is signed in.
+  const reason = !failure && session.status === "signed_out" && session.reason ? REASONS[session.reason] : undefined;
   const complete = email.trim() !== "" && password !== "";
   const login = (code?: string) => void run(async () => {
     try {

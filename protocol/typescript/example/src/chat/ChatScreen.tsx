@@ -39,7 +39,7 @@ export function ChatScreen({ conversationKey }: { conversationKey: string }) {
   if (nowhere) return <Nowhere />;
   return (
     <KeyboardAvoidingView style={styles.screen} behavior={Platform.OS === "ios" ? "padding" : undefined}>
-      <Header back={wide ? undefined : "/chats"} name={member?.name ?? "Chat"} title={partner ? <Partner id={partner} name={name} photo={member?.profile_image_url} typing={info.typing.length > 0} /> : name}>
+      <Header back={wide ? undefined : "/chats"} name={member?.name ?? "Chat"} title={partner ? <Partner id={partner} name={name} photo={member?.profile_image_url} gone={gone} typing={info.typing.length > 0} /> : name}>
         <MuteButton info={info} />
       </Header>
       <Messages conversation={conversation} name={name} list={list} onFailed={setFailed} />
@@ -84,13 +84,13 @@ function useNowhere({ id, others, lastAt }: ConversationView, unknown: boolean):
   return id === undefined && failure?.code === "member_not_found";
 }
 
-function Partner({ id, name, photo, typing }: { id: MemberId; name: string; photo: string | undefined; typing: boolean }) {
+function Partner({ id, name, photo, gone, typing }: { id: MemberId; name: string; photo: string | undefined; gone: boolean; typing: boolean }) {
   const styles = useStyles();
-  const presence = usePresenceText(id);
+  const presence = usePresenceText(id, gone);
   return (
     <Link href={{ pathname: "/members/[id]", params: { id } }} asChild>
       <Pressable role="link" style={styles.partner}>
-        <View><Avatar name={name} photo={photo} size={40} /><PresenceDot member={id} /></View>
+        <View><Avatar name={name} photo={photo} size={40} /><PresenceDot member={id} gone={gone} /></View>
         <View style={styles.names}>
           <Text kind="heading" level={1} numberOfLines={1}>{name}</Text>
           <Text kind="small" tone={typing ? "primary" : "muted"} numberOfLines={1} aria-live="polite">{typing ? "typing…" : presence ?? ""}</Text>

@@ -7,9 +7,9 @@ import type { ConversationHandle, MessageView } from "@members-book/client";
 import { CONTENT_MAX_CHARS } from "@members-book/client/protocol";
 
 import { drafts, holdDraft } from "@/lib/drafts";
-import { isWeb } from "@/lib/platform";
+import { hasKeyboard, isWeb } from "@/lib/platform";
 import { failureOf } from "@/lib/query";
-import { makeStyles, space, TARGET, type, useTheme } from "@/theme";
+import { makeStyles, space, TARGET, type, useTheme, useWide } from "@/theme";
 import { Button, IconButton, Text } from "@/ui";
 
 /** How many characters are left when one is told so. */
@@ -44,6 +44,13 @@ export function Composer({ conversation, name, editing, onEdited, onSent }: Prop
   useEffect(() => {
     if (editing) input.current?.focus();
   }, [editing]);
+
+  // Who opens a conversation at a desk is about to write. On a phone the keyboard would come up over what is to be read; what lies over the screen keeps the focus.
+  const wide = useWide();
+  const [atDesk] = useState(() => wide && hasKeyboard());
+  useEffect(() => {
+    if (atDesk && !document.querySelector("[role=dialog]")) input.current?.focus();
+  }, [atDesk]);
 
   // On the web a field does not grow by itself.
   useLayoutEffect(() => {

@@ -61,7 +61,8 @@ const Row = memo(function Row({ conversation, selected }: { conversation: Conver
   const styles = useStyles();
   const partner = partnerOf(conversation) ?? "";
   const member = useMember(partner);
-  const presence = usePresenceText(partner);
+  const gone = member?.is_active === false;
+  const presence = usePresenceText(partner, gone);
   const name = member?.name ?? "…";
   const { last, unread, unreadMore, typing, lastAt } = conversation;
   const when = useTicking(useCallback((now: number) => (lastAt > 0 ? listTime(lastAt, now) : ""), [lastAt]));
@@ -73,7 +74,7 @@ const Row = memo(function Row({ conversation, selected }: { conversation: Conver
         role="link" {...webOnly({ "aria-current": selected ? "page" : undefined })}
         style={selected ? styles.selectedRow : styles.row}
       >
-        <View><Avatar name={name} photo={member?.profile_image_url} size={48} /><PresenceDot member={partner} /></View>
+        <View><Avatar name={name} photo={member?.profile_image_url} size={48} /><PresenceDot member={partner} gone={gone} /></View>
         <View style={styles.middle}>
           <View style={styles.line}>
             <Text kind="strong" numberOfLines={1} style={styles.grow}>{name}</Text>

@@ -27,10 +27,10 @@ function presenceText(presence: PresenceView, now: number): string | undefined {
   return presence.lastSeen === undefined ? undefined : lastSeen(presence.lastSeen, now);
 }
 
-/** How a member is, in words that stay true as time goes by. */
-export function usePresenceText(member: MemberId): string | undefined {
+/** How a member is, in words that stay true as time goes by. `gone`: they are not active in the club, so nothing is said of it. */
+export function usePresenceText(member: MemberId, gone: boolean): string | undefined {
   const presence = usePresence(member);
-  return useTicking(useCallback((now: number) => presenceText(presence, now), [presence]));
+  return useTicking(useCallback((now: number) => (gone ? undefined : presenceText(presence, now)), [gone, presence]));
 }
 
 export function countText(count: number, more: boolean): string {

@@ -6,3 +6,8 @@ export const isWeb = Platform.OS === "web";
 export function webOnly(props: Readonly<Record<string, unknown>>): object {
   return isWeb ? props : {};
 }
+
+/** Whether it is likely that one writes by keys here: on the web, with a mouse or the like. */
+export function hasKeyboard(): boolean {
+  return isWeb && window.matchMedia("(pointer: fine)").matches;
+}

@@ -9,6 +9,8 @@ import { useAccount } from "./rest";
 const UNKNOWN: ClubInfo = { registration: "open", invitations: "admins", setup_needed: false, sends_mail: false, push: { enabled: false, web_key: null } };
 /** Between two attempts to reach a server that is not ready, in milliseconds. */
 const AGAIN_MS = 3_000;
+/** How long a server may take to answer before that is said, in milliseconds. */
+const PATIENCE_MS = 2_500;
 
 /** What was known when the screens appeared: none of them is shown for a moment to lead elsewhere then. */
 export const ClubContext = createContext<ClubInfo | undefined>(undefined);
@@ -32,11 +34,14 @@ export function useReady(): { club: ClubInfo | undefined; problem: string | unde
     let timer: ReturnType<typeof setTimeout> | undefined;
     let gone = false;
     const ask = () => {
+      timer = setTimeout(() => setProblem("The server does not answer at the moment."), PATIENCE_MS);
       account.club().then(
         (answer) => {
+          clearTimeout(timer);
           if (!gone) setClub(answer);
         },
         (cause: unknown) => {
+          clearTimeout(timer);
           if (gone) return;
           const reached = cause instanceof MembersBookError && cause.code !== "network";
           // A server that knows nothing of it, or refuses to say: the form says the rest.
@@ -68,6 +73,12 @@ export const REGISTRATION: Record<RegistrationPolicy, string> = {
   approval: "Who registers waits until an administrator lets them in; with an invitation they are in at once.",
   closed: "Registration is closed: nobody can join, and no invitations are made.",
 };
+
+/** Whether the server is known to send no mail. */
+export function useSendsNone(): boolean {
+  const club = useClub();
+  return club !== undefined && club !== UNKNOWN && !club.sends_mail;
+}
 
 /** Whether the server sends mail, as far as is known. */
 export function useSendsMail(): boolean {

@@ -44,12 +44,12 @@ export function Avatar({ name, photo, size = 44 }: Props) {
   );
 }
 
-/** The dot that says that somebody is there. What it says is also in the words around it. */
-export function PresenceDot({ member }: { member: MemberId }) {
+/** The dot that says that somebody is there. What it says is also in the words around it. `gone`: they are not active in the club, so nothing is said of it. */
+export function PresenceDot({ member, gone = false }: { member: MemberId; gone?: boolean }) {
   const { status } = usePresence(member);
   const styles = useStyles();
   const { colors } = useTheme();
-  if (status !== "online" && status !== "away") return null;
+  if (gone || (status !== "online" && status !== "away")) return null;
   return <View style={[styles.dot, { backgroundColor: status === "online" ? colors.online : colors.away }]} aria-hidden />;
 }
 

@@ -44,7 +44,7 @@ export default function Server() {
         <Section title="Stored" text={store.description}>
           <Figures of={[["Active members", store.members_active], ["Members", store.members], ["Applications", store.applications], ["Conversations", store.conversations], ["Messages", store.messages], ["Size", bytes(store.bytes)]]} />
         </Section>
-        <Section title="Mail" text={mail.is_sent ? "What waits to be sent." : "This server sends no mail."}>
+        <Section title="Mail" text={mail.is_sent ? "What waits to be sent." : "No mail server is set up: mail reaches nobody. A server that listens on its own machine only writes it to its log, links included."}>
           {mail.oldest_at !== null && isLate(mail.oldest_at) ? <Notice tone="warn" text="Mail has been waiting for a while: does the mail server take it? The log of the server says why not." /> : null}
           <Figures of={[["Waiting", mail.waiting], ["The oldest has waited", mail.oldest_at === null ? "-" : duration(secondsSince(mail.oldest_at))]]} />
         </Section>

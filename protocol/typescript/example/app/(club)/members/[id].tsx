@@ -18,8 +18,9 @@ export default function MemberScreen() {
   const client = useClient();
   const members = useMembers();
   const me = useMe();
-  const presence = usePresenceText(id);
   const { data: profile, failure, loading, reload } = useQuery(id, () => members.member(id));
+  const gone = profile?.is_active === false;
+  const presence = usePresenceText(id, gone);
 
   if (!profile) {
     return <ScrollScreen title="Member" back="/members">{failure ? <Failed failure={failure} onRetry={reload} /> : loading ? <Loading /> : null}</ScrollScreen>;
@@ -30,7 +31,7 @@ export default function MemberScreen() {
     <ScrollScreen title="Profile" name={name} back="/members">
       <Section>
         <View style={styles.head}>
-          <View><Avatar name={name} photo={profile.profile_image_url} size={96} /><PresenceDot member={id} /></View>
+          <View><Avatar name={name} photo={profile.profile_image_url} size={96} /><PresenceDot member={id} gone={gone} /></View>
           <Text kind="title" level={2} style={styles.center}>{name}</Text>
           <TierBadge tier={tier} centered />
           {presence ? <Text kind="small" tone="muted">{presence}</Text> : null}
