@@ -26,7 +26,9 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use foundation::World;
-pub use maintenance::{after_restore, copy, create_admin, demo, migrate, promote, reset_link, reset_second_factor};
+pub use maintenance::{
+    after_restore, copy, create_admin, demo, migrate, promote, reset_link, reset_second_factor, set_email,
+};
 
 use self::{background::Joined, foundation::Foundation, reach::Reach};
 use crate::{

@@ -25,8 +25,9 @@ pub use self::{
         ServerStats, StoreStats, SuspensionChange, TierChange,
     },
     auth::{
-        AuthResponse, DeviceProof, ForgotPasswordRequest, LoginRequest, LogoutRequest, PasswordChange, RefreshRequest,
-        RegisterRequest, RegistrationPending, ResetPasswordRequest, TokenType, VerifyEmailRequest, Waiting,
+        AuthResponse, DeviceProof, EmailChange, ForgotPasswordRequest, LoginRequest, LogoutRequest, PasswordChange,
+        RefreshRequest, RegisterRequest, RegistrationPending, ResetPasswordRequest, TokenType, VerifyEmailRequest,
+        Waiting,
     },
     club::{ClubInfo, ClubPush, InvitationPolicy, RegistrationPolicy},
     export::{Export, ExportedConversation, ExportedSecondFactor, ExportedSession},

@@ -50,6 +50,16 @@ pub(crate) fn some<T>(value: &Option<T>, (): &()) -> garde::Result {
     if value.is_none() { Err(garde::Error::new("required")) } else { Ok(()) }
 }
 
+/// For the e-mail address where it cannot be changed.
+pub(crate) fn email_elsewhere<T>(value: &Option<T>, (): &()) -> garde::Result {
+    match value {
+        None => Ok(()),
+        Some(_) => Err(garde::Error::new(
+            "is not changed here: its member changes it with POST /api/members/me/email, whoever runs the server with `admin set-email`",
+        )),
+    }
+}
+
 /// How long a name is.
 const NAME_CHARS: &str = "1 to 100 characters";
 

@@ -40,12 +40,7 @@ use crate::{
 /// # Errors
 /// When the store cannot be opened, the address is taken, or no mail goes to it where mail is sent.
 pub async fn create_admin(settings: Settings, request: RegisterRequest) -> Result<(MemberRecord, String), StartError> {
-    if settings.mail.smtp_url.is_some() && !is_public(&request.email) {
-        let email = request.email.trim();
-        return Err(StartError(format!(
-            "no mail goes to {email} with this SMTP_URL: it must be an address like ana@example.com"
-        )));
-    }
+    can_be_written_to(&settings, &request.email)?;
     let base = Foundation::lay(settings, World::default(), Nodes::Command)?;
     let here = Source { address: Ipv4Addr::LOCALHOST.into(), familiar: false };
     let created = base.enrolment()?.create(request, UserType::Admin, Some(Actor::default()), here).await.map_err(
@@ -60,6 +55,15 @@ pub async fn create_admin(settings: Settings, request: RegisterRequest) -> Resul
     let store = base.store.backend.describe();
     base.store.backend.close().await;
     created.map(|admin| (admin, store))
+}
+
+/// Where mail is sent, nobody is given an address that it does not go to.
+fn can_be_written_to(settings: &Settings, email: &str) -> Result<(), StartError> {
+    let email = email.trim();
+    if settings.mail.smtp_url.is_none() || is_public(email) {
+        return Ok(());
+    }
+    Err(StartError(format!("no mail goes to {email} with this SMTP_URL: it must be an address like ana@example.com")))
 }
 
 /// Makes an existing member an administrator, beside a server that may be running. Returns the member, and in which store, in
@@ -78,6 +82,17 @@ pub async fn promote(settings: Settings, email: &str) -> Result<(MemberRecord, S
 /// When there is no store or it cannot be opened, or nobody has the address.
 pub async fn reset_second_factor(settings: Settings, email: &str) -> Result<(MemberRecord, String), StartError> {
     at_member(settings, World::default(), email, async |enrolment| enrolment.reset_second_factor(email).await).await
+}
+
+/// Gives a member who has lost their address another one, beside a server that may be running. Returns the member, and in which store, in
+/// words.
+///
+/// # Errors
+/// When there is no store or it cannot be opened, nobody has the address, somebody has the new one, or no mail goes to that where mail is
+/// sent.
+pub async fn set_email(settings: Settings, email: &str, new: &str) -> Result<(MemberRecord, String), StartError> {
+    can_be_written_to(&settings, new)?;
+    at_member(settings, World::default(), email, async |enrolment| enrolment.set_email(email, new).await).await
 }
 
 /// A link's token that sets the password of a member who has lost it, made beside a server that may be running. Returns the member with the

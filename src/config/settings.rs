@@ -109,6 +109,14 @@ pub enum AdminCommand {
         #[arg(long)]
         email: String,
     },
+    /// Give a member another e-mail address, who has lost the one that they have and cannot change it themselves. It is not verified, their
+    /// sessions stay, and a mail to the former address tells of it.
+    SetEmail {
+        /// The e-mail address that the member has.
+        old: String,
+        /// The one that they are to have.
+        new: String,
+    },
     /// Remove the second factor of a member who has lost it, and end their sessions.
     ResetSecondFactor {
         /// The e-mail address that the member registered with.

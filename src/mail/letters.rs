@@ -9,6 +9,10 @@ pub enum Template {
     VerifyEmail,
     /// A link that sets a new password.
     ResetPassword,
+    /// A link that changes the address of a member to the one that it is sent to.
+    ChangeEmail,
+    /// The address was changed; to the former one.
+    EmailChanged,
     /// The password was changed.
     PasswordChanged,
     /// The password was set with a link.
@@ -64,6 +68,8 @@ macro_rules! texts {
         match $template {
             Template::VerifyEmail => include_str!(concat!("templates/", $language, "/verify_email.txt")),
             Template::ResetPassword => include_str!(concat!("templates/", $language, "/reset_password.txt")),
+            Template::ChangeEmail => include_str!(concat!("templates/", $language, "/change_email.txt")),
+            Template::EmailChanged => include_str!(concat!("templates/", $language, "/email_changed.txt")),
             Template::PasswordChanged => include_str!(concat!("templates/", $language, "/password_changed.txt")),
             Template::PasswordReset => include_str!(concat!("templates/", $language, "/password_reset.txt")),
             Template::AddressTaken => include_str!(concat!("templates/", $language, "/address_taken.txt")),
@@ -86,9 +92,11 @@ macro_rules! texts {
 
 impl Template {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::VerifyEmail,
         Self::ResetPassword,
+        Self::ChangeEmail,
+        Self::EmailChanged,
         Self::PasswordChanged,
         Self::PasswordReset,
         Self::AddressTaken,

@@ -78,8 +78,8 @@ impl Codes {
         let was_good = match changed {
             Changed::Done { .. } => true,
             Changed::Stale | Changed::NotFound => false,
-            // It takes nobody's role, and is not given up here.
-            Changed::LastAdmin | Changed::GivenUp => return Err(StoreError::Timeout.into()),
+            // It takes nobody's role or address, and is not given up here.
+            Changed::LastAdmin | Changed::EmailTaken | Changed::GivenUp => return Err(StoreError::Timeout.into()),
             Changed::Overtaken(why) => return Err(why.into()),
         };
         self.count(was_good.then_some(is_recovery));

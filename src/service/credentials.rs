@@ -1,21 +1,23 @@
-//! What a member proves who they are with: changing the password.
+//! What a member proves who they are with, and where mail reaches them: changing the password, and the e-mail address.
 
 use std::{net::IpAddr, sync::Arc};
 
 use protocol::{
     ErrorCode,
-    rest::{AuthResponse, PasswordChange},
+    rest::{AuthResponse, EmailChange, Member, PasswordChange},
 };
 
 use super::{
     accounts::{Accounts, Authorized},
     attempts::Attempts,
     profiles::Profiles,
+    views,
 };
 use crate::{
     auth::{common::weakness, password::Verdict},
     failure::Failure,
-    store::changes::Change,
+    sources::subscriber,
+    store::changes::{Change, EmailProof},
     telemetry::Metrics,
 };
 
@@ -66,6 +68,52 @@ impl Credentials {
         let changed = changed.map_err(|failure| if failure.code == ErrorCode::Stale { wrong() } else { failure })?;
         tracing::info!(member = %who.member, "password changed");
         self.accounts.go_on(changed, fresh).await
+    }
+
+    /// Changes the member's e-mail address. Where mail is sent, or written to the log, a link goes to the new one, and nothing changes before
+    /// it is used ([`Recovery::verify_email`](super::recovery::Recovery::verify_email)); nobody learns by that whether somebody has it. Without
+    /// mail there is nobody to ask: it is changed at once, and not verified.
+    ///
+    /// Returns the member with their version if it is changed, nothing if a link is on its way. Sessions stay.
+    ///
+    /// # Errors
+    /// `validation_failed` for a password that is wrong, for the address that the member has or one that no mail reaches; without mail `email_taken`; `rate_limited`,
+    /// `overloaded`, or the store.
+    pub async fn change_email(
+        &self,
+        who: &Authorized,
+        from: IpAddr,
+        request: EmailChange,
+    ) -> Result<Option<(Member, u64)>, Failure> {
+        let EmailChange { email, password } = request;
+        let email = email.trim().to_owned();
+        let (accounts, member) = (&self.accounts, who.member);
+        let record = self.profiles.present(member).await?;
+        if record.profile.email == email {
+            return Err(Failure::field(ErrorCode::ValidationFailed, "email", "this is your address already"));
+        }
+        accounts.can_be_written_to(&email)?;
+        let is_mailed = accounts.post.available().is_ok();
+        if is_mailed {
+            accounts.registrations.check(&subscriber(from))?;
+        }
+        self.attempts.check(who)?;
+        let source = accounts.source_of(&record, from);
+        let verified = accounts.enrolment.passwords.verify(password, Some(record.password_hash), source).await?;
+        if verified == Verdict::Wrong {
+            return Err(wrong_password("password"));
+        }
+        if is_mailed {
+            accounts.post.send_email_change(member, email, accounts.post.asked(from)).await?;
+            return Ok(None);
+        }
+        let change = Change::Email { email, proof: EmailProof::Password(record.credentials) };
+        let changed = self.profiles.apply(member, change, who.asks_from(from)).await;
+        let stale =
+            |failure: Failure| if failure.code == ErrorCode::Stale { wrong_password("password") } else { failure };
+        let changed = changed.map_err(stale)?;
+        tracing::info!(%member, "e-mail address changed");
+        Ok(Some((views::member(changed.profile, self.profiles.clock.now()), changed.version)))
     }
 
     /// Forgets who has their whole allowance. To be called now and then.

@@ -21,7 +21,7 @@ use crate::{
     store::{
         MailStore, MemberStore,
         audit::AuditRecord,
-        changes::{Actor, Change, Changed},
+        changes::{Actor, Change, Changed, EmailProof},
         mail::{NewLink, handed_out},
         members::{EmailTaken, MemberRecord, NewMember, NotFirst, Registration, UNVERIFIED_MAX, Way},
         turns::Caller,
@@ -176,6 +176,17 @@ impl Enrolment {
         Ok((record, token))
     }
 
+    /// Gives the member with an address another one, in the name of nobody: for who has lost the former one and the way into the account.
+    /// It is not verified; sessions stay, and a mail to the former address tells of it. An address with which nobody registers is no
+    /// matter here.
+    ///
+    /// # Errors
+    /// `member_not_found`, `email_taken`, or the store.
+    pub async fn set_email(&self, email: &str, new: &str) -> Result<MemberRecord, Failure> {
+        let change = Change::Email { email: new.trim().to_owned(), proof: EmailProof::Command };
+        self.change(email, change).await
+    }
+
     async fn change(&self, email: &str, change: Change) -> Result<MemberRecord, Failure> {
         let found = self.members.by_email(Caller::System, email.trim()).await?;
         let profile = found.ok_or(ErrorCode::MemberNotFound)?.profile;
@@ -187,6 +198,7 @@ impl Enrolment {
         match self.members.change(member, change, by, at, CancellationToken::new()).await? {
             Changed::Done { after, .. } => Ok(*after),
             Changed::NotFound => Err(ErrorCode::MemberNotFound.into()),
+            Changed::EmailTaken => Err(ErrorCode::EmailTaken.into()),
             // What is changed here is neither, and it is not given up.
             Changed::Stale | Changed::LastAdmin | Changed::GivenUp | Changed::Overtaken(_) => {
                 Err(ErrorCode::Internal.into())

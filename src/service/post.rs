@@ -34,7 +34,7 @@ use crate::{
     sources::network,
     store::{
         FleetStore, MailStore, MemberStore,
-        mail::{AskedFrom, Expired, GoodLink, LinkHash, Mail, NewLink, Purpose, TakenMail, TokenId},
+        mail::{AskedFrom, CHANGES_WITHIN, Expired, GoodLink, LinkHash, Mail, NewLink, Purpose, TakenMail, TokenId},
         members::MemberRecord,
         turns::Caller,
     },
@@ -194,6 +194,25 @@ impl Post {
         Ok(())
     }
 
+    /// Has a link sent to a new address that a member asks for, which changes theirs to it; those of before end. Whether somebody has the
+    /// address already is found out when the mail is taken.
+    ///
+    /// # Errors
+    /// `rate_limited` when the member had too many lately, `overloaded` when too many mails wait, or the store.
+    pub(super) async fn send_email_change(
+        &self,
+        member: MemberId,
+        email: String,
+        asked: AskedFrom,
+    ) -> Result<(), Failure> {
+        let link = NewLink { email: Some(email), ..self.new_link(member, Purpose::ChangeEmail, asked) };
+        if !self.store.issue(Caller::Member(member), link).await? {
+            return Err(Failure::of(ErrorCode::RateLimited).retry_after(CHANGES_WITHIN));
+        }
+        self.wake();
+        Ok(())
+    }
+
     /// The link that is recognised by a hash, if it is still good.
     ///
     /// # Errors
@@ -220,7 +239,7 @@ impl Post {
     pub fn new_link(&self, member: MemberId, purpose: Purpose, asked: AskedFrom) -> NewLink {
         let token = TokenId(self.ids.secret());
         let hash = tokens::hash(&self.keys.token(token));
-        NewLink { member, purpose, token, hash, asked, at: self.now() }
+        NewLink { member, purpose, token, hash, asked, email: None, at: self.now() }
     }
 
     /// Forgets who has their whole allowance of notices. To be called now and then.

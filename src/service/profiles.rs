@@ -140,7 +140,7 @@ impl Profiles {
     /// it ends are closed. Returns the member before and after it. Whoever changes a photo has its turn.
     ///
     /// # Errors
-    /// `member_not_found`, `stale`, `last_admin`, or the store.
+    /// `member_not_found`, `stale`, `last_admin`, `email_taken`, or the store.
     pub(super) async fn commit(
         &self,
         member: MemberId,
@@ -185,6 +185,7 @@ impl Profiles {
                 | Change::ReplaceRecoveryCodes { .. }
                 | Change::DisableSecondFactor(_)
                 | Change::ResetSecondFactor
+                | Change::Email { .. }
                 | Change::VerifyEmail { .. } => None,
             };
             let attempt = async |late| {
@@ -203,13 +204,14 @@ impl Profiles {
             Changed::NotFound => return Err(ErrorCode::MemberNotFound.into()),
             Changed::Stale => return Err(ErrorCode::Stale.into()),
             Changed::LastAdmin => return Err(ErrorCode::LastAdmin.into()),
+            Changed::EmailTaken => return Err(ErrorCode::EmailTaken.into()),
             // Nobody has, while this waits.
             Changed::GivenUp => return Err(StoreError::Timeout.into()),
             Changed::Overtaken(why) => return Err(why.into()),
         };
         // An attempt before may have changed what the last one found changed already.
         self.effects.apply(effects::of_change(if late { former.as_ref() } else { Some(&before) }, &after));
-        self.effects.apply(notice_of(&change, &after, at).map(|_| Effect::SendMail));
+        self.effects.apply(notice_of(&change, &before, &after, at).map(|_| Effect::SendMail));
         let is_same = before.version == after.version && before.credentials == after.credentials && !late;
         if is_same && by.is_other_than(member) {
             // Nothing was changed, so nothing is in the audit log; whoever wanted it is shown the record all the same.

@@ -1,4 +1,4 @@
-//! What links in mails do: a new password for who has forgotten theirs, and showing that an address is a member's.
+//! What links in mails do: a new password for who has forgotten theirs, showing that an address is a member's, and giving them a new one.
 //!
 //! Nobody learns from any of it whether an address is a member's: asking for a link writes down the address, whoever has it, and is
 //! answered; only the worker that sends mail looks it up (`service::post`). Registering does the same work for an address that is
@@ -23,8 +23,8 @@ use crate::{
     mail::tokens,
     sources::subscriber,
     store::{
-        changes::{Actor, Change},
-        mail::{LinkHash, Mail, Purpose},
+        changes::{Actor, Change, EmailProof},
+        mail::{GoodLink, LinkHash, Mail, Purpose},
         members::{MemberRecord, Way},
         turns::Caller,
     },
@@ -33,6 +33,8 @@ use crate::{
 /// What a password is asked for that lacks or is wrong when an address is verified.
 const OF_REGISTRATION: &str = "must be the password that this account was registered with; who does not know it has not registered, and sets a new one by way \
     of a forgotten password, or leaves the account to be removed";
+/// The same when the address is changed.
+const OF_CHANGE: &str = "must be the present password of the account that is to have this address";
 
 /// What links in mails do.
 pub struct Recovery {
@@ -66,7 +68,7 @@ impl Recovery {
         let accounts = &self.accounts;
         let address = subscriber(from);
         accounts.logins.check(&address)?;
-        let (link, record, by_mail) = self.owner(&token, Purpose::ResetPassword, address).await?;
+        let (link, record, good) = self.owner(&token, &[Purpose::ResetPassword], address).await?;
         let member = record.profile.id;
         if let Some(reason) = weakness(&new_password, &record.profile.name, &record.profile.email) {
             return Err(Failure::field(ErrorCode::ValidationFailed, "new_password", reason));
@@ -74,7 +76,8 @@ impl Recovery {
         // Whoever has the link is who reads the member's mail: as good as one who was here before.
         let source = accounts.source_of(&record, from);
         let hash = accounts.enrolment.passwords.hash(new_password, source).await?;
-        let changed = self.use_link(&record, Change::ResetPassword { link, hash, by_mail }, from).await?;
+        let changed =
+            self.use_link(&record, Change::ResetPassword { link, hash, by_mail: good.was_mailed }, from).await?;
         tracing::info!(%member, "password reset");
         accounts.guesses.forgive(Allowance::of_strangers(&changed.profile.email));
         // One for whoever reads the member's mail, so that further links are no further codes of a second factor.
@@ -82,34 +85,45 @@ impl Recovery {
         Ok(DeviceProof { device_proof })
     }
 
-    /// Shows that an address is its member's with a link, which is used up. Who has not signed in yet gives the password that they have
-    /// registered with as well: otherwise whoever reads the mail would approve of a stranger who knows it.
+    /// Shows that an address is its member's with a link, which is used up; one that was sent to a new address gives the member that one.
+    /// Who has not signed in yet gives the password that they have registered with as well: otherwise whoever reads the mail would approve
+    /// of a stranger who knows it. So does who gets a new address: were it mistyped, whoever reads the mail would have the account.
     ///
     /// # Errors
-    /// `link_invalid`, `validation_failed` for a password that lacks or is wrong, which leaves the link good, a rate limit, `overloaded`,
-    /// or the store.
+    /// `link_invalid`, `validation_failed` for a password that lacks or is wrong, `email_taken` when somebody else has come by the new
+    /// address meanwhile, all but the first of which leave the link good; a rate limit, `overloaded`, or the store.
     pub async fn verify_email(&self, request: VerifyEmailRequest, from: IpAddr) -> Result<(), Failure> {
         let VerifyEmailRequest { token, password } = request;
         let address = subscriber(from);
         self.accounts.logins.check(&address)?;
-        let (link, record, _) = self.owner(&token, Purpose::VerifyEmail, address).await?;
-        if record.profile.must_verify {
-            self.check_registered(&record, password, (link, address)).await?;
-        }
-        self.use_link(&record, Change::VerifyEmail { link }, from).await?;
-        tracing::info!(member = %record.profile.id, "e-mail address verified");
+        let (link, record, good) = self.owner(&token, &[Purpose::VerifyEmail, Purpose::ChangeEmail], address).await?;
+        let (change, told) = match good.email {
+            Some(email) => {
+                self.check_password(&record, password, OF_CHANGE, (link, address)).await?;
+                (Change::Email { email, proof: EmailProof::Link(link) }, "e-mail address changed")
+            }
+            None => {
+                if record.profile.must_verify {
+                    self.check_password(&record, password, OF_REGISTRATION, (link, address)).await?;
+                }
+                (Change::VerifyEmail { link }, "e-mail address verified")
+            }
+        };
+        self.use_link(&record, change, from).await?;
+        tracing::info!(member = %record.profile.id, "{told}");
         Ok(())
     }
 
-    /// Whether whoever has a link knows the password that its member has registered with. Tries are counted for each link: who reads the
-    /// mail is no stranger, and strangers do not keep them out.
-    async fn check_registered(
+    /// Whether whoever has a link knows its member's password; else they are told what it must be. Tries are counted for each link: who
+    /// reads the mail is no stranger, and strangers do not keep them out.
+    async fn check_password(
         &self,
         record: &MemberRecord,
         password: Option<String>,
+        must_be: &'static str,
         (link, address): (LinkHash, IpAddr),
     ) -> Result<(), Failure> {
-        let wrong = || Failure::field(ErrorCode::ValidationFailed, "password", OF_REGISTRATION);
+        let wrong = || Failure::field(ErrorCode::ValidationFailed, "password", must_be);
         let password = password.filter(|password| !password.is_empty()).ok_or_else(wrong)?;
         let (accounts, allowance) = (&self.accounts, Allowance::of_link(&link));
         let charged = accounts.guesses.take(allowance)?;
@@ -139,20 +153,27 @@ impl Recovery {
             .await
     }
 
-    /// Whose link a token is of, and whether it came by mail. One answer for whatever is wrong with it, and with its member.
+    /// Whose link a token is of, and what it is good for, which is one of `purposes`. One answer for whatever is wrong with it, and with its
+    /// member.
     async fn owner(
         &self,
         token: &str,
-        purpose: Purpose,
+        purposes: &[Purpose],
         address: IpAddr,
-    ) -> Result<(LinkHash, MemberRecord, bool), Failure> {
+    ) -> Result<(LinkHash, MemberRecord, GoodLink), Failure> {
         let (link, by) = (tokens::hash(token.trim()), Caller::Address(address));
         let accounts = &self.accounts;
         let invalid = || accounts.denied(ErrorCode::LinkInvalid);
-        let good = accounts.post.link(by, link, purpose).await?.ok_or_else(invalid)?;
+        let mut found = None;
+        for purpose in purposes {
+            if found.is_none() {
+                found = accounts.post.link(by, link, *purpose).await?;
+            }
+        }
+        let good = found.ok_or_else(invalid)?;
         let record = accounts.members.by_id(by, good.member).await?;
         let record = record.filter(may_be_written_to);
-        Ok((link, record.ok_or_else(invalid)?, good.was_mailed))
+        Ok((link, record.ok_or_else(invalid)?, good))
     }
 
     /// Makes a change with a link. Administrators are told of who waits for them from then on. Returns the member after it.

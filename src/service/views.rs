@@ -172,7 +172,7 @@ pub fn card(MemberRecord { profile, .. }: &MemberRecord) -> MemberCard {
 /// What a client wants to change of a profile, checked.
 #[must_use]
 pub fn edit(patch: MemberPatch) -> ProfileEdit {
-    let MemberPatch { name, contact_info, visibility, profile_image_url, language } = patch;
+    let MemberPatch { name, contact_info, visibility, profile_image_url, language, email: _ } = patch;
     let ContactInfoPatch { phone, company, position } = contact_info.unwrap_or_default();
     let VisibilityPatch { email, phone: phone_to, company: company_to, position: position_to, presence } =
         visibility.unwrap_or_default();

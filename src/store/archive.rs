@@ -326,6 +326,8 @@ pub struct LinkRow {
     pub asked: Vec<AskedFrom>,
     /// What is kept of it if it was of a registration with an address that is another's.
     pub claim: Option<Claim>,
+    /// The new address, of one that changes it.
+    pub email: Option<String>,
 }
 
 /// A mail that waits.
@@ -422,9 +424,10 @@ impl Row {
             Self::Budget(member, day, spent) => json!([member, day, spent]),
             Self::Job(row) => json!([row.job, row.due, row.attempts]),
             Self::Link(row) => {
-                let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, claim } = row;
+                let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, claim, email } =
+                    row;
                 let claim = claim.map(|Claim { invitation, address }| (invitation, address));
-                json!([hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, claim])
+                json!([hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, claim, email])
             }
             Self::Mail(row) => json!([row.mail, row.due, row.until, row.attempts]),
             Self::Secret(name, value) => json!([name, value]),

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{
     audit::{AuditRecord, REASON},
     mail::{LinkHash, Purpose},
-    members::{Contact, MemberRecord, Standing, StoredProfile, StoredVisibility, Suspension},
+    members::{Contact, MemberRecord, Standing, StoredProfile, StoredVisibility, Suspension, email_key},
     second_factor::{CodeUse, RecoveryHash, StoredFactor},
     sessions::{KeptSession, SessionView},
 };
@@ -63,6 +63,13 @@ pub enum Change {
         /// How the link is recognised.
         link: LinkHash,
     },
+    /// The e-mail address; refused if it is another member's. Links of before end, and sessions stay.
+    Email {
+        /// The new one.
+        email: String,
+        /// What lets it be changed.
+        proof: EmailProof,
+    },
     /// The second factor is turned on; refused if there is another one. Whoever does so has proved who they are.
     EnableSecondFactor {
         /// The [`MemberRecord::credentials`] of the record that was looked at; refused if they are others by now.
@@ -88,6 +95,18 @@ pub enum Change {
     ResetSecondFactor,
     /// The member leaves for ever: nothing remains but the record that messages refer to. Revokes their sessions.
     Erase,
+}
+
+/// What lets the address of a member be changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EmailProof {
+    /// A link that was sent to the new address, which is used up; refused if it is not good. The address is verified by it.
+    Link(LinkHash),
+    /// Their password, where no mail is sent: the [`MemberRecord::credentials`] of the record whose password was verified; refused if
+    /// they are others by now.
+    Password(u64),
+    /// Whoever runs the server.
+    Command,
 }
 
 /// What to change of a profile. What is not there stays as it is; of what can be removed, `None` within removes it.
@@ -189,6 +208,8 @@ pub enum Changed {
     Stale,
     /// It would leave the club without an administrator.
     LastAdmin,
+    /// The address is another member's, or one that nobody registers with.
+    EmailTaken,
     /// Whoever wanted it had given it up when its turn came.
     GivenUp,
     /// Whoever wanted it may not make it any more.
@@ -270,6 +291,7 @@ impl Change {
             | Self::Active(true)
             | Self::Suspended(None)
             | Self::VerifyEmail { .. }
+            | Self::Email { .. }
             | Self::UseCode(_)
             | Self::ReplaceRecoveryCodes { .. }
             | Self::DisableSecondFactor(_)
@@ -283,6 +305,17 @@ impl Change {
         match self {
             Self::ResetPassword { link, .. } => Some((*link, Purpose::ResetPassword)),
             Self::VerifyEmail { link } => Some((*link, Purpose::VerifyEmail)),
+            Self::Email { proof: EmailProof::Link(link), .. } => Some((*link, Purpose::ChangeEmail)),
+            _ => None,
+        }
+    }
+
+    /// The address that it gives the member, and whether they are kept out with one that nobody registers with: all but whoever runs the
+    /// server is.
+    #[must_use]
+    pub(super) fn new_email(&self) -> Option<(&str, bool)> {
+        match self {
+            Self::Email { email, proof } => Some((email, *proof != EmailProof::Command)),
             _ => None,
         }
     }
@@ -301,6 +334,9 @@ impl Change {
             // What is the new one already was changed by an attempt before.
             Self::Password { credentials, hash, .. } => {
                 before.credentials != *credentials && before.password_hash != *hash
+            }
+            Self::Email { email, proof: EmailProof::Password(credentials) } => {
+                before.credentials != *credentials && before.profile.email != *email
             }
             Self::EnableSecondFactor { credentials, factor, .. } => match &before.second_factor {
                 Some(known) => known != factor,
@@ -354,6 +390,7 @@ impl Change {
                 }
             }
             Self::VerifyEmail { .. } => verify(&mut after, at),
+            Self::Email { email, proof } => change_email(&mut after, email, *proof, at),
             Self::EnableSecondFactor { factor, .. } => after.second_factor = Some(factor.clone()),
             Self::UseCode(used) => use_code(&mut after, used),
             Self::ReplaceRecoveryCodes { used, codes } => {
@@ -434,6 +471,7 @@ impl Change {
             Self::Approve
             | Self::Password { .. }
             | Self::ResetPassword { .. }
+            | Self::Email { .. }
             | Self::EnableSecondFactor { .. }
             | Self::UseCode(_)
             | Self::ReplaceRecoveryCodes { .. }
@@ -462,6 +500,7 @@ impl Change {
             Self::Approve => AuditAction::ApplicationApproved,
             Self::Password { .. } => AuditAction::PasswordChanged,
             Self::ResetPassword { .. } => AuditAction::PasswordReset,
+            Self::Email { .. } => AuditAction::EmailChanged,
             // Never written: see `audit`.
             Self::VerifyEmail { .. } => AuditAction::ProfileChanged,
             Self::EnableSecondFactor { .. } => AuditAction::SecondFactorEnabled,
@@ -495,6 +534,20 @@ fn verify(record: &mut MemberRecord, at: Timestamp) {
     if profile.must_verify {
         profile.must_verify = false;
         profile.is_active = !profile.is_pending;
+    }
+}
+
+/// The address is another one: verified at this moment if a link that was sent to it says so. The same in another case stays as verified as it
+/// was.
+fn change_email(record: &mut MemberRecord, email: &str, proof: EmailProof, at: Timestamp) {
+    let profile = &mut record.profile;
+    let is_same = email_key(&profile.email) == email_key(email);
+    email.clone_into(&mut profile.email);
+    if !is_same {
+        profile.email_verified_at = None;
+    }
+    if matches!(proof, EmailProof::Link(_)) {
+        verify(record, at);
     }
 }
 

@@ -168,6 +168,7 @@ pub fn of_change(change: &Change, before: &MemberRecord) -> Revocations {
         | Change::Password { .. }
         | Change::ResetPassword { .. }
         | Change::VerifyEmail { .. }
+        | Change::Email { .. }
         | Change::EnableSecondFactor { .. }
         | Change::UseCode(_)
         | Change::ReplaceRecoveryCodes { .. }

@@ -31,8 +31,8 @@ mod room;
 pub use claims::{Claim, ClaimedAddress};
 pub(super) use claims::{claimed, holds_use};
 pub use links::{
-    AskedFrom, GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS, LINKS_FROM, LINKS_MAX, LINKS_WITHIN, LinkHash,
-    NewLink, Purpose, TokenId, UNVERIFIED_LINKS_FROM, handed_out,
+    AskedFrom, CHANGES_MAX, CHANGES_WITHIN, GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS, LINKS_FROM, LINKS_MAX,
+    LINKS_WITHIN, LinkHash, NewLink, Purpose, TokenId, UNVERIFIED_LINKS_FROM, handed_out,
 };
 pub(super) use links::{Issue, forgotten_at};
 pub(super) use room::{DISPLACED, FIRST_TURN, Part, Restored, Room, turn};
@@ -115,6 +115,22 @@ kinds! {
         member: MemberId,
         /// What the token is derived from.
         token: TokenId,
+    }
+    /// A link that changes the address of a member, to the new one, which is kept with the link.
+    ChangeEmail = "change_email" {
+        /// The member.
+        member: MemberId,
+        /// What the token is derived from.
+        token: TokenId,
+    }
+    /// The address of a member was changed; to the former one.
+    EmailChanged = "email_changed" {
+        /// The member.
+        member: MemberId,
+        /// The former address.
+        former: String,
+        /// When.
+        at: Timestamp,
     }
     /// The password was changed by a member who was signed in.
     PasswordChanged = "password_changed" {
@@ -204,6 +220,8 @@ impl Kind {
         match self {
             Self::ForgotPassword | Self::AddressTaken | Self::VerifyEmail => true,
             Self::ResetPassword
+            | Self::ChangeEmail
+            | Self::EmailChanged
             | Self::PasswordChanged
             | Self::PasswordReset
             | Self::NewDevice
@@ -220,8 +238,9 @@ impl Kind {
     #[must_use]
     pub const fn lifetime(self) -> Duration {
         match self {
-            Self::ForgotPassword | Self::VerifyEmail | Self::ResetPassword => LINK_LIFETIME,
+            Self::ForgotPassword | Self::VerifyEmail | Self::ResetPassword | Self::ChangeEmail => LINK_LIFETIME,
             Self::AddressTaken
+            | Self::EmailChanged
             | Self::PasswordChanged
             | Self::PasswordReset
             | Self::NewDevice
@@ -253,6 +272,8 @@ impl Mail {
             Self::ForgotPassword { .. } | Self::AddressTaken { .. } => None,
             Self::VerifyEmail { member, .. }
             | Self::ResetPassword { member, .. }
+            | Self::ChangeEmail { member, .. }
+            | Self::EmailChanged { member, .. }
             | Self::PasswordChanged { member, .. }
             | Self::PasswordReset { member, .. }
             | Self::NewDevice { member, .. }
@@ -292,6 +313,8 @@ impl Mail {
             }
             Self::VerifyEmail { member, .. }
             | Self::ResetPassword { member, .. }
+            | Self::ChangeEmail { member, .. }
+            | Self::EmailChanged { member, .. }
             | Self::PasswordChanged { member, .. }
             | Self::PasswordReset { member, .. }
             | Self::Approved { member, .. }
@@ -371,11 +394,14 @@ pub struct WaitingMail {
     pub next: Option<Timestamp>,
 }
 
-/// What a change tells its member by mail, who is `after` now.
+/// What a change tells its member by mail, who was `before` and is `after` now.
 #[must_use]
-pub(crate) fn notice_of(change: &Change, after: &MemberRecord, at: Timestamp) -> Option<Mail> {
+pub(crate) fn notice_of(change: &Change, before: &MemberRecord, after: &MemberRecord, at: Timestamp) -> Option<Mail> {
     let member = after.profile.id;
     match change {
+        Change::Email { .. } if before.profile.email != after.profile.email => {
+            Some(Mail::EmailChanged { member, former: before.profile.email.clone(), at })
+        }
         Change::Password { .. } => Some(Mail::PasswordChanged { member, at }),
         Change::ResetPassword { .. } => Some(Mail::PasswordReset { member, at }),
         Change::Approve => Some(Mail::Approved { member, at }),
@@ -421,7 +447,9 @@ pub trait MailStore: Send + Sync {
 
     /// Writes a link and its mail, together; or the mail of a link of before again; or has that be good for longer, without a mail. Which of
     /// these it is, is said where links are ([`NewLink::issue`]). What [`Caller::System`] asks for comes of a mail that waits, and takes its
-    /// place: it is written whether there is room or not. False if no mail was written. No link of before ends.
+    /// place: it is written whether there is room or not. False if no mail was written. No link of before ends, but of those that
+    /// [change an address](Purpose::ChangeEmail): a new one ends those of before, and where that is an address
+    /// [nobody registers with](super::addresses) no mail is written.
     ///
     /// # Errors
     /// As [`Self::add`].
@@ -433,8 +461,8 @@ pub trait MailStore: Send + Sync {
     /// The store.
     async fn hand_out(&self, link: LinkRow, entry: AuditRecord) -> Result<(), StoreError>;
 
-    /// The link that is recognised by this, if it is still good. It is used up by [`Change::ResetPassword`] and
-    /// [`Change::VerifyEmail`], and with it all others of its member and purpose.
+    /// The link that is recognised by this, if it is still good. It is used up by [`Change::ResetPassword`],
+    /// [`Change::VerifyEmail`] and [`Change::Email`], and with it all others of its member and purpose.
     ///
     /// # Errors
     /// The store.
@@ -515,6 +543,8 @@ mod tests {
             Kind::AddressTaken => Mail::AddressTaken { email, asked: AskedFrom(7) },
             Kind::VerifyEmail => Mail::VerifyEmail { member: MEMBER, token },
             Kind::ResetPassword => Mail::ResetPassword { member: MEMBER, token },
+            Kind::ChangeEmail => Mail::ChangeEmail { member: MEMBER, token },
+            Kind::EmailChanged => Mail::EmailChanged { member: MEMBER, former: email, at },
             Kind::PasswordChanged => Mail::PasswordChanged { member: MEMBER, at },
             Kind::PasswordReset => Mail::PasswordReset { member: MEMBER, at },
             Kind::NewDevice => Mail::NewDevice { member: MEMBER, session, device, at, more: false },

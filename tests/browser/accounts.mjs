@@ -264,7 +264,7 @@ async function newcomer(rita) {
   await button(finn, "Confirm").click();
   await secret(finn, "Password").fill("no horse at all");
   await finn.keyboard.press("Enter");
-  await finn.getByText(/^This is not the password that you registered with/).waitFor();
+  await finn.getByText(/^This is not the password of the account/).waitFor();
   await lookTwice(finn, "verify-password");
   await secret(finn, "Password").fill("correct horse");
   await finn.keyboard.press("Enter");

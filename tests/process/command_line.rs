@@ -310,6 +310,43 @@ async fn a_link_from_the_command_line_sets_a_lost_password_once() {
     assert_eq!((entry.target_id, entry.actor_id), (Some(ana.id), None));
 }
 
+/// Who has lost the mailbox and the password gets in by nothing else.
+#[tokio::test]
+async fn an_address_is_set_from_the_command_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, http) = (Process::start(folder.path()), http());
+    let ana = Member::register_at(server.addr, &http, "Ana").await;
+    let ben = Member::register_at(server.addr, &http, "Ben").await;
+    let set = |old: &str, new: &str| run(folder.path(), &["admin", "set-email", old, new], "");
+    let former = &ana.auth.member.email;
+    for (old, new, why) in [
+        (former.as_str(), "nonsense", "email: "),
+        (former, &ben.auth.member.email, "already"),
+        ("nobody@example.com", "new@example.com", "nobody@example.com"),
+    ] {
+        let refused = set(old, new);
+        assert!(!refused.status.success() && stderr(&refused).contains(why), "{}", stderr(&refused));
+    }
+    let output = set(&former.to_uppercase(), "new@example.com");
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("is new@example.com now"));
+    // In the name of nobody, and who is signed in stays that.
+    run(folder.path(), &["admin", "promote", "--email", "new@example.com"], "");
+    let own = ana.request(reqwest::Method::GET, "/api/members/me", serde_json::Value::Null).await;
+    let own: serde_json::Value = own.json().await.unwrap();
+    assert_eq!((&own["email"], &own["email_verified_at"]), (&json!("new@example.com"), &serde_json::Value::Null));
+    let entries = ana.request(reqwest::Method::GET, "/api/admin/audit", serde_json::Value::Null).await;
+    let AuditPage { entries, .. } = entries.json().await.unwrap();
+    let entry = entries.iter().find(|entry| entry.action == AuditAction::EmailChanged).unwrap();
+    assert_eq!((entry.target_id, entry.actor_id), (Some(ana.id), None));
+    let log_in = async |email: &str| {
+        let body = json!({ "email": email, "password": ana.password });
+        let url = format!("http://{}/api/auth/login", server.addr);
+        http.post(url).json(&body).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!((log_in(former).await, log_in("new@example.com").await), (401, 200));
+}
+
 /// Found by faults: sessions of before a restore were good again, whatever had been ended since.
 #[tokio::test]
 async fn after_a_restore_everybody_signs_in_again() {

@@ -112,6 +112,10 @@ fn table() -> Vec<(Method, &'static str, [u16; 6], Ask)> {
             let body = json!({ "current_password": "not this one", "new_password": "battery staple" });
             ("/api/members/me/password".into(), body)
         }),
+        (post.clone(), "/api/members/me/email", member(422), |_| {
+            let body = json!({ "email": "new@example.com", "password": "not this one" });
+            ("/api/members/me/email".into(), body)
+        }),
         (get.clone(), "/api/members/me/export", member(200), |_| plain("/api/members/me/export")),
         (get.clone(), "/api/members/me/sessions", member(200), |_| plain("/api/members/me/sessions")),
         (delete.clone(), "/api/members/me/sessions", member(204), |_| plain("/api/members/me/sessions")),

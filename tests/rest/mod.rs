@@ -7,6 +7,7 @@ mod ai_service;
 mod audit;
 mod directory;
 mod edge;
+mod email;
 mod hang_up;
 mod hosts;
 mod late;

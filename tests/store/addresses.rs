@@ -42,7 +42,7 @@ pub(super) async fn verify(f: &Fixture, member: MemberId, byte: u8) {
     assert!(
         f.store
             .mail
-            .issue(Caller::System, NewLink { member, purpose, token, hash, asked: AskedFrom(1), at })
+            .issue(Caller::System, NewLink { member, purpose, token, hash, asked: AskedFrom(1), email: None, at })
             .await
             .unwrap()
     );

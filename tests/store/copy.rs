@@ -78,7 +78,7 @@ async fn fill_with_new_members(f: &Fixture, members: &mut Vec<MemberId>) {
     // Somebody who registers with an address that is taken, as whom nobody is there.
     let member = NewMember { must_verify: true, ..f.new_member("Ida", "ida@example.com") };
     let (purpose, token, hash) = (Purpose::VerifyEmail, TokenId([8; 16]), [8; 32]);
-    let link = Some(NewLink { member: member.id, purpose, token, hash, asked: AskedFrom(1), at: f.now() });
+    let link = Some(NewLink { member: member.id, purpose, token, hash, asked: AskedFrom(1), email: None, at: f.now() });
     let way = Way::Invitation(record.id);
     let taken = Registration { member, way, from, link, most_unverified: UNVERIFIED_MAX };
     assert!(f.store.members.register(taken).await.unwrap().is_err());
@@ -91,6 +91,7 @@ async fn fill_with_new_members(f: &Fixture, members: &mut Vec<MemberId>) {
         token: TokenId([9; 16]),
         hash: [9; 32],
         asked: AskedFrom(1),
+        email: None,
         at: f.now(),
     };
     assert!(f.store.mail.issue(Caller::System, link).await.unwrap());
@@ -227,7 +228,7 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
         assert!(
             f.store
                 .mail
-                .issue(Caller::System, NewLink { member, purpose, token, hash, asked: AskedFrom(1), at })
+                .issue(Caller::System, NewLink { member, purpose, token, hash, asked: AskedFrom(1), email: None, at })
                 .await
                 .unwrap()
         );

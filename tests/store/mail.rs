@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use members_book::store::{
     audit::AuditRecord,
-    changes::{Actor, Change, Changed},
+    changes::{Actor, Change, Changed, EmailProof},
     mail::{
         AskedFrom, Expired, GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS, LINKS_FROM, LINKS_MAX, LINKS_WITHIN,
         Mail, NEW_DEVICES_MAX, NewLink, Purpose, TakenMail, TokenId, UNVERIFIED_LINKS_FROM, WaitingMail, handed_out,
@@ -33,6 +33,9 @@ for_every_store![
     a_link_is_good_once_and_for_a_while,
     a_link_that_is_good_for_a_while_is_sent_again_and_a_newer_one_ends_none,
     using_a_link_ends_all_of_its_purpose,
+    a_link_that_changes_an_address_ends_the_former_and_is_used_once,
+    an_address_is_one_members_whoever_is_first,
+    nobody_gets_an_address_that_nobody_registers_with,
     however_often_strangers_ask_a_member_has_a_link_or_gets_one,
     a_thousand_networks_keep_no_member_from_a_link_and_send_few_mails,
     what_the_member_does_has_a_link_sent_again,
@@ -56,7 +59,15 @@ fn forgot(email: &str) -> Mail {
 }
 
 pub(super) fn link(f: &Fixture, member: MemberId, purpose: Purpose, byte: u8) -> NewLink {
-    NewLink { member, purpose, token: TokenId([byte; 16]), hash: [byte; 32], asked: AskedFrom(1), at: f.now() }
+    NewLink {
+        member,
+        purpose,
+        token: TokenId([byte; 16]),
+        hash: [byte; 32],
+        asked: AskedFrom(1),
+        email: None,
+        at: f.now(),
+    }
 }
 
 async fn issue(f: &Fixture, member: MemberId, purpose: Purpose, byte: u8) -> bool {
@@ -290,6 +301,87 @@ async fn using_a_link_ends_all_of_its_purpose(f: &Fixture) {
     assert!(issue(f, ana, Purpose::VerifyEmail, 4).await);
     assert!(matches!(change(f, ana, Change::VerifyEmail { link: [4; 32] }).await, Changed::Done { .. }));
     assert!(matches!(change(f, ana, Change::VerifyEmail { link: [4; 32] }).await, Changed::Stale));
+}
+
+/// Asks for another address.
+async fn ask_change(f: &Fixture, member: MemberId, byte: u8, email: &str) -> bool {
+    let link = NewLink { email: Some(email.to_owned()), ..link(f, member, Purpose::ChangeEmail, byte) };
+    f.store.mail.issue(Caller::Member(member), link).await.unwrap()
+}
+
+fn confirmed(byte: u8, email: &str) -> Change {
+    Change::Email { email: email.to_owned(), proof: EmailProof::Link([byte; 32]) }
+}
+
+#[expect(clippy::cognitive_complexity, reason = "what holds, one after the other")]
+async fn a_link_that_changes_an_address_ends_the_former_and_is_used_once(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let former = f.store.members.by_id(Caller::System, ana).await.unwrap().unwrap();
+    assert!(ask_change(f, ana, 1, "first@example.com").await && ask_change(f, ana, 2, "second@example.com").await);
+    assert_eq!(drain(f).await, [Mail::ChangeEmail { member: ana, token: TokenId([2; 16]) }], "in its place");
+    let named = f.store.mail.link(Caller::System, [2; 32], Purpose::ChangeEmail, f.now()).await.unwrap();
+    assert_eq!(named.unwrap().email.as_deref(), Some("second@example.com"));
+    assert!(matches!(change(f, ana, confirmed(1, "first@example.com")).await, Changed::Stale));
+    assert!(issue(f, ana, Purpose::ResetPassword, 3).await);
+    drain(f).await;
+    f.wait(1);
+    let Changed::Done { after, .. } = change(f, ana, confirmed(2, "second@example.com")).await else { panic!() };
+    assert_eq!((after.profile.email.as_str(), after.profile.email_verified_at), ("second@example.com", Some(f.now())));
+    assert_eq!((after.version, after.credentials), (former.version + 1, former.credentials));
+    let told = Mail::EmailChanged { member: ana, former: former.profile.email.clone(), at: f.now() };
+    assert_eq!(drain(f).await, [told]);
+    assert!(matches!(change(f, ana, confirmed(2, "second@example.com")).await, Changed::Stale));
+    assert_eq!(owner(f, Purpose::ResetPassword, 3).await, None, "what was sent to the former address is over");
+    assert!(f.store.members.by_email(Caller::System, &former.profile.email).await.unwrap().is_none());
+    let found = f.store.members.by_email(Caller::System, "SECOND@example.com").await.unwrap();
+    assert_eq!(found.unwrap().profile.id, ana);
+    f.wait(LINKS_WITHIN.as_secs());
+    for byte in 10..10 + u8::try_from(LINKS_MAX).unwrap() {
+        assert!(ask_change(f, ana, byte, "third@example.com").await);
+    }
+    assert!(!ask_change(f, ana, 30, "third@example.com").await, "there were too many");
+    f.wait(LINK_LIFETIME.as_secs());
+    assert!(matches!(change(f, ana, confirmed(14, "third@example.com")).await, Changed::Stale), "it is too old");
+}
+
+async fn an_address_is_one_members_whoever_is_first(f: &Fixture) {
+    let mut members = Vec::new();
+    for byte in 0..8 {
+        let member = f.member_with_email("Ana", &format!("ana{byte}@example.com")).await.profile.id;
+        assert!(ask_change(f, member, 40 + byte, "One@example.com").await);
+        members.push(member);
+    }
+    let all = members.iter().zip(40..).map(|(member, byte)| change(f, *member, confirmed(byte, "one@example.com")));
+    let all = futures_util::future::join_all(all).await;
+    let done = all.iter().filter(|changed| matches!(changed, Changed::Done { .. })).count();
+    let taken = all.iter().filter(|changed| matches!(changed, Changed::EmailTaken)).count();
+    assert_eq!((done, taken), (1, 7));
+    let by_hand = Change::Email { email: "ONE@example.com".to_owned(), proof: EmailProof::Command };
+    let owner = f.store.members.by_email(Caller::System, "one@example.com").await.unwrap().unwrap().profile.id;
+    let other = members.into_iter().find(|member| *member != owner).unwrap();
+    assert!(matches!(change(f, other, by_hand.clone()).await, Changed::EmailTaken));
+    // The same in another case stays verified.
+    let Changed::Done { before, after, .. } = change(f, owner, by_hand).await else { panic!() };
+    assert_eq!(after.profile.email_verified_at, before.profile.email_verified_at);
+    assert!(after.profile.email_verified_at.is_some());
+}
+
+#[expect(clippy::cognitive_complexity, reason = "what holds, one after the other")]
+async fn nobody_gets_an_address_that_nobody_registers_with(f: &Fixture) {
+    let (ana, uma) = (f.member("Ana").await, f.member("Uma").await);
+    assert!(ask_change(f, uma, 1, "uma@example.com").await);
+    assert!(matches!(change(f, uma, confirmed(1, "uma@example.com")).await, Changed::Done { .. }));
+    assert!(ask_change(f, ana, 2, "uma2@example.com").await);
+    f.change(uma, Change::Erase).await;
+    drain(f).await;
+    assert!(ask_change(f, ana, 3, "UMA@example.com").await, "as of any other");
+    assert_eq!(drain(f).await, [], "but nobody is written to");
+    assert_eq!((owner(f, Purpose::ChangeEmail, 2).await, owner(f, Purpose::ChangeEmail, 3).await), (None, None));
+    let at_once = |proof| Change::Email { email: "uma@example.com".to_owned(), proof };
+    assert!(matches!(change(f, ana, at_once(EmailProof::Password(7))).await, Changed::Stale));
+    assert!(matches!(change(f, ana, at_once(EmailProof::Password(0))).await, Changed::EmailTaken));
+    let Changed::Done { after, .. } = change(f, ana, at_once(EmailProof::Command)).await else { panic!() };
+    assert_eq!((after.profile.email.as_str(), after.profile.email_verified_at), ("uma@example.com", None));
 }
 
 /// Found by reading: five requests of a stranger, and for half of each hour nobody could set a new password.

@@ -79,6 +79,7 @@ async fn it_is_counted_how_often_credentials_are_replaced(f: &Fixture) {
         token: TokenId([1; 16]),
         hash: [1; 32],
         asked: AskedFrom(1),
+        email: None,
         at: f.now(),
     };
     assert_eq!(stored().await.credentials, 1);

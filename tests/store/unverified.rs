@@ -48,8 +48,15 @@ const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
 pub(super) fn registration(f: &Fixture, name: &str, way: Way, byte: u8) -> Registration {
     let member = NewMember { must_verify: true, ..f.new_member(name, &format!("{name}@example.com")) };
     let (token, hash) = (TokenId([byte; 16]), [byte; 32]);
-    let link =
-        NewLink { member: member.id, purpose: Purpose::VerifyEmail, token, hash, asked: AskedFrom(1), at: f.now() };
+    let link = NewLink {
+        member: member.id,
+        purpose: Purpose::VerifyEmail,
+        token,
+        hash,
+        asked: AskedFrom(1),
+        email: None,
+        at: f.now(),
+    };
     Registration { member, way, from: FROM, link: Some(link), most_unverified: UNVERIFIED_MAX }
 }
 

@@ -49,6 +49,7 @@ pub(super) fn module() -> String {
     declarations.add::<rest::SetupRequest>();
     declarations.add::<rest::RegisterRequest>();
     declarations.add::<rest::PasswordChange>();
+    declarations.add::<rest::EmailChange>();
     declarations.add::<rest::PushPatch>();
     declarations.add::<rest::PushRegistration>();
     declarations.add::<rest::DeviceProof>();

@@ -347,6 +347,8 @@ pub enum AuditAction {
     PasswordChanged,
     /// A password was set with a link from a mail.
     PasswordReset,
+    /// The e-mail address of a member was changed, by themselves or on the command line. Neither address is kept.
+    EmailChanged,
     /// A member erased themselves.
     Erased,
     /// All sessions of a member were ended.
@@ -401,6 +403,7 @@ impl AuditAction {
         Self::ProfileChanged,
         Self::PasswordChanged,
         Self::PasswordReset,
+        Self::EmailChanged,
         Self::Erased,
         Self::SessionsEnded,
         Self::ApplicationApproved,
@@ -435,6 +438,7 @@ impl AuditAction {
             Self::ProfileChanged => "profile_changed",
             Self::PasswordChanged => "password_changed",
             Self::PasswordReset => "password_reset",
+            Self::EmailChanged => "email_changed",
             Self::Erased => "erased",
             Self::SessionsEnded => "sessions_ended",
             Self::ApplicationApproved => "application_approved",

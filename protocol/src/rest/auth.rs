@@ -122,6 +122,22 @@ pub struct PasswordChange {
     pub new_password: String,
 }
 
+/// `POST /api/members/me/email`.
+#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(default)]
+pub struct EmailChange {
+    /// The new e-mail address; unique regardless of case.
+    #[garde(custom(rules::given), custom(rules::email))]
+    #[cfg_attr(feature = "openapi", schema(required = true, format = Email, max_length = 254, example = "ana@example.org"))]
+    pub email: String,
+    /// The present password.
+    #[garde(custom(rules::given))]
+    #[cfg_attr(feature = "openapi", schema(required = true, format = Password, min_length = 1, example = "correct horse"))]
+    pub password: String,
+}
+
 /// `POST /api/auth/password/forgot`.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
@@ -153,7 +169,8 @@ pub struct ResetPasswordRequest {
     pub new_password: String,
 }
 
-/// `POST /api/auth/email/verify`. An account that nobody has signed in to needs the password that it was registered with.
+/// `POST /api/auth/email/verify`. An account that nobody has signed in to needs the password that it was registered with, and a link that
+/// changes the address the present one.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -166,8 +183,8 @@ pub struct VerifyEmailRequest {
         schema(required = true, min_length = 1, max_length = 128, example = "p43dTn0d2mVqS1rXq0C9yQ")
     )]
     pub token: String,
-    /// The password that the account was registered with. Needed for one that was never signed in to: `validation_failed` for this field says
-    /// so, and leaves the link good. Of no effect for who has signed in before.
+    /// The member's password. Needed of an account that was never signed in to, and with a link that changes the address: `validation_failed`
+    /// for this field says so, and leaves the link good. Of no effect with any other link.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(format = Password, example = "correct horse"))]
     #[cfg_attr(feature = "codegen", ts(optional = nullable))]

@@ -219,6 +219,12 @@ pub struct MemberPatch {
     #[cfg_attr(feature = "codegen", ts(as = "Option<Language>", optional = nullable))]
     #[cfg_attr(feature = "openapi", schema(value_type = Option<Language>))]
     pub language: Option<Option<Language>>,
+    /// Not changed here: whatever is given is refused, so that nobody takes it for changed.
+    #[serde(deserialize_with = "not_null", skip_serializing)]
+    #[garde(custom(rules::email_elsewhere))]
+    #[cfg_attr(feature = "codegen", ts(skip))]
+    #[cfg_attr(feature = "openapi", schema(ignore))]
+    pub email: Option<serde_json::Value>,
 }
 
 /// Contact details to change.
@@ -326,6 +332,7 @@ impl From<MemberReplacement> for MemberPatch {
             profile_image_url: Some(profile_image_url),
             // Not of the profile: it stays.
             language: None,
+            email: None,
         }
     }
 }

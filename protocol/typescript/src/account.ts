@@ -2,7 +2,7 @@ import { LONG_TIMEOUT_MS, path } from "./api.js";
 import type { Api, ApiRequest, Versioned } from "./api.js";
 import { problemOf } from "./problem.js";
 import type {
-  AuthResponse, ClubInfo, DeviceProof, Export, Language, Member, PasswordChange, RecoveryCodes, SecondFactor, SecondFactorDisabling, SecondFactorEnabled, SecondFactorEnrolment, Session, SessionId, SessionList, StepUpRequest,
+  AuthResponse, ClubInfo, DeviceProof, EmailChange, Export, Language, Member, PasswordChange, RecoveryCodes, SecondFactor, SecondFactorDisabling, SecondFactorEnabled, SecondFactorEnrolment, Session, SessionId, SessionList, StepUpRequest,
 } from "./protocol.js";
 
 /**
@@ -29,7 +29,12 @@ export class Account {
   resetPassword(token: string, new_password: string): Promise<void> {
     return this.proved("/api/auth/password/reset", { method: "POST", body: { token, new_password }, anonymous: true });
   }
-  /** Shows that an address is its member's, with the token of a link. */
+  /**
+   * Changes the e-mail address. Where the club sends mail a link goes to the new one, and nothing changes before `verifyEmail` has its token: the answer is nothing then, whether somebody has the address or not.
+   * Without mail it is changed at once, and the answer is the member.
+   */
+  changeEmail(change: EmailChange): Promise<Member | undefined> { return this.api.json("/api/members/me/email", { method: "POST", body: change }); }
+  /** Shows that an address is its member's, with the token of a link. One that changes the address needs the member's password. */
   verifyEmail(token: string, password?: string): Promise<void> {
     return this.api.json("/api/auth/email/verify", { method: "POST", body: { token, password }, anonymous: true });
   }

@@ -357,7 +357,7 @@ export type Audience = "members" | "partners" | "nobody";
 /**
  * What was done.
  */
-export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "password_changed" | "password_reset" | "erased" | "sessions_ended" | "application_approved" | "application_rejected" | "invitation_created" | "invitation_revoked" | "invitation_used" | "invitation_returned" | "suspension_changed" | "second_factor_enabled" | "second_factor_disabled" | "second_factor_reset" | "recovery_codes_replaced" | "recovery_code_used" | "login_failed" | "member_read" | "exported" | "address_allowed" | "reset_link_made" | "restored";
+export type AuditAction = "admin_created" | "tier_changed" | "active_changed" | "role_changed" | "disconnected" | "profile_changed" | "password_changed" | "password_reset" | "email_changed" | "erased" | "sessions_ended" | "application_approved" | "application_rejected" | "invitation_created" | "invitation_revoked" | "invitation_used" | "invitation_returned" | "suspension_changed" | "second_factor_enabled" | "second_factor_disabled" | "second_factor_reset" | "recovery_codes_replaced" | "recovery_code_used" | "login_failed" | "member_read" | "exported" | "address_allowed" | "reset_link_made" | "restored";
 
 /**
  * Who did what to whom, when, from where. Never changed, but for what of a member who has left is removed, and never removed.
@@ -883,6 +883,19 @@ connections: number,
  * Whether a node did not say in time how many it has: there may be more, which close all the same.
  */
 connections_partial?: boolean, };
+
+/**
+ * `POST /api/members/me/email`.
+ */
+export type EmailChange = { 
+/**
+ * The new e-mail address; unique regardless of case.
+ */
+email: string, 
+/**
+ * The present password.
+ */
+password: string, };
 
 /**
  * One entry of a conversation's log.
@@ -2823,7 +2836,8 @@ conversations: Array<ConversationUnread>, };
 export type UserType = "member" | "admin";
 
 /**
- * `POST /api/auth/email/verify`. An account that nobody has signed in to needs the password that it was registered with.
+ * `POST /api/auth/email/verify`. An account that nobody has signed in to needs the password that it was registered with, and a link that
+ * changes the address the present one.
  */
 export type VerifyEmailRequest = { 
 /**
@@ -2831,8 +2845,8 @@ export type VerifyEmailRequest = {
  */
 token: string, 
 /**
- * The password that the account was registered with. Needed for one that was never signed in to: `validation_failed` for this field says
- * so, and leaves the link good. Of no effect for who has signed in before.
+ * The member's password. Needed of an account that was never signed in to, and with a link that changes the address: `validation_failed`
+ * for this field says so, and leaves the link good. Of no effect with any other link.
  */
 password?: string | null, };
 

@@ -43,6 +43,26 @@ async function linkToken(page: "reset" | "verify", known = 0): Promise<string> {
 }
 
 describe("accounts", () => {
+  test("the address is changed with a link to the new one, and the password", async () => {
+    const ana = await world.member("Ana");
+    const device = await world.device("phone");
+    const client = await device.launch();
+    await client.login({ email: ana.person.email, password: ana.person.password });
+    const account = new Account(client.api);
+    const email = `new-${ana.person.email}`;
+    expect(await codeOf(account.changeEmail({ email, password: "not this one" }))).toBe("validation_failed");
+    const known = [...world.server.log.matchAll(/\/app\/verify\?token=/g)].length;
+    expect(await account.changeEmail({ email, password: ana.person.password })).toBeUndefined();
+    const link = await linkToken("verify", known);
+    expect((await client.refreshMember()).email).toBe(ana.person.email);
+    expect(await codeOf(account.verifyEmail(link))).toBe("validation_failed");
+    await account.verifyEmail(link, ana.person.password);
+    await until("the record shows it", () => {
+      const session = client.session.getSnapshot();
+      return session.status === "signed_in" && session.member.email === email && session.member.email_verified_at !== null;
+    });
+  });
+
   test("a forgotten password is set anew with a link, and the address is verified by one", async () => {
     const ana = await world.member("Ana");
     const device = await world.device("phone");

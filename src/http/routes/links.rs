@@ -70,6 +70,7 @@ async fn reset_password(
 
 /// Shows that an e-mail address is its member's with the token of a link, which is used up.
 ///
+/// With the link of `POST /api/members/me/email` the member has the new address from then on; `password` has to be the present one.
 /// Of an account that nobody has signed in to, `password` has to be the one that it was registered with: the link alone would let whoever
 /// registered somebody else's address in. A password that lacks or is wrong is `validation_failed`, and leaves the link good.
 #[utoipa::path(
@@ -80,6 +81,7 @@ async fn reset_password(
     request_body = VerifyEmailRequest,
     responses(
         (status = 204, description = "The address is verified."),
+        (status = 409, description = "email_taken"),
         (status = 422, description = "link_invalid"),
     )
 )]

@@ -11,8 +11,8 @@ use futures_util::{StreamExt as _, stream};
 use protocol::{
     MemberId,
     rest::{
-        AuthResponse, Directory, DirectoryQuery, Export, Member, MemberPatch, MemberReplacement, PageQuery,
-        PasswordChange, Profile, SearchQuery,
+        AuthResponse, Directory, DirectoryQuery, EmailChange, Export, Member, MemberPatch, MemberReplacement,
+        PageQuery, PasswordChange, Profile, SearchQuery,
     },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -36,6 +36,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
         .routes(routes!(search))
         .routes(routes!(own, change_own, erase))
         .routes(routes!(change_password))
+        .routes(routes!(change_email))
         .routes(routes!(export))
         .routes(routes!(profile, replace, change))
 }
@@ -167,6 +168,36 @@ async fn change_password(
     Body(change): Body<PasswordChange>,
 ) -> Result<Json<AuthResponse>, Failure> {
     state.credentials.change_password(&who, from, change).await.map(Json)
+}
+
+/// Changes the e-mail address: a link goes to the new one, and `POST /api/auth/email/verify` with its token changes it.
+///
+/// Until then nothing changes; a further request ends the link of the one before. The answer is the same whether somebody has the new address or
+/// not. A server without mail changes it at once, and it is not verified. A password that is wrong is a `validation_failed` of `password`;
+/// ten attempts an hour, those of a change of the password among them. Sessions stay.
+#[utoipa::path(
+    post,
+    path = "/api/members/me/email",
+    tag = "members",
+    operation_id = "change_email",
+    request_body = EmailChange,
+    responses(
+        (status = 202, description = "A link is on its way to the new address."),
+        (status = 200, description = "The address is changed: this server sends no mail.", body = Member, headers(("ETag" = String, description = "The version."))),
+        (status = 404, description = "member_not_found"),
+        (status = 409, description = "email_taken"),
+    )
+)]
+async fn change_email(
+    State(state): State<AppState>,
+    SignedIn(who): SignedIn,
+    Peer(from): Peer,
+    Body(change): Body<EmailChange>,
+) -> Result<Response, Failure> {
+    Ok(match state.credentials.change_email(&who, from, change).await? {
+        Some(changed) => Versioned::from(changed).into_response(),
+        None => StatusCode::ACCEPTED.into_response(),
+    })
 }
 
 /// Everything that is stored about the member, as one JSON document to download.

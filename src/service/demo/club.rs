@@ -128,9 +128,12 @@ impl<'a> Club<'a> {
         match changed {
             Changed::Done { .. } => Ok(()),
             // Nothing of that can be: they have just joined, and nothing is taken from them.
-            Changed::NotFound | Changed::Stale | Changed::LastAdmin | Changed::GivenUp | Changed::Overtaken(_) => {
-                Err(missing().into())
-            }
+            Changed::NotFound
+            | Changed::Stale
+            | Changed::LastAdmin
+            | Changed::EmailTaken
+            | Changed::GivenUp
+            | Changed::Overtaken(_) => Err(missing().into()),
         }
     }
 }

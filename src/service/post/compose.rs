@@ -7,7 +7,7 @@ use crate::{
     failure::Failure,
     mail::{Letter, Template, letters::Fields, smtp::Parcel, tokens},
     store::{
-        mail::{Mail, Purpose, TakenMail, TokenId},
+        mail::{GoodLink, Mail, Purpose, TakenMail, TokenId},
         members::MemberRecord,
         turns::Caller,
     },
@@ -38,10 +38,7 @@ impl Post {
                     self.send_link(Caller::System, member.profile.id, Purpose::ResetPassword, *asked).await?;
                     return Ok(Composed::Nothing("resolved"));
                 }
-                // One that is tried again has been let pass.
-                let is_new = taken.attempts <= 1;
-                let member = member.filter(|member| !is_new || self.taken_notices.check(&member.profile.id).is_ok());
-                Ok(self.parcel(taken, member, Template::AddressTaken, Fields::default()))
+                Ok(self.address_taken(taken, member))
             }
             Mail::VerifyEmail { member, token } => {
                 let purpose = (Purpose::VerifyEmail, Template::VerifyEmail, "verify");
@@ -50,6 +47,12 @@ impl Post {
             Mail::ResetPassword { member, token } => {
                 let purpose = (Purpose::ResetPassword, Template::ResetPassword, "reset");
                 self.with_link(taken, *member, *token, purpose).await
+            }
+            Mail::ChangeEmail { member, token } => self.email_change(taken, *member, *token).await,
+            Mail::EmailChanged { member, former, at } => {
+                let (member, at) = (self.who_is(*member).await?, minute(*at));
+                let fields = Fields { at, ..Fields::default() };
+                Ok(self.parcel_to(Some(former.clone()), taken, member, Template::EmailChanged, fields))
             }
             Mail::PasswordChanged { member, at } => self.notice(taken, *member, *at, Template::PasswordChanged).await,
             Mail::PasswordReset { member, at } => self.notice(taken, *member, *at, Template::PasswordReset).await,
@@ -90,6 +93,28 @@ impl Post {
         Ok(self.parcel(taken, member, template, Fields { at, ..Fields::default() }))
     }
 
+    /// A mail that tells a member that somebody wants to have their address, unless they had too many lately.
+    fn address_taken(&self, taken: &TakenMail, member: Option<MemberRecord>) -> Composed {
+        // One that is tried again has been let pass.
+        let is_new = taken.attempts <= 1;
+        let member = member.filter(|member| !is_new || self.taken_notices.check(&member.profile.id).is_ok());
+        self.parcel(taken, member, Template::AddressTaken, Fields::default())
+    }
+
+    /// The mail to a new address of a member. Who has it already is told, as when somebody registers with it.
+    async fn email_change(&self, taken: &TakenMail, member: MemberId, token: TokenId) -> Result<Composed, Failure> {
+        let Some((good, fields)) = self.good_link(member, token, (Purpose::ChangeEmail, "verify")).await? else {
+            return Ok(dropped(taken, member));
+        };
+        let Some(email) = good.email else { return Ok(dropped(taken, member)) };
+        let owner = self.members.by_email(Caller::System, &email).await?;
+        if let Some(owner) = owner.filter(|owner| owner.profile.id != member) {
+            return Ok(self.address_taken(taken, Some(owner).filter(may_be_written_to)));
+        }
+        let record = self.who_is(member).await?;
+        Ok(self.parcel_to(Some(email), taken, record, Template::ChangeEmail, fields))
+    }
+
     /// A mail with a link, if that is still good.
     async fn with_link(
         &self,
@@ -98,34 +123,58 @@ impl Post {
         token: TokenId,
         (purpose, template, page): (Purpose, Template, &str),
     ) -> Result<Composed, Failure> {
+        let Some((_, fields)) = self.good_link(member, token, (purpose, page)).await? else {
+            return Ok(dropped(taken, member));
+        };
+        let record = self.who_is(member).await?;
+        Ok(self.parcel(taken, record, template, fields))
+    }
+
+    /// A member's link that is still good, and what a mail says of it.
+    async fn good_link(
+        &self,
+        member: MemberId,
+        token: TokenId,
+        (purpose, page): (Purpose, &str),
+    ) -> Result<Option<(GoodLink, Fields)>, Failure> {
         let now = self.now();
         for token in self.keys.tokens(token) {
             let good = self.link(Caller::System, tokens::hash(&token), purpose).await?;
             if let Some(good) = good.filter(|good| good.member == member) {
                 let link = format!("{}/app/{page}?token={token}", self.base());
                 let minutes = good.until.since(now).as_secs().div_ceil(60).to_string();
-                let record = self.who_is(member).await?;
-                return Ok(self.parcel(taken, record, template, Fields { link, minutes, ..Fields::default() }));
+                return Ok(Some((good, Fields { link, minutes, ..Fields::default() })));
             }
         }
-        tracing::info!(mail = taken.kind.as_str(), %member, "a mail is dropped: its link has ended before it was sent");
-        Ok(Composed::Nothing("dropped"))
+        Ok(None)
     }
 
     /// The mail for a member, if there is one who may sign in.
     fn parcel(&self, taken: &TakenMail, member: Option<MemberRecord>, template: Template, fields: Fields) -> Composed {
+        self.parcel_to(None, taken, member, template, fields)
+    }
+
+    /// The mail for a member to another address than they have, which is not their name's to tell: a new one, or a former one.
+    fn parcel_to(
+        &self,
+        to: Option<String>,
+        taken: &TakenMail,
+        member: Option<MemberRecord>,
+        template: Template,
+        fields: Fields,
+    ) -> Composed {
         let Some(member) = member else { return Composed::Nothing("dropped") };
         let profile = member.profile;
         // Without one of their own they lead to where a password is asked for.
         let link = if fields.link.is_empty() { format!("{}/app/", self.base()) } else { fields.link };
         // What strangers have typed does not go to an address that may be anybody's.
-        let is_verified = profile.email_verified_at.is_some();
+        let is_verified = to.is_none() && profile.email_verified_at.is_some();
         let name = is_verified.then_some(profile.name);
         let device = if is_verified { fields.device } else { String::new() };
         let language = profile.language.unwrap_or(self.language);
         let letter: Letter = template.render(language, &Fields { name, link, device, ..fields });
         let id = format!("{}.{:016x}", taken.kind.as_str(), taken.revision);
-        Composed::Parcel(Box::new(Parcel { to: profile.email, letter, id }))
+        Composed::Parcel(Box::new(Parcel { to: to.unwrap_or(profile.email), letter, id }))
     }
 
     fn base(&self) -> &str {
@@ -139,6 +188,11 @@ impl Post {
     async fn who_has(&self, email: &str) -> Result<Option<MemberRecord>, Failure> {
         Ok(self.members.by_email(Caller::System, email).await?.filter(may_be_written_to))
     }
+}
+
+fn dropped(taken: &TakenMail, member: MemberId) -> Composed {
+    tracing::info!(mail = taken.kind.as_str(), %member, "a mail is dropped: its link has ended before it was sent");
+    Composed::Nothing("dropped")
 }
 
 /// A time for people, to the minute.

@@ -9,7 +9,8 @@
 //!
 //! However often strangers ask, and from however many networks, the newest link in the member's mailbox is good after the member has asked,
 //! and the mails that come of it are bounded. What is over, because it was used or the password has changed, counts for nothing: what the
-//! member does has a mail sent again.
+//! member does has a mail sent again. A link that changes the address is asked for by its member alone: the newest ends those of before, and
+//! there are [`CHANGES_MAX`].
 
 use std::{fmt, time::Duration};
 
@@ -33,6 +34,11 @@ pub const LINKS_FROM: u32 = 6;
 pub const UNVERIFIED_LINKS_FROM: u32 = 3;
 /// See [`LINKS_MAX`]. What is known of a link that has ended is forgotten after that.
 pub const LINKS_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Links that change the address of one member and are made in [`CHANGES_WITHIN`]; in [`LINKS_WITHIN`] it is [`LINKS_MAX`].
+pub const CHANGES_MAX: u32 = 5;
+/// See [`CHANGES_MAX`].
+pub const CHANGES_WITHIN: Duration = Duration::from_secs(60 * 60);
 
 /// The hash of the token of a link.
 pub type LinkHash = [u8; 32];
@@ -99,11 +105,13 @@ pub enum Purpose {
     VerifyEmail,
     /// Sets the password.
     ResetPassword,
+    /// Changes the address of its member to the one that it is sent to.
+    ChangeEmail,
 }
 
 impl Purpose {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::VerifyEmail, Self::ResetPassword];
+    pub const ALL: [Self; 3] = [Self::VerifyEmail, Self::ResetPassword, Self::ChangeEmail];
 
     /// The name in the database.
     #[must_use]
@@ -111,6 +119,7 @@ impl Purpose {
         match self {
             Self::VerifyEmail => "verify_email",
             Self::ResetPassword => "reset_password",
+            Self::ChangeEmail => "change_email",
         }
     }
 
@@ -120,6 +129,7 @@ impl Purpose {
         match self {
             Self::VerifyEmail => Mail::VerifyEmail { member, token },
             Self::ResetPassword => Mail::ResetPassword { member, token },
+            Self::ChangeEmail => Mail::ChangeEmail { member, token },
         }
     }
 }
@@ -140,11 +150,12 @@ pub fn handed_out(member: MemberId, hash: LinkHash, at: Timestamp) -> LinkRow {
         sent: 0,
         asked: Vec::new(),
         claim: None,
+        email: None,
     }
 }
 
 /// A link to be written, with its mail, unless there is one that can be sent again.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct NewLink {
     /// For whom.
     pub member: MemberId,
@@ -156,6 +167,8 @@ pub struct NewLink {
     pub hash: LinkHash,
     /// From where it is asked for.
     pub asked: AskedFrom,
+    /// The new address, of one that changes it.
+    pub email: Option<String>,
     /// Now.
     pub at: Timestamp,
 }
@@ -169,10 +182,22 @@ impl NewLink {
 
     /// As it is stored when it was sent once.
     pub(in crate::store) fn row(&self) -> LinkRow {
-        let Self { member, purpose, token, hash, asked, at } = *self;
+        let Self { member, purpose, token, hash, asked, at, .. } = *self;
         let (made_at, expires_at, token) = (at, at.after(LINK_LIFETIME), Some(token));
-        let asked = vec![asked];
-        LinkRow { hash, member, purpose, made_at, expires_at, is_over: false, token, sent: 1, asked, claim: None }
+        let (asked, email) = (vec![asked], self.email.clone());
+        LinkRow {
+            hash,
+            member,
+            purpose,
+            made_at,
+            expires_at,
+            is_over: false,
+            token,
+            sent: 1,
+            asked,
+            claim: None,
+            email,
+        }
     }
 
     /// As it is stored where the address is another's: over from the beginning, so good for nothing but to be known, with what is to be kept
@@ -181,8 +206,17 @@ impl NewLink {
         LinkRow { is_over: true, claim, ..self.row() }
     }
 
+    /// Whether it ends those of before for the same purpose. Strangers do not ask for one that changes an address but its member, who has
+    /// thought better of the former address.
+    pub(in crate::store) const fn ends_former(&self) -> bool {
+        matches!(self.purpose, Purpose::ChangeEmail)
+    }
+
     /// What comes of asking for it, of a member with these links: those of the time that is not forgotten, and those that are good.
     pub(in crate::store) fn issue(&self, must_verify: bool, theirs: &[LinkRow]) -> Issue {
+        if self.ends_former() {
+            return if self.is_one_change_too_many(theirs) { Issue::Nothing } else { Issue::New };
+        }
         let same = |link: &&LinkRow| link.purpose == self.purpose && !link.is_over;
         // Those that were handed out are in nobody's mailbox.
         let mailed = theirs.iter().filter(same).filter_map(|link| Some((link, link.token?)));
@@ -199,10 +233,25 @@ impl NewLink {
         }
     }
 
+    /// It goes to whatever address its member names, which may be anybody's: so many are made, whatever became of them.
+    fn is_one_change_too_many(&self, theirs: &[LinkRow]) -> bool {
+        let made_since = |since: Timestamp| {
+            theirs
+                .iter()
+                .filter(|link| link.purpose == self.purpose && link.made_at > since)
+                .map(|link| link.sent)
+                .sum::<u32>()
+        };
+        made_since(self.at.before(CHANGES_WITHIN)) >= CHANGES_MAX || made_since(forgotten_at(self.at)) >= LINKS_MAX
+    }
+
     /// Whether as many mails were sent as there are in a day.
     fn is_too_much(&self, must_verify: bool, theirs: &[LinkRow]) -> bool {
         let since = forgotten_at(self.at);
-        let counted = || theirs.iter().filter(|link| !link.is_over && link.made_at > since);
+        // Those that change the address have gone to another one.
+        let is_counted =
+            |link: &&LinkRow| link.purpose != Purpose::ChangeEmail && !link.is_over && link.made_at > since;
+        let counted = || theirs.iter().filter(is_counted);
         let sent: u32 = counted().map(|link| link.sent).sum();
         let from_here = counted().flat_map(|link| &link.asked).filter(|asked| **asked == self.asked).count();
         let most_from_here = if must_verify { UNVERIFIED_LINKS_FROM } else { LINKS_FROM };
@@ -229,7 +278,7 @@ pub(in crate::store) enum Issue {
 }
 
 /// A link that is good.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GoodLink {
     /// Whose it is.
     pub member: MemberId,
@@ -237,6 +286,8 @@ pub struct GoodLink {
     pub until: Timestamp,
     /// Whether it came by mail; else it was handed out ([`handed_out`]).
     pub was_mailed: bool,
+    /// The new address, of one that changes it.
+    pub email: Option<String>,
 }
 
 /// Links made at this time or before count for nobody any more. They are forgotten once they have ended.

@@ -13,7 +13,7 @@ use protocol::{InvitationId, MemberId, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Mongo, audit, claims,
+    Mongo, addresses, audit, claims,
     db::Db,
     document::{binary, bytes_of, date, invitation_oid, member_oid, time, word},
     fault::Fault,
@@ -200,7 +200,7 @@ async fn issue(db: &Db, metrics: &Arc<Metrics>, by: Caller, link: NewLink) -> Re
     let own = (db.clone(), Arc::clone(metrics));
     let never = CancellationToken::new();
     let issued = transaction(db, &never, move |session| {
-        let (db, metrics) = own.clone();
+        let ((db, metrics), link) = (own.clone(), link.clone());
         async move { issue_in(&db, &metrics, session, by, &link).await }.boxed()
     });
     Ok(issued.await?.unwrap_or(Some(false)))
@@ -213,7 +213,7 @@ async fn issue_in(
     by: Caller,
     link: &NewLink,
 ) -> Result<Option<bool>, Fault> {
-    let NewLink { member, purpose, at, .. } = *link;
+    let &NewLink { member, purpose, at, .. } = link;
     // Two at the same moment must meet, and so must a change that ends links.
     let meet = doc! { "$inc": { "met": 1_i64 } };
     let members = db.collection::<Document>("members");
@@ -244,8 +244,17 @@ async fn issue_in(
             return Ok(Some(false));
         }
     };
+    if let Some(email) = &link.email
+        && addresses::is_barred(db, session, email).await?
+    {
+        end_all(db, session, member, purpose).await?;
+        return write_link(db, session, &link.row_of_nobody(None)).await.map(|()| Some(true));
+    }
     if !make_room(db, metrics, (mail.kind(), &mail.key()), room).await? {
         return Ok(None);
+    }
+    if link.ends_former() {
+        end_all(db, session, member, purpose).await?;
     }
     match again {
         None => write_link(db, session, &link.row()).await?,
@@ -278,10 +287,11 @@ fn good(hash: LinkHash, purpose: Purpose, at: Timestamp) -> Document {
 
 async fn link(db: &Db, hash: LinkHash, purpose: Purpose, at: Timestamp) -> Result<Option<GoodLink>, Fault> {
     let found: Option<Document> = db.one("links", good(hash, purpose, at), FindOneOptions::default()).await?;
-    Ok(found.as_ref().and_then(link_record).map(|LinkRow { member, expires_at: until, token, .. }| GoodLink {
+    Ok(found.as_ref().and_then(link_record).map(|LinkRow { member, expires_at: until, token, email, .. }| GoodLink {
         member,
         until,
         was_mailed: token.is_some(),
+        email,
     }))
 }
 
@@ -298,12 +308,19 @@ pub(super) async fn use_up(
     own.insert("member_id", member_oid(member));
     let links = db.collection::<Document>("links");
     let over = doc! { "$set": { "is_over": true } };
-    if links.update_one(own, over.clone()).session(&mut *session).await?.matched_count == 0 {
+    if links.update_one(own, over).session(&mut *session).await?.matched_count == 0 {
         return Ok(false);
     }
-    let others = doc! { "member_id": member_oid(member), "purpose": purpose.as_str() };
-    links.update_many(others, over).session(session).await?;
+    end_all(db, session, member, purpose).await?;
     Ok(true)
+}
+
+/// Ends the links of a member for a purpose.
+async fn end_all(db: &Db, session: &mut ClientSession, member: MemberId, purpose: Purpose) -> Result<(), Fault> {
+    let theirs = doc! { "member_id": member_oid(member), "purpose": purpose.as_str() };
+    let over = doc! { "$set": { "is_over": true } };
+    db.collection::<Document>("links").update_many(theirs, over).session(session).await?;
+    Ok(())
 }
 
 /// What a change of a member does to their links and their mail.
@@ -323,7 +340,7 @@ pub(super) async fn follow(
         let (own, over) = (doc! { "member_id": member_oid(member) }, doc! { "$set": { "is_over": true } });
         db.collection::<Document>("links").update_many(own, over).session(&mut *session).await?;
     }
-    match notice_of(change, after, at) {
+    match notice_of(change, before, after, at) {
         Some(notice) => tell(db, session, &notice, at).await,
         None => Ok(()),
     }
@@ -391,11 +408,12 @@ pub(super) fn link_record(document: &Document) -> Option<LinkRow> {
             invitation: document.get_object_id("invitation_id").ok().map(|id| InvitationId::from_bytes(id.bytes())),
             address: bytes_of(document, "address"),
         }),
+        email: document.get_str("email").ok().map(str::to_owned),
     })
 }
 
 pub(super) fn link_document(row: &LinkRow) -> Document {
-    let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, claim } = row;
+    let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, claim, email } = row;
     let mut document = doc! {
         "_id": binary(hash),
         "member_id": member_oid(*member),
@@ -407,6 +425,7 @@ pub(super) fn link_document(row: &LinkRow) -> Document {
         "sent": i64::from(*sent),
         "asked": asked.iter().map(ToString::to_string).collect::<Vec<_>>(),
     };
+    document.extend(email.as_ref().map(|email| ("email".to_owned(), email.into())));
     if let Some(Claim { invitation, address }) = claim {
         document.insert("is_claim", true);
         document.extend(invitation.map(|id| ("invitation_id".to_owned(), invitation_oid(id).into())));

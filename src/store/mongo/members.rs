@@ -325,12 +325,29 @@ async fn change(
     at: Timestamp,
     (given_up, drawn): (&CancellationToken, AddressKey),
 ) -> Result<Changed, Fault> {
-    let own = db.clone();
+    let (own, gives_email) = (db.clone(), wanted.new_email().is_some());
     let changed = transaction(db, given_up, move |session| {
         let (db, wanted) = (own.clone(), wanted.clone());
         async move { change_in(&db, session, id, &wanted, by, (at, drawn)).await }.boxed()
     });
-    Ok(changed.await?.unwrap_or(Changed::GivenUp))
+    match changed.await {
+        // Somebody else has come by it since it was looked at.
+        Err(Fault::Driver(error)) if gives_email && is_duplicate(&error) => Ok(Changed::EmailTaken),
+        changed => Ok(changed?.unwrap_or(Changed::GivenUp)),
+    }
+}
+
+/// Whether a member may have an address: nobody else has it, nor, for who is kept out by that, is it one that nobody registers with.
+async fn is_free(
+    db: &Db,
+    session: &mut ClientSession,
+    id: MemberId,
+    email: &str,
+    is_kept_out: bool,
+) -> Result<bool, Fault> {
+    let others = doc! { "email_key": email_key(email), "_id": { "$ne": member_oid(id) } };
+    let owner = db.collection::<Document>("members").find_one(others).session(&mut *session).await?;
+    Ok(owner.is_none() && !(is_kept_out && addresses::is_barred(db, session, email).await?))
 }
 
 async fn change_in(
@@ -351,6 +368,11 @@ async fn change_in(
     }
     if change.is_stale(&before) {
         return Ok(Changed::Stale);
+    }
+    if let Some((email, is_kept_out)) = change.new_email()
+        && !is_free(db, session, id, email, is_kept_out).await?
+    {
+        return Ok(Changed::EmailTaken);
     }
     if !mail::use_up(db, session, change, id, at).await? {
         return Ok(Changed::Stale);

@@ -40,7 +40,7 @@ pub(super) async fn register(
     drawn: AddressKey,
     new: Registration,
 ) -> Result<Option<Registered>, Fault> {
-    let (id, link) = (new.member.id, new.link);
+    let (id, link) = (new.member.id, new.link.clone());
     for _ in 0..ATTEMPTS {
         // Both by an attempt whose answer was lost.
         if let Some(done) = by_id(db, id).await? {

@@ -7,7 +7,7 @@ use protocol::{InvitationId, MemberId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{
-    Sqlite, audit, claims,
+    Sqlite, addresses, audit, claims,
     memory::Tx,
     row::{inconsistent, optional_time, time},
 };
@@ -95,8 +95,11 @@ fn take_first(turn: &str, which: impl Fn(Kind) -> bool) -> String {
     )
 }
 
-const PURPOSES: &[(&str, Purpose)] =
-    &[(Purpose::VerifyEmail.as_str(), Purpose::VerifyEmail), (Purpose::ResetPassword.as_str(), Purpose::ResetPassword)];
+const PURPOSES: &[(&str, Purpose)] = &[
+    (Purpose::VerifyEmail.as_str(), Purpose::VerifyEmail),
+    (Purpose::ResetPassword.as_str(), Purpose::ResetPassword),
+    (Purpose::ChangeEmail.as_str(), Purpose::ChangeEmail),
+];
 
 fn mail(row: &Row<'_>) -> rusqlite::Result<Mail> {
     let body: String = row.get("body")?;
@@ -215,12 +218,7 @@ fn issue(tx: &Tx<'_>, by: Caller, link: &NewLink) -> rusqlite::Result<Option<boo
     let room = Room::of_link(by, must_verify, link.asked);
     match link.issue(must_verify, &theirs) {
         Issue::Nothing => Ok(Some(false)),
-        Issue::New => {
-            if !add(tx, &link.mail(), room, *at)? {
-                return Ok(None);
-            }
-            write_link(connection, &link.row()).map(|()| Some(true))
-        }
+        Issue::New => issue_new(tx, link, room),
         Issue::Again(hash, token) => {
             if !add(tx, &purpose.mail(*member, token), room, *at)? {
                 return Ok(None);
@@ -242,6 +240,21 @@ fn issue(tx: &Tx<'_>, by: Caller, link: &NewLink) -> rusqlite::Result<Option<boo
     }
 }
 
+/// Writes a link that is new, with its mail; without one where it is to change an address to one that nobody registers with.
+fn issue_new(tx: &Tx<'_>, link: &NewLink, room: Room) -> rusqlite::Result<Option<bool>> {
+    let (connection, NewLink { member, purpose, at, .. }) = (tx.connection, link);
+    let barred = link.email.as_deref().map(|email| addresses::is_barred(connection, email)).transpose()?;
+    let is_barred = barred == Some(true);
+    if !is_barred && !add(tx, &link.mail(), room, *at)? {
+        return Ok(None);
+    }
+    if link.ends_former() {
+        end_all(connection, *member, *purpose)?;
+    }
+    let row = if is_barred { link.row_of_nobody(None) } else { link.row() };
+    write_link(connection, &row).map(|()| Some(true))
+}
+
 /// Whether a link is known, good or not.
 pub(super) fn is_link(connection: &Connection, hash: LinkHash) -> rusqlite::Result<bool> {
     connection.prepare_cached("SELECT 1 FROM links WHERE hash = ?")?.exists([hash])
@@ -254,11 +267,12 @@ fn link(
     at: Timestamp,
 ) -> rusqlite::Result<Option<GoodLink>> {
     let mut query = connection.prepare_cached(
-        "SELECT member, expires_at, token IS NOT NULL AS was_mailed FROM links WHERE hash = ? AND purpose = ? AND expires_at > ? AND is_over = 0",
+        "SELECT member, expires_at, token IS NOT NULL AS was_mailed, email FROM links WHERE hash = ? AND purpose = ? AND expires_at > ? AND is_over = 0",
     )?;
     let found = query.query_row(params![hash, purpose.as_str(), at.as_millis()], |row| {
         let member = MemberId::from_bytes(row.get("member")?);
-        Ok(GoodLink { member, until: time(row, "expires_at")?, was_mailed: row.get("was_mailed")? })
+        let (until, was_mailed) = (time(row, "expires_at")?, row.get("was_mailed")?);
+        Ok(GoodLink { member, until, was_mailed, email: row.get("email")? })
     });
     found.optional()
 }
@@ -274,9 +288,14 @@ pub(super) fn use_up(
     if link(connection, hash, purpose, at)?.map(|link| link.member) != Some(member) {
         return Ok(false);
     }
-    let mut end = connection.prepare_cached("UPDATE links SET is_over = 1 WHERE member = ? AND purpose = ?")?;
-    end.execute(params![member.as_bytes(), purpose.as_str()])?;
+    end_all(connection, member, purpose)?;
     Ok(true)
+}
+
+/// Ends the links of a member for a purpose.
+fn end_all(connection: &Connection, member: MemberId, purpose: Purpose) -> rusqlite::Result<()> {
+    let mut end = connection.prepare_cached("UPDATE links SET is_over = 1 WHERE member = ? AND purpose = ?")?;
+    end.execute(params![member.as_bytes(), purpose.as_str()]).map(drop)
 }
 
 /// What a change of a member does to their links and their mail.
@@ -295,7 +314,7 @@ pub(super) fn follow(
         let mut end = connection.prepare_cached("UPDATE links SET is_over = 1 WHERE member = ?")?;
         end.execute([member.as_bytes()])?;
     }
-    notice_of(change, after, at).map_or(Ok(()), |notice| tell(connection, &notice, at))
+    notice_of(change, before, after, at).map_or(Ok(()), |notice| tell(connection, &notice, at))
 }
 
 /// Removes the links of a member who is gone, and the mail to them and about their address.
@@ -350,24 +369,26 @@ pub(super) fn link_record(row: &Row<'_>) -> rusqlite::Result<LinkRow> {
         sent: row.get("sent")?,
         asked: AskedFrom::all_of(row.get_ref("asked")?.as_str()?),
         claim: claim(row)?,
+        email: row.get("email")?,
     })
 }
 
 /// Writes a link alone, of this store or another one, unless it is there.
 pub(super) fn write_link(connection: &Connection, row: &LinkRow) -> rusqlite::Result<()> {
-    let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, claim } = row;
+    let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, claim, email } = row;
     let (invitation, address) = claim.map_or((None, None), |claim| (claim.invitation, claim.address));
     let asked: String = asked.iter().map(ToString::to_string).collect();
     let mut insert = connection.prepare_cached(
-        "INSERT INTO links (hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, is_claim, invitation, address)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO links (hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, is_claim, invitation, address, email)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
     )?;
     let (made_at, expires_at, token) = (made_at.as_millis(), expires_at.as_millis(), token.map(|token| token.0));
     let (member, purpose, is_claim) = (member.as_bytes(), purpose.as_str(), claim.is_some());
     let invitation = invitation.as_ref().map(InvitationId::as_bytes);
     insert
         .execute(params![
-            hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, is_claim, invitation, address
+            hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, is_claim, invitation, address,
+            email
         ])
         .map(drop)
 }

@@ -289,6 +289,11 @@ fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timesta
     if change.is_stale(&before) {
         return Ok(Changed::Stale);
     }
+    if let Some((email, is_kept_out)) = change.new_email()
+        && !is_free(tx.connection, id, email, is_kept_out)?
+    {
+        return Ok(Changed::EmailTaken);
+    }
     if !mail::use_up(tx.connection, change, id, at)? {
         return Ok(Changed::Stale);
     }
@@ -322,6 +327,15 @@ fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timesta
     jobs::apply(tx.connection, &of_change(&before, &after), at)?;
     mail::follow(tx.connection, change, &before, &after, at)?;
     Ok(Changed::Done { before: Box::new(before), after: Box::new(after), ended })
+}
+
+/// Whether a member may have an address: nobody else has it, nor, for who is kept out by that, is it one that nobody registers with.
+fn is_free(connection: &Connection, id: MemberId, email: &str, is_kept_out: bool) -> rusqlite::Result<bool> {
+    let owner = by_email(connection, &email_key(email))?;
+    if owner.is_some_and(|owner| owner.profile.id != id) {
+        return Ok(false);
+    }
+    Ok(!is_kept_out || !addresses::is_barred(connection, email)?)
 }
 
 fn has_admin(connection: &Connection) -> rusqlite::Result<bool> {

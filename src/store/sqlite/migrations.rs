@@ -46,6 +46,7 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0034_mail_shares.sql")),
         M::up(include_str!("migrations/0035_claims.sql")),
         M::up(include_str!("migrations/0036_claim_keys.sql")),
+        M::up(include_str!("migrations/0037_email_change.sql")),
     ]
 }
 

@@ -20,7 +20,7 @@ export default function Verify() {
   const club = useClub();
   const token = useLinkToken();
   const [password, setPassword] = useState("");
-  /** Nobody has signed in to the account yet: who reads the mail has to be who has registered. */
+  /** Nobody has signed in to the account yet, or it is to have another address: who reads the mail has to be whose account it is. */
   const [asked, setAsked] = useState(false);
   const [done, setDone] = useState(false);
   const { busy, failure, run } = useAction();
@@ -57,8 +57,8 @@ export default function Verify() {
       <View style={{ gap: space.l }} role="form" aria-label="Confirm your e-mail address">
         {asked ? (
           <Field
-            label="Password" hint="The one that you have registered with. If it was not you who registered, close this page: nothing happens." value={password} onChangeText={setPassword} secureTextEntry
-            autoComplete="current-password" autoFocus onSubmitEditing={confirm} error={refused && password !== "" ? "This is not the password that you registered with. If you have forgotten it, ask for a new one where you sign in." : undefined}
+            label="Password" hint="The one of your account. If it was not you who registered, or who asked for this address, close this page: nothing happens." value={password} onChangeText={setPassword} secureTextEntry
+            autoComplete="current-password" autoFocus onSubmitEditing={confirm} error={refused && password !== "" ? "This is not the password of the account. If you have forgotten it, ask for a new one where you sign in." : undefined}
           />
         ) : null}
         <Button label="Confirm" busy={busy} disabled={asked && password === ""} onPress={confirm} />

@@ -5,6 +5,7 @@ import { useClient } from "@members-book/client/react";
 import { LeaveSection } from "@/account/LeaveSection";
 import { logoutQuestion } from "@/account/logout";
 import { MailSection } from "@/account/MailSection";
+import { EmailSection } from "@/account/EmailSection";
 import { PasswordSection } from "@/account/PasswordSection";
 import { SecondFactorSection } from "@/account/SecondFactorSection";
 import { usePush } from "@/push/context";
@@ -57,6 +58,7 @@ export default function Settings() {
         </View>
       </Section>
       <Notifications />
+      <EmailSection />
       <PasswordSection />
       <SecondFactorSection />
       <Devices />

@@ -15,6 +15,7 @@ export const KINDS: Record<AuditAction, string> = {
   profile_changed: "Profiles that administrators changed",
   password_changed: "Changed passwords",
   password_reset: "Passwords that were reset",
+  email_changed: "Changed e-mail addresses",
   erased: "Members who left",
   sessions_ended: "Sessions that were ended",
   application_approved: "Approved applications",
@@ -112,6 +113,7 @@ function deed(action: AuditAction, details: Details, who: Part, own: boolean): P
     case "profile_changed": return ["changed ", ...whose(details.fields)];
     case "password_changed": return ["changed ", ...whose("password")];
     case "password_reset": return ["set a new password", ...(own ? [" by a link that was sent to them"] : [" for ", who])];
+    case "email_changed": return ["changed ", ...whose("e-mail address")];
     case "reset_link_made": return ["made a link that sets ", ...whose("password")];
     case "restored": {
       const counts = [details.count("sessions", "session"), details.count("links", "link"), details.count("mails", "waiting mail"), details.count("invitations", "open invitation")];
