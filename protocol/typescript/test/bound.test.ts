@@ -33,7 +33,7 @@ async function opened(storage: MemoryStorage, network: object = { online: false,
 
 async function push(book: Book, from: number, to: number, sender = BEN): Promise<void> {
   for (let seq = from; seq <= to; seq += 1) {
-    book.received({ type: "message", message: message(seq, sender), conversation: { kind: "direct", members: [ANA, BEN] } } as never);
+    book.received({ type: "entry", entry: { kind: "message", ...message(seq, sender) }, conversation: { kind: "direct", members: [ANA, BEN] } } as never);
     // As pushes come: each in a turn of its own.
     if (seq % 50 === 0) await Promise.resolve();
   }
