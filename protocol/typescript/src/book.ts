@@ -10,7 +10,7 @@ import type { Pages } from "./journal.js";
 import { given } from "./json.js";
 import { Outbox } from "./outbox.js";
 import type {
-  Conversation as ConversationState, ConversationId, Entry, EntryPush, Message, Receipt, ServerFrame, Sync, SyncDone,
+  Conversation as ConversationState, ConversationId, ConversationKind, Entry, EntryPush, MemberId, Message, Receipt, ServerFrame, Sync, SyncDone,
 } from "./protocol.js";
 import { pauseAfter, REFUSED_MS, retryAfter } from "./problem.js";
 import { NO_LOG } from "./records.js";
@@ -259,8 +259,8 @@ export class Book {
   }
 
   private pushed({ entry, conversation: info }: EntryPush): void {
-    const known = this.byId.get(entry.conversation);
-    const conversation = known ? this.identify(known, entry.conversation) : this.direct(entry, info?.members);
+    const { conversation: id } = entry;
+    const conversation = info?.members ? this.named(info.kind, info.members, id) : this.byId.get(id);
     if (!conversation) {
       void this.discover();
       return;
@@ -280,21 +280,22 @@ export class Book {
     else if (conversation.missing) this.fill(OVERTAKEN_MS);
   }
 
-  /** The conversation of a first message. */
-  private direct(message: Message, members: readonly string[] | undefined): Conversation | undefined {
-    if (!members) return undefined;
-    return this.identify(this.withKey(keyOf("direct", members, message.conversation, this.keys.member)), message.conversation);
-  }
-
   private known(state: ConversationState): Conversation {
     if (!fits(state, STATE)) throw new TypeError("no conversation");
-    const members = state.members.map(({ member }) => member);
-    const key = keyOf(state.kind, members, state.id, this.keys.member);
-    return this.identify(this.find(key) ?? this.byId.get(state.id) ?? this.withKey(key), state.id, key);
+    return this.named(state.kind, state.members.map(({ member }) => member), state.id);
+  }
+
+  private named(kind: ConversationKind, members: readonly MemberId[], id: ConversationId): Conversation {
+    const key = keyOf(kind, members, id, this.keys.member);
+    const conversation = this.identify(this.find(key) ?? this.byId.get(id) ?? this.withKey(key), id, key);
+    conversation.begins(kind, members);
+    return conversation;
   }
 
   /** The conversation has this id. One that was asked for by the id, before it was known with whom it is, is the same: one of both stays, the other one's key leads to it. */
   private identify(conversation: Conversation, id: ConversationId, key = conversation.key): Conversation {
+    // What has another id is another one: an id stays what it is.
+    if ((conversation.state.id ?? id) !== id) return this.byId.get(id) ?? this.withKey(`c_${id}`);
     const named = this.byId.get(id) ?? conversation;
     // The one that the list has shown stays.
     const [stays, goes] = named.begun ? [named, conversation] : [conversation, named];

@@ -3,7 +3,7 @@ import { MembersBookError } from "./errors.js";
 import type { Pages } from "./journal.js";
 import { given, objectIn } from "./json.js";
 import { problemOf } from "./problem.js";
-import type { Conversation as ConversationState, ConversationSettings, Entry, MemberId, Okay, Receipt, Watermarks } from "./protocol.js";
+import type { Conversation as ConversationState, ConversationKind, ConversationSettings, Entry, MemberId, Okay, Receipt, Watermarks } from "./protocol.js";
 import { NO_LOG } from "./records.js";
 import type { ConversationRecord, Keys } from "./records.js";
 import type { ConversationView, MessagesState, MessageView, Problem, SendStatus } from "./types.js";
@@ -150,6 +150,13 @@ export class Conversation {
   get short(): boolean {
     const first = this.rows?.[0]?.entry.seq ?? 1;
     return this.messages.watched && first > 1 && (this.rows?.length ?? 0) < SCREEN && !this.loadingOlder;
+  }
+
+  /** What it is, and who is in it, if nothing is known of it yet. */
+  begins(kind: ConversationKind, members: readonly MemberId[]): void {
+    if (this.record.lastSeq > 0) return;
+    this.record.kind = kind;
+    this.record.members = members.map((member) => this.watermarks(member));
   }
 
   /** Merges what the server says of it. `unasked`: it may have been overtaken by pushes. */
