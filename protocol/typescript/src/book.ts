@@ -22,6 +22,8 @@ import { alike, Value } from "./value.js";
 
 /** How long a push may overtake the one before it, in milliseconds, before what is missing is asked for. */
 const OVERTAKEN_MS = 300;
+/** What is refused for good is asked for again after so long, in milliseconds, at most. */
+const PAUSE_MAX_MS = 300_000;
 /** Conversations whose messages stay in memory when nobody looks at them any more. */
 const OPEN_MAX = 3;
 /** Conversations of a page of the list, and pages at most. */
@@ -48,8 +50,8 @@ export class Book {
   /** What the sync under way has brought. */
   private brought: ConversationState[] | undefined;
   private filling = false;
-  /** Of what is missing in these the server said that it would refuse it again. */
-  private readonly refused = new Set<Conversation>();
+  /** Of what is missing in these the server said that it would refuse it again: each has a pause of its own. */
+  private readonly refused = new Map<Conversation, { until: number; readonly backoff: Backoff }>();
   private readonly fillTimer: Timer;
   private readonly fillBackoff: Backoff;
   private discovering = false;
@@ -155,6 +157,7 @@ export class Book {
       this.receipts.offline();
       return;
     }
+    this.refused.clear();
     this.outbox.online();
     this.receipts.online(this.conversations.values());
     this.fill(0);
@@ -349,6 +352,7 @@ export class Book {
     const place = this.closing.indexOf(conversation);
     if (place >= 0) this.closing.splice(place, 1);
     if (watched) {
+      this.refused.delete(conversation);
       this.fill(0);
     } else {
       this.closing.push(conversation);
@@ -364,21 +368,28 @@ export class Book {
 
   private async fillNext(): Promise<void> {
     if (this.filling || this.stopped || !this.connection.online) return;
-    const { refused } = this;
+    const { refused, environment: { clock, random } } = this;
     const missing = [...this.conversations.values()].filter(({ missing, short, state }) => (missing || short) && state.id);
-    // Those that were refused are tried again when all others are through.
-    if (missing.every((each) => refused.has(each))) refused.clear();
-    const open = missing.filter((each) => !refused.has(each));
+    const pauseOf = (each: Conversation) => (refused.get(each)?.until ?? 0) - clock.monotonic();
+    const open = missing.filter((each) => pauseOf(each) <= 0);
     const next = open.find(({ messages }) => messages.watched) ?? open[0];
-    if (!next) return;
+    if (!next) {
+      if (missing.length > 0) this.fill(Math.min(...missing.map(pauseOf)));
+      return;
+    }
     this.filling = true;
     let wait = 0;
     try {
       await this.fillOne(next);
       this.fillBackoff.reset();
+      refused.delete(next);
     } catch (error) {
-      if (pauseAfter(error) === undefined) refused.add(next);
-      wait = this.fillBackoff.next(retryAfter(error));
+      if (pauseAfter(error) === undefined) {
+        const { backoff } = refused.get(next) ?? { backoff: new Backoff(random, () => PAUSE_MAX_MS) };
+        refused.set(next, { backoff, until: clock.monotonic() + backoff.next() });
+      } else {
+        wait = this.fillBackoff.next(retryAfter(error));
+      }
     }
     this.filling = false;
     if (this.connection.online) this.fill(wait);
