@@ -17,6 +17,7 @@ export class WebClient extends Client {
   ) {
     super(options);
     this.slot = slot;
+    if (idle) this.debug("no browser: does nothing");
   }
 
   override async start(): Promise<void> {
