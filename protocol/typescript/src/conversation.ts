@@ -377,13 +377,18 @@ export class Conversation {
     record.to = entry.seq;
     record.lastSeq = Math.max(record.lastSeq, entry.seq);
     if (record.first === 0) record.first = entry.seq;
-    if (entry.kind === "message") record.last = entry;
+    this.newest(entry);
     record.lastAt = Math.max(record.lastAt, timeOf(entry.at) ?? 0);
     if (this.isOfOthers(entry) && entry.seq > record.countedTo && entry.seq > this.readSeq) record.later += 1;
     this.rows?.push({ entry, view: this.viewOf(entry) });
     this.arrivals?.push(entry);
     this.settle(entry);
     this.trim();
+  }
+
+  /** The newest message is shown in the list, whatever has come after it. */
+  private newest(entry: Entry): void {
+    if (entry.kind === "message" && entry.seq > (this.record.last?.seq ?? 0)) this.record.last = entry;
   }
 
   private wait(entry: Entry): void {
@@ -436,6 +441,7 @@ export class Conversation {
     for (const entry of run) {
       this.shelf.journal.put(this.shelf.keys.entry(this.key, entry.seq), JSON.stringify(entry));
       this.settle(entry);
+      this.newest(entry);
     }
     this.record.first = run[0]?.seq ?? this.record.first;
     this.save();

@@ -151,3 +151,44 @@ test("somebody who types goes on typing, whatever entry comes, until it is a mes
   typing.stop();
   book.stop();
 });
+
+test("the newest message is that of the list, also if it came after entries of other kinds that are newer", async () => {
+  const { storage, journal, book, push, list } = await opened();
+  push(message(GROUP, 1, "w-0"), "group", [ANA, BEN, EVA]);
+  const handle = book.conversation({ conversation: GROUP });
+  handle.messages.subscribe(() => undefined);
+  await vi.waitFor(() => expect(handle.messages.getSnapshot().ready).toBe(true));
+  // So much is missing that the window begins anew, with what is not shown.
+  handle.page(Array.from({ length: 100 }, (_, n) => other("joined", 901 + n)), true);
+  expect(list()[0]).toMatchObject({ last: { content: "w-0" } });
+  await handle.loadOlder(() => Promise.resolve([message(GROUP, 899, "w-1"), message(GROUP, 900, "w-2")]));
+  await handle.loadOlder(() => Promise.resolve([message(GROUP, 898, "w-3")]));
+  expect(list()[0]).toMatchObject({ last: { content: "w-2", seq: 900 } });
+  await journal.stored();
+  book.stop();
+  const again = await opened(storage);
+  expect(again.list()[0]).toMatchObject({ last: { content: "w-2", seq: 900 } });
+  again.book.stop();
+});
+
+for (const [what, more] of Object.entries({
+  "a content": { content: "x".repeat(30_000), sender: BEN },
+  "many fields": { content: "x".repeat(9_000), sender: "x".repeat(9_000), id: "x".repeat(9_000) },
+  "a content that takes more when it is kept": { content: "\u0001".repeat(9_000) },
+  "a time": { at: `${new Date(2000).toUTCString()} (${"x".repeat(30_000)})` },
+})) {
+  test(`an entry of another kind with ${what} that is too long leaves no log that is damaged`, async () => {
+    const { storage, journal, book, push } = await opened();
+    push(message(GROUP, 1, "w-1"), "group", [ANA, BEN, EVA]);
+    push(other("essay", 2, more));
+    push(message(GROUP, 3, "w-2"));
+    await journal.stored();
+    book.stop();
+    const again = await opened(storage);
+    const { messages, state } = again.book.conversation({ conversation: GROUP });
+    messages.subscribe(() => undefined);
+    await vi.waitFor(() => expect(messages.getSnapshot()).toMatchObject({ ready: true, messages: [{ content: "w-1" }, { content: "w-2" }] }));
+    expect(state).toMatchObject({ first: 1, to: 3 });
+    again.book.stop();
+  });
+}
