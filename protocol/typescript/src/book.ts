@@ -22,8 +22,8 @@ import { alike, Value } from "./value.js";
 
 /** How long a push may overtake the one before it, in milliseconds, before what is missing is asked for. */
 const OVERTAKEN_MS = 300;
-/** What is refused for good is asked for again after so long, in milliseconds, at most. */
-const PAUSE_MAX_MS = 300_000;
+/** What is refused for good is asked for again after so long, in milliseconds. */
+const PAUSE_MS = 60_000;
 /** Conversations whose messages stay in memory when nobody looks at them any more. */
 const OPEN_MAX = 3;
 /** Conversations of a page of the list, and pages at most. */
@@ -50,8 +50,8 @@ export class Book {
   /** What the sync under way has brought. */
   private brought: ConversationState[] | undefined;
   private filling = false;
-  /** Of what is missing in these the server said that it would refuse it again: each has a pause of its own. */
-  private readonly refused = new Map<Conversation, { until: number; readonly backoff: Backoff }>();
+  /** Of what is missing in these the server said that it would refuse it again: until when it is not asked. */
+  private readonly refused = new Map<Conversation, number>();
   private readonly fillTimer: Timer;
   private readonly fillBackoff: Backoff;
   private discovering = false;
@@ -368,13 +368,12 @@ export class Book {
 
   private async fillNext(): Promise<void> {
     if (this.filling || this.stopped || !this.connection.online) return;
-    const { refused, environment: { clock, random } } = this;
+    const now = this.environment.clock.monotonic();
     const missing = [...this.conversations.values()].filter(({ missing, short, state }) => (missing || short) && state.id);
-    const pauseOf = (each: Conversation) => (refused.get(each)?.until ?? 0) - clock.monotonic();
-    const open = missing.filter((each) => pauseOf(each) <= 0);
+    const open = missing.filter((each) => (this.refused.get(each) ?? now) <= now);
     const next = open.find(({ messages }) => messages.watched) ?? open[0];
     if (!next) {
-      if (missing.length > 0) this.fill(Math.min(...missing.map(pauseOf)));
+      if (missing[0]) this.fill(PAUSE_MS);
       return;
     }
     this.filling = true;
@@ -382,14 +381,9 @@ export class Book {
     try {
       await this.fillOne(next);
       this.fillBackoff.reset();
-      refused.delete(next);
     } catch (error) {
-      if (pauseAfter(error) === undefined) {
-        const { backoff } = refused.get(next) ?? { backoff: new Backoff(random, () => PAUSE_MAX_MS) };
-        refused.set(next, { backoff, until: clock.monotonic() + backoff.next() });
-      } else {
-        wait = this.fillBackoff.next(retryAfter(error));
-      }
+      if (pauseAfter(error) === undefined) this.refused.set(next, now + PAUSE_MS);
+      else wait = this.fillBackoff.next(retryAfter(error));
     }
     this.filling = false;
     if (this.connection.online) this.fill(wait);
