@@ -323,6 +323,7 @@ export class Client implements MembersBook {
     };
     const [signIn, former] = await this.tokens.begin(answer, first, () => {
       const begun = this.begin(member._id);
+      this.alone(begun);
       begun.journal.put(begun.keys.me, JSON.stringify(member));
       return begun;
     }).catch((error: unknown) => {
@@ -342,9 +343,12 @@ export class Client implements MembersBook {
     const { environment, journal, api, socket: connection, extensions } = this;
     const signIn = new SignIn(member, { environment, journal, api, connection, sent: (conversation) => extensions.forEach((extension) => extension.sent?.(conversation)) });
     this.signIn = signIn;
-    // What others have left here, and have not come back for.
-    for (const range of rangesOfOthers(signIn.keys)) journal.clear(...range);
     return signIn;
+  }
+
+  /** Removes what others have left here, and have not come back for. Of tokens that were only found it is not known yet whether their session was ever shown: it may have ended before. */
+  private alone({ keys, journal }: SignIn): void {
+    for (const range of rangesOfOthers(keys)) journal.clear(...range);
   }
 
   /** Takes up what is kept of a member, and connects. */
@@ -384,6 +388,7 @@ export class Client implements MembersBook {
   private present(own: Member, signIn: SignIn): void {
     if (signIn.ended || this.stopped) return;
     signIn.shown = true;
+    this.alone(signIn);
     this.sessionState.set({ status: "signed_in", id: own._id, member: own });
     this.unfollow = [follow(signIn.book.list, this.list), follow(signIn.book.unread, this.unreadState)];
     this.socket.start();

@@ -84,7 +84,11 @@ export class Session implements Tokens {
   begin<T>(answer: AuthResponse, first: () => Promise<unknown>, taken: () => T): Promise<[result: T, former: Kept | undefined]> {
     return this.vault.exclusive(async () => {
       await first();
-      const text = await this.vault.get().catch(() => UNREADABLE);
+      const text = await this.vault.get().catch((cause: unknown) => {
+        // What is written now may be kept late, and what was there could not be put back.
+        if (isLate(cause)) throw unkept(cause);
+        return UNREADABLE;
+      });
       const former = parsed(text);
       const kept = keptOf(answer);
       await this.vault.set(JSON.stringify(kept)).catch((cause: unknown) => {

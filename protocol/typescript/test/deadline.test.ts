@@ -1,10 +1,12 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 
+import { SecureStoreVault } from "../src/expo.js";
 import { Keys } from "../src/records.js";
-import { ANA, BEN, far, fate, pass, Phone } from "./support/phone.js";
+import { ANA, BEN, far, fate, pass, Phone, Stuck } from "./support/phone.js";
 
 /** The deadline of an answer. */
 const ANSWER_MS = 20_000;
+const BENS = { email: "ben@example.com", password: "correct horse" };
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
@@ -160,7 +162,7 @@ describe("a vault that does not answer", () => {
     const client = await phone.signedIn();
     await client.conversation({ member: BEN }).send("w-unsent");
     phone.vault.writes.on = true;
-    const login = fate(client.login({ email: "ben@example.com", password: "correct horse" }));
+    const login = fate(client.login(BENS));
     await pass(2 * ANSWER_MS);
     expect([login.now, client.session.getSnapshot()]).toEqual(["storage", expect.objectContaining({ id: ANA })]);
     expect(phone.asked).toContain("/api/auth/logout Bearer access-b");
@@ -171,6 +173,51 @@ describe("a vault that does not answer", () => {
     const again = phone.client();
     await again.start();
     expect([again.session.getSnapshot(), again.unsent()]).toEqual([expect.objectContaining({ id: ANA }), 1]);
+    await again.stop();
+  });
+
+  test("a log-in that finds a vault that cannot be read in time keeps nothing, not late either", async () => {
+    const phone = new Phone();
+    const stuck = new Stuck();
+    const items = new Map<string, string>();
+    const vault = () => new SecureStoreVault({
+      getItemAsync: (key) => stuck.call(async () => items.get(key) ?? null),
+      setItemAsync: (key, value) => stuck.call(async () => void items.set(key, value)),
+      deleteItemAsync: (key) => stuck.call(async () => void items.delete(key)),
+    }, "club");
+    const client = await phone.signedIn(vault());
+    await client.conversation({ member: BEN }).send("w-unsent");
+    stuck.on = true;
+    const login = fate(client.login(BENS));
+    await pass(3 * ANSWER_MS);
+    expect([login.now, client.session.getSnapshot()]).toEqual(["storage", expect.objectContaining({ id: ANA })]);
+    stuck.release();
+    await pass(60_000);
+    expect([...items.values()].join()).toContain("refresh-a");
+    await client.stop();
+    const again = phone.client({ vault: vault() });
+    await again.start();
+    expect([again.session.getSnapshot(), again.unsent()]).toEqual([expect.objectContaining({ id: ANA }), 1]);
+    await again.stop();
+  });
+
+  test("tokens that nobody has seen take nothing of another member, if their session is over: those of a log-in that were kept when the app had ended", async () => {
+    const phone = new Phone();
+    const client = await phone.signedIn();
+    await client.conversation({ member: BEN }).send("w-unsent");
+    await client.stop();
+    await phone.vault.set(JSON.stringify({ member: BEN, access: "access-b", refresh: "refresh-b", expires: Date.now() + 3_600_000 }));
+    phone.refused = true;
+    const again = phone.client();
+    await again.start();
+    await pass(5_000);
+    expect(again.session.getSnapshot()).toEqual({ status: "signed_out", reason: "session_over" });
+    expect(await phone.storage.range(...new Keys(ANA).outbox)).toHaveLength(1);
+    // Of a log-in that is kept everything of others goes.
+    phone.refused = false;
+    await again.login(BENS);
+    await pass(100);
+    expect(await phone.storage.range(...new Keys(ANA).all)).toEqual([]);
     await again.stop();
   });
 });
