@@ -34,6 +34,9 @@ const ME = "/api/members/me";
 const NOBODY: ConversationsState = { ready: false, conversations: [] };
 const NOTHING: UnreadState = { total: 0, more: false };
 
+/** A log-out waits so long for the vault before the server is told all the same, in milliseconds. */
+const TELL_MS = 1_000;
+
 /** So often a vault that cannot be read is tried before somebody may sign in over it. */
 const VAULT_TRIES = 4;
 
@@ -147,10 +150,13 @@ export class Client implements MembersBook {
     }
     let telling: Promise<void> | undefined;
     const tell = (kept: Kept | undefined) => (telling ??= kept && !all ? this.endSession(kept) : Promise.resolve());
+    const { clock } = this.environment;
+    const slow = clock.setTimeout(() => current && void tell(this.tokens.current ?? current), TELL_MS);
     try {
       // At once: what is kept here may take its time.
       await this.forget(tell);
     } finally {
+      clock.clearTimeout(slow);
       // Also where the device cannot forget it: asked for again, it does.
       await tell(current);
     }
@@ -175,7 +181,7 @@ export class Client implements MembersBook {
   }
 
   /**
-   * Signs out here, and in all tabs, and removes everything of the member who is signed in, or was. That it has to go is kept before anybody else is told: whatever ends
+   * Signs out here, and in all tabs, and removes everything of the member who is signed in, or was. That it has to go is kept before anybody else is told, but where the vault takes its time: whatever ends
    * now, it goes. Rejects if it cannot be kept: then the member is still signed in. `noted` is told of the tokens when it is.
    */
   private async forget(noted: (kept: Kept | undefined) => unknown = () => undefined): Promise<void> {

@@ -220,4 +220,65 @@ describe("a vault that does not answer", () => {
     expect(await phone.storage.range(...new Keys(ANA).all)).toEqual([]);
     await again.stop();
   });
+
+  for (const what of ["logout", "login"] as const) {
+    test(`a ${what} during a renewal waits for one deadline, and the server is told before`, async () => {
+      const phone = new Phone();
+      const client = await phone.signedIn();
+      const ask = () => fate(what === "logout" ? client.logout() : client.login(BENS));
+      phone.vault.reads.on = phone.vault.writes.on = phone.refused = true;
+      const renewed = fate(client.api.json("/api/members/me"));
+      await pass(10);
+      phone.refused = false;
+      const asked = ask();
+      await pass(1_100);
+      if (what === "logout") expect(phone.asked).toContain("/api/auth/logout Bearer access-a");
+      await pass(ANSWER_MS);
+      expect([asked.now, client.session.getSnapshot().status]).toEqual(["storage", "signed_in"]);
+      if (what === "login") expect(phone.asked).toContain("/api/auth/logout Bearer access-b");
+      // Its steps do not wait as long each, and what is late is not tried again.
+      await pass(3_000);
+      expect([renewed.now, phone.asked.filter((path) => path === "/api/auth/refresh").length]).toEqual(["network", 1]);
+      phone.vault.reads.release();
+      phone.vault.writes.release();
+      await pass(1_000);
+      const again = ask();
+      await pass(1_000);
+      expect(again.now).toBe("done");
+      await client.stop();
+    });
+
+    test(`a ${what} does not wait for a lock that another tab never lets go of, and what it would have done there is not done later`, async () => {
+      const phone = new Phone();
+      const client = await phone.signedIn();
+      let letGo = () => undefined as void;
+      void phone.vault.exclusive(() => new Promise<void>((resolve) => (letGo = resolve)));
+      const asked = fate(what === "logout" ? client.logout() : client.login(BENS));
+      await pass(ANSWER_MS + 100);
+      expect(asked.now).toBe("storage");
+      expect(phone.asked).toContain(`/api/auth/logout Bearer access-${what === "logout" ? "a" : "b"}`);
+      letGo();
+      await pass(1_000);
+      expect([client.session.getSnapshot(), await phone.vault.get()]).toEqual([expect.objectContaining({ id: ANA }), expect.stringContaining("refresh-a")]);
+      await client.stop();
+    });
+  }
+
+  test("a vault that answers again has its whole time again", async () => {
+    const phone = new Phone();
+    const client = await phone.signedIn();
+    phone.vault.reads.on = true;
+    const first = fate(client.login(BENS));
+    await pass(2 * ANSWER_MS);
+    expect(first.now).toBe("storage");
+    phone.vault.reads.release();
+    await pass(0);
+    phone.vault.reads.on = true;
+    const second = fate(client.login(BENS));
+    await pass(ANSWER_MS / 2);
+    phone.vault.reads.release();
+    await pass(100);
+    expect(second.now).toBe("done");
+    await client.stop();
+  });
 });
