@@ -62,6 +62,8 @@ export class Client implements MembersBook {
   private signIn: SignIn | undefined;
   private unfollow: (() => void)[] = [];
   private storageOpen = false;
+  /** Not before it was tried: nothing is known to be there. */
+  private vaultRead = true;
   /** What of the storage fails: it cannot be written, or the unsent messages cannot be read. */
   private failing = { unwritten: false, unread: false };
   private deviceId = "";
@@ -213,7 +215,8 @@ export class Client implements MembersBook {
 
   unsent(): number | undefined {
     const { signIn } = this;
-    return signIn && signIn.reason !== "logged_out" ? signIn.book.unsent : 0;
+    if (!signIn) return this.vaultRead ? 0 : undefined;
+    return signIn.reason !== "logged_out" ? signIn.book.unsent : 0;
   }
 
   conversation(target: Target): ConversationHandle {
@@ -276,16 +279,16 @@ export class Client implements MembersBook {
 
   private async open(): Promise<void> {
     await this.openStorage();
-    let vaultRead = false;
     const load = async () => {
       await this.erase();
       await this.takeUp();
-      vaultRead = true;
+      this.vaultRead = true;
     };
+    this.vaultRead = false;
     await this.patiently("vault cannot be read", load, () => true, VAULT_TRIES);
     if (this.stopped) return;
     if (!this.signIn && this.sessionState.getSnapshot().status === "loading") this.sessionState.set({ status: "signed_out" });
-    if (!vaultRead) void this.patiently("vault cannot be read", load, () => !this.signIn);
+    if (!this.vaultRead) void this.patiently("vault cannot be read", load, () => !this.signIn);
   }
 
   private async openStorage(): Promise<void> {
@@ -360,13 +363,14 @@ export class Client implements MembersBook {
   /** Takes up what is kept of a member, and connects. */
   private async resume(signIn: SignIn): Promise<void> {
     const { keys, journal, book, core } = signIn;
-    const record = read(await valueIn(journal, keys.me).catch(() => undefined), OWN);
+    const kept = async () => read(await valueIn(journal, keys.me).catch(() => undefined), OWN);
+    const record = await kept();
     await book.load().catch((error: unknown) => this.debug("storage cannot be read", { error: String(error) }));
     await this.loadOutbox(signIn);
     if (!signIn.ended) await Promise.all([...this.extensions.values()].map((extension) => extension.begin(core)));
     if (record) return this.present(record, signIn);
-    // The app was killed right after the log-in, before anything was kept: the server knows who it is. Nobody waits for that.
-    void this.patiently("own record not read", () => this.api.json<Member>(ME), () => !signIn.ended).then((own) => own && this.present(own, signIn));
+    // The app was killed right after the log-in, before anything was kept: the server knows who it is; or it could not be read yet. Nobody waits for that.
+    void this.patiently("own record not read", async () => (await kept()) ?? this.api.json<Member>(ME), () => !signIn.ended).then((own) => own && this.present(own, signIn));
   }
 
   /** Takes up unsent messages, also from a storage that fails for a while: nothing is sent before, but if it does not open at all. */
@@ -384,7 +388,7 @@ export class Client implements MembersBook {
     }
   }
 
-  private storageFails(change: Partial<Client["failing"]>): void {
+  protected storageFails(change: Partial<Client["failing"]>): void {
     this.failing = { ...this.failing, ...change };
     const { unwritten, unread } = this.failing;
     const state = this.connectionState.getSnapshot();
