@@ -145,6 +145,20 @@ describe("a storage that does not answer", () => {
   });
 });
 
+test("a log-in does not wait anew for each thing that it reads of a storage that does not answer", async () => {
+  const phone = new Phone();
+  const client = phone.client();
+  await client.start();
+  phone.storage.reads.on = true;
+  const login = fate(client.login(BENS));
+  await pass(ANSWER_MS + 5_000);
+  expect([login.now, client.connection.getSnapshot().storageFailing]).toEqual(["done", true]);
+  phone.storage.reads.release();
+  await pass(31_000);
+  expect([client.session.getSnapshot().status, client.unsent(), client.connection.getSnapshot().storageFailing]).toEqual(["signed_in", 0, false]);
+  await client.stop();
+});
+
 describe("a vault that does not answer", () => {
   test("a log-out rejects, and the session at the server ends all the same", async () => {
     const phone = new Phone();

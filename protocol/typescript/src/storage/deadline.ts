@@ -31,6 +31,18 @@ export function inTime<T>(answer: Promise<T>, clock: Pick<Clock, "setTimeout" | 
   });
 }
 
+/** Waits for calls of one thing. What makes several does not wait for each as long: where one was late the next ones have less time, until there is an answer to any. */
+function patience(clock: Clock): <T>(answer: Promise<T>) => Promise<T> {
+  let silent = false;
+  const heard = () => {
+    silent = false;
+  };
+  return (answer) => {
+    answer.then(heard, heard);
+    return inTime(answer, clock, () => (silent = true), silent ? SILENT_MS : ANSWER_MS);
+  };
+}
+
 /**
  * The same storage, with a deadline for every call. A change that is late may be made still. Until it is known what became of it the next ones are refused at once: whoever repeats it, with what has come
  * since, does so after it, and changes nothing twice.
@@ -38,11 +50,12 @@ export function inTime<T>(answer: Promise<T>, clock: Pick<Clock, "setTimeout" | 
 export function timely(storage: Storage, clock: Clock): Storage {
   let opening: Promise<void> | undefined;
   let late = false;
+  const read = patience(clock);
   return {
     // One that is late is waited for again: it may be open by then.
     open: () => inTime((opening ??= storage.open().finally(() => (opening = undefined))), clock),
-    get: (key) => inTime(storage.get(key), clock),
-    range: (from, to) => inTime(storage.range(from, to), clock),
+    get: (key) => read(storage.get(key)),
+    range: (from, to) => read(storage.range(from, to)),
     write: async (changes) => {
       if (late) throw failed("The storage does not answer.");
       const answer = storage.write(changes);
@@ -58,19 +71,9 @@ export function timely(storage: Storage, clock: Clock): Storage {
   };
 }
 
-/**
- * The same vault, with a deadline for every call, and for the turn of what is done alone there: what has not begun by then never does. What makes several calls does not wait for each as long: where one was
- * late the next ones have less time, until there is an answer to any.
- */
+/** The same vault, with a deadline for every call, and for the turn of what is done alone there: what has not begun by then never does. */
 export function timelyVault(vault: Vault, clock: Clock): Vault {
-  let silent = false;
-  const call = <T>(answer: Promise<T>): Promise<T> => {
-    const heard = () => {
-      silent = false;
-    };
-    answer.then(heard, heard);
-    return inTime(answer, clock, () => (silent = true), silent ? SILENT_MS : ANSWER_MS);
-  };
+  const call = patience(clock);
   return {
     get: () => call(vault.get()),
     set: (value, erase) => call(vault.set(value, erase)),
@@ -81,9 +84,9 @@ export function timelyVault(vault: Vault, clock: Clock): Vault {
       new Promise<T>((resolve, reject) => {
         let late = false;
         const turn = new Promise<void>((begun) => {
-          const alone = () => {
+          const alone = async () => {
             begun();
-            return late ? Promise.resolve(undefined as T) : work();
+            return late ? (undefined as T) : work();
           };
           vault.exclusive(alone).then(resolve, reject).then(begun);
         });
