@@ -34,6 +34,9 @@ const ME = "/api/members/me";
 const NOBODY: ConversationsState = { ready: false, conversations: [] };
 const NOTHING: UnreadState = { total: 0, more: false };
 
+/** A log-out waits so long for the vault before the server is told all the same, in milliseconds. */
+const TELL_MS = 1_000;
+
 /** So often a vault that cannot be read is tried before somebody may sign in over it. */
 const VAULT_TRIES = 4;
 
@@ -59,6 +62,8 @@ export class Client implements MembersBook {
   private signIn: SignIn | undefined;
   private unfollow: (() => void)[] = [];
   private storageOpen = false;
+  /** Not before it was tried: nothing is known to be there. */
+  private vaultRead = true;
   /** What of the storage fails: it cannot be written, or the unsent messages cannot be read. */
   private failing = { unwritten: false, unread: false };
   private deviceId = "";
@@ -147,10 +152,13 @@ export class Client implements MembersBook {
     }
     let telling: Promise<void> | undefined;
     const tell = (kept: Kept | undefined) => (telling ??= kept && !all ? this.endSession(kept) : Promise.resolve());
+    const { clock } = this.environment;
+    const slow = clock.setTimeout(() => current && void tell(this.tokens.current ?? current), TELL_MS);
     try {
       // At once: what is kept here may take its time.
       await this.forget(tell);
     } finally {
+      clock.clearTimeout(slow);
       // Also where the device cannot forget it: asked for again, it does.
       await tell(current);
     }
@@ -175,7 +183,7 @@ export class Client implements MembersBook {
   }
 
   /**
-   * Signs out here, and in all tabs, and removes everything of the member who is signed in, or was. That it has to go is kept before anybody else is told: whatever ends
+   * Signs out here, and in all tabs, and removes everything of the member who is signed in, or was. That it has to go is kept before anybody else is told, but where the vault takes its time: whatever ends
    * now, it goes. Rejects if it cannot be kept: then the member is still signed in. `noted` is told of the tokens when it is.
    */
   private async forget(noted: (kept: Kept | undefined) => unknown = () => undefined): Promise<void> {
@@ -207,7 +215,8 @@ export class Client implements MembersBook {
 
   unsent(): number | undefined {
     const { signIn } = this;
-    return signIn && signIn.reason !== "logged_out" ? signIn.book.unsent : 0;
+    if (!signIn) return this.vaultRead ? 0 : undefined;
+    return signIn.reason !== "logged_out" ? signIn.book.unsent : 0;
   }
 
   conversation(target: Target): ConversationHandle {
@@ -270,16 +279,16 @@ export class Client implements MembersBook {
 
   private async open(): Promise<void> {
     await this.openStorage();
-    let vaultRead = false;
     const load = async () => {
       await this.erase();
       await this.takeUp();
-      vaultRead = true;
+      this.vaultRead = true;
     };
+    this.vaultRead = false;
     await this.patiently("vault cannot be read", load, () => true, VAULT_TRIES);
     if (this.stopped) return;
     if (!this.signIn && this.sessionState.getSnapshot().status === "loading") this.sessionState.set({ status: "signed_out" });
-    if (!vaultRead) void this.patiently("vault cannot be read", load, () => !this.signIn);
+    if (!this.vaultRead) void this.patiently("vault cannot be read", load, () => !this.signIn);
   }
 
   private async openStorage(): Promise<void> {
@@ -323,6 +332,7 @@ export class Client implements MembersBook {
     };
     const [signIn, former] = await this.tokens.begin(answer, first, () => {
       const begun = this.begin(member._id);
+      this.alone(begun);
       begun.journal.put(begun.keys.me, JSON.stringify(member));
       return begun;
     }).catch((error: unknown) => {
@@ -342,21 +352,25 @@ export class Client implements MembersBook {
     const { environment, journal, api, socket: connection, extensions } = this;
     const signIn = new SignIn(member, { environment, journal, api, connection, sent: (conversation) => extensions.forEach((extension) => extension.sent?.(conversation)) });
     this.signIn = signIn;
-    // What others have left here, and have not come back for.
-    for (const range of rangesOfOthers(signIn.keys)) journal.clear(...range);
     return signIn;
+  }
+
+  /** Removes what others have left here, and have not come back for. Of tokens that were only found it is not known yet whether their session was ever shown: it may have ended before. */
+  private alone({ keys, journal }: SignIn): void {
+    for (const range of rangesOfOthers(keys)) journal.clear(...range);
   }
 
   /** Takes up what is kept of a member, and connects. */
   private async resume(signIn: SignIn): Promise<void> {
     const { keys, journal, book, core } = signIn;
-    const record = read(await valueIn(journal, keys.me).catch(() => undefined), OWN);
+    const kept = async () => read(await valueIn(journal, keys.me).catch(() => undefined), OWN);
+    const record = await kept();
     await book.load().catch((error: unknown) => this.debug("storage cannot be read", { error: String(error) }));
     await this.loadOutbox(signIn);
     if (!signIn.ended) await Promise.all([...this.extensions.values()].map((extension) => extension.begin(core)));
     if (record) return this.present(record, signIn);
-    // The app was killed right after the log-in, before anything was kept: the server knows who it is. Nobody waits for that.
-    void this.patiently("own record not read", () => this.api.json<Member>(ME), () => !signIn.ended).then((own) => own && this.present(own, signIn));
+    // The app was killed right after the log-in, before anything was kept: the server knows who it is; or it could not be read yet. Nobody waits for that.
+    void this.patiently("own record not read", async () => (await kept()) ?? this.api.json<Member>(ME), () => !signIn.ended).then((own) => own && this.present(own, signIn));
   }
 
   /** Takes up unsent messages, also from a storage that fails for a while: nothing is sent before, but if it does not open at all. */
@@ -374,7 +388,7 @@ export class Client implements MembersBook {
     }
   }
 
-  private storageFails(change: Partial<Client["failing"]>): void {
+  protected storageFails(change: Partial<Client["failing"]>): void {
     this.failing = { ...this.failing, ...change };
     const { unwritten, unread } = this.failing;
     const state = this.connectionState.getSnapshot();
@@ -384,6 +398,7 @@ export class Client implements MembersBook {
   private present(own: Member, signIn: SignIn): void {
     if (signIn.ended || this.stopped) return;
     signIn.shown = true;
+    this.alone(signIn);
     this.sessionState.set({ status: "signed_in", id: own._id, member: own });
     this.unfollow = [follow(signIn.book.list, this.list), follow(signIn.book.unread, this.unreadState)];
     this.socket.start();

@@ -12,16 +12,21 @@ export class WebClient extends Client {
   constructor(
     options: ClientOptions,
     slot?: string,
-    /** There is no browser: it does nothing. */
-    private readonly idle = false,
+    /** `idle`: there is no browser, and it does nothing. `memory`: the browser keeps nothing. */
+    private readonly kind?: "idle" | "memory" | false,
   ) {
     super(options);
     this.slot = slot;
-    if (idle) this.debug("no browser: does nothing");
+    if (kind === "idle") this.debug("no browser: does nothing");
+    if (kind === "memory") this.storageFails({ unwritten: true });
   }
 
   override async start(): Promise<void> {
-    if (!this.idle || this.stopped) return super.start();
+    if (this.kind !== "idle" || this.stopped) return super.start();
+  }
+
+  override unsent(): number | undefined {
+    return this.kind === "memory" ? undefined : super.unsent();
   }
 
   /** Another tab may have signed out, or in: looks, and does the same. */
