@@ -42,10 +42,20 @@ export class Outbox {
     private readonly accepted: (conversation: Conversation, message: Message) => void,
   ) {}
 
-  /** Takes up what was stored. Whether the server has it is not known. */
-  load(conversation: Conversation, order: number, { id, content, at, problem }: OutboxRecord, attempted = true): void {
-    if (conversation.outgoing.some((each) => each.id === id)) return;
+  /** Takes up what was stored, the newest first. Whether the server has it is not known. */
+  load(conversation: Conversation, order: number, record: OutboxRecord): void {
+    if (conversation.outgoing.some(({ id }) => id === record.id)) return;
     this.order = Math.max(this.order, order);
+    // Written since, by a clock that went back: it goes behind.
+    for (const each of conversation.outgoing.filter((each) => each.order < order)) {
+      this.journal.put(this.keys.outgoing(each.order), null);
+      each.order = this.next();
+      this.store(conversation, each);
+    }
+    this.insert(conversation, order, record);
+  }
+
+  private insert(conversation: Conversation, order: number, { id, content, at, problem }: OutboxRecord, attempted = true): void {
     this.lane(conversation);
     conversation.outgoing.push({ id, order, content, at, status: problem ? "failed" : "queued", problem, attempted });
     conversation.outgoing.sort((a, b) => a.order - b.order);
@@ -57,7 +67,7 @@ export class Outbox {
     if (!conversation.state.id && !conversation.others[0]) throw refusal("message_to_self");
     const id = this.environment.uuid().toLowerCase();
     const order = this.next();
-    this.load(conversation, order, { id, conversation: conversation.key, content: text, at: this.environment.clock.now() }, false);
+    this.insert(conversation, order, { id, conversation: conversation.key, content: text, at: this.environment.clock.now() }, false);
     this.store(conversation, find(conversation, id));
     this.pump();
     return id;
@@ -66,14 +76,14 @@ export class Outbox {
   /** Takes over a message that was written elsewhere, and may have been sent from there. */
   take(conversation: Conversation, record: OutboxRecord): void {
     if (conversation.outgoing.some(({ id }) => id === record.id)) return;
-    this.load(conversation, this.next(), record);
+    this.insert(conversation, this.next(), record);
     this.store(conversation, find(conversation, record.id));
     this.pump();
   }
 
-  /** The place of a new message: behind all others, those that cannot be read at the moment included. */
+  /** The place of a new message: behind all others. It may be before those that cannot be read at the moment, if the clock went back, until they are. */
   private next(): number {
-    return Math.max(this.order + 1, this.environment.clock.now() * 1_000);
+    return (this.order = Math.max(this.order + 1, this.environment.clock.now() * 1_000));
   }
 
   retry(conversation: Conversation, id: string): void {
