@@ -108,7 +108,7 @@ export class Book {
   /** Takes up the unsent messages that are stored, and what was read, and sends from then on. Rejects if they cannot be read. */
   async loadOutbox(): Promise<void> {
     const prefix = this.keys.outbox[0].length;
-    for (const [key, value] of (await this.journal.range(...this.keys.outbox)).reverse()) {
+    for (const [key, value] of await this.journal.range(...this.keys.outbox)) {
       const record = read(value, OUTBOX);
       if (record) this.outbox.load(this.withKey(record.conversation), Number(key.slice(prefix)), record);
       else this.takeRead(value);
@@ -118,7 +118,7 @@ export class Book {
       this.changed.add(conversation);
     }
     this.outboxRead = true;
-    this.outbox.open();
+    this.outbox.open(true);
     this.show();
   }
 
@@ -388,9 +388,9 @@ export class Book {
   }
 
   private async fillNext(): Promise<void> {
-    if (this.filling || this.stopped || !this.connection.online) return;
-    const { refused } = this;
-    const missing = [...this.conversations.values()].filter(({ missing, short, state }) => (missing || short) && state.id);
+    if (this.filling || this.stopped) return;
+    const { refused, connection: { online } } = this;
+    const missing = [...this.conversations.values()].filter((each) => each.state.id && ((online && each.missing) || each.short(online)));
     // Those that were refused are tried again when all others are through.
     if (missing.every((each) => refused.has(each))) refused.clear();
     const open = missing.filter((each) => !refused.has(each));
@@ -399,20 +399,20 @@ export class Book {
     this.filling = true;
     let wait = 0;
     try {
-      await this.fillOne(next);
+      await this.fillOne(next, online);
       this.fillBackoff.reset();
     } catch (error) {
       if (pauseAfter(error) === undefined) refused.add(next);
       wait = this.fillBackoff.next(retryAfter(error));
     }
     this.filling = false;
-    if (this.connection.online) this.fill(wait);
+    this.fill(wait);
   }
 
-  private async fillOne(conversation: Conversation): Promise<void> {
+  private async fillOne(conversation: Conversation, online: boolean): Promise<void> {
     const { missing, state } = conversation;
     if (!state.id) return;
-    if (!missing) {
+    if (!missing || !online) {
       const { messages } = conversation;
       await conversation.loadOlder((before) => this.loadOlder(conversation, before));
       this.show();

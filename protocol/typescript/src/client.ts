@@ -382,7 +382,7 @@ export class Client implements MembersBook {
       this.debug(`${what} cannot be read`, { error: String(error) });
       this.storageFails({ [what]: true });
       void this.patiently(`${what} cannot be read`, load, () => !signIn.ended).then(() => this.signIn === signIn && this.storageFails({ [what]: false }));
-      this.environment.clock.setTimeout(() => this.journal.isSuspended && signIn.book.outbox.open(), GIVEN_UP_MS);
+      this.environment.clock.setTimeout(() => this.journal.isSuspended && signIn.book.outbox.open(false), GIVEN_UP_MS);
     }
   }
 

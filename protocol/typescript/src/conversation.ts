@@ -44,7 +44,7 @@ export interface Shelf {
 export interface Outgoing {
   readonly id: string;
   /** Where it is stored. */
-  order: number;
+  readonly order: number;
   content: string;
   readonly at: number;
   status: "queued" | "sending" | "failed" | "sent";
@@ -149,11 +149,11 @@ export class Conversation {
     return to === 0 || lastSeq - to > GAP_MAX ? "newest" : { after: to };
   }
 
-  /** Somebody looks at it, and there is less than fills a screen. */
-  get short(): boolean {
-    const { rows = [] } = this;
-    const first = rows[0]?.entry.seq ?? 1;
-    return this.messages.watched && first > 1 && !this.loadingOlder && rows.length < KEEP_MAX && rows.filter(({ entry }) => entry.kind === "message").length < SCREEN;
+  /** Somebody looks at it, and there is less than fills a screen of what is to be had: on the device, or online. Bounded: there may be nothing but entries that are not shown. */
+  short(online: boolean): boolean {
+    const { rows = [], record } = this;
+    const first = rows[0]?.entry.seq ?? 0;
+    return this.messages.watched && first > (online ? 1 : record.first) && !this.loadingOlder && rows.length < KEEP_MAX && rows.filter(({ entry }) => entry.kind === "message").length < SCREEN;
   }
 
   /** Merges what the server says of it. `unasked`: it may have been overtaken by pushes. */
@@ -494,7 +494,7 @@ export class Conversation {
     this.rows = [...(entries ?? []), ...arrivals].map((entry) => ({ entry, view: this.viewOf(entry) }));
     this.settleAll();
     this.shelf.changed(this);
-    if (this.short || this.missing) this.shelf.watched(this, true);
+    if (this.short(true) || this.missing) this.shelf.watched(this, true);
   }
 
   /** Entries from the storage. Nothing if it does not have all of them; rejects if it cannot be read. */

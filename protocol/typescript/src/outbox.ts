@@ -13,6 +13,8 @@ import { problemOf, retryAfter } from "./problem.js";
 
 /** Conversations into which messages are on their way at once. The server waits for 16 refused ones at most. */
 const LANES_MAX = 8;
+/** What is written while the stored messages cannot be read has its place behind any that the clock gave: it may have gone back since. */
+const BEHIND = 4e15;
 
 interface Lane {
   conversation: Conversation;
@@ -29,7 +31,9 @@ export class Outbox {
   private readonly lanes = new Map<string, Lane>();
   private order = 0;
   private busy = 0;
-  /** What is stored has been read, or is not waited for. */
+  /** What is stored has been read. */
+  private read = false;
+  /** It has, or is not waited for. */
   private opened = false;
   private stopped = false;
 
@@ -42,20 +46,10 @@ export class Outbox {
     private readonly accepted: (conversation: Conversation, message: Message) => void,
   ) {}
 
-  /** Takes up what was stored, the newest first. Whether the server has it is not known. */
-  load(conversation: Conversation, order: number, record: OutboxRecord): void {
-    if (conversation.outgoing.some(({ id }) => id === record.id)) return;
+  /** Takes up what was stored. Whether the server has it is not known. */
+  load(conversation: Conversation, order: number, { id, content, at, problem }: OutboxRecord, attempted = true): void {
+    if (conversation.outgoing.some((each) => each.id === id)) return;
     this.order = Math.max(this.order, order);
-    // Written since, by a clock that went back: it goes behind.
-    for (const each of conversation.outgoing.filter((each) => each.order < order)) {
-      this.journal.put(this.keys.outgoing(each.order), null);
-      each.order = this.next();
-      this.store(conversation, each);
-    }
-    this.insert(conversation, order, record);
-  }
-
-  private insert(conversation: Conversation, order: number, { id, content, at, problem }: OutboxRecord, attempted = true): void {
     this.lane(conversation);
     conversation.outgoing.push({ id, order, content, at, status: problem ? "failed" : "queued", problem, attempted });
     conversation.outgoing.sort((a, b) => a.order - b.order);
@@ -67,7 +61,7 @@ export class Outbox {
     if (!conversation.state.id && !conversation.others[0]) throw refusal("message_to_self");
     const id = this.environment.uuid().toLowerCase();
     const order = this.next();
-    this.insert(conversation, order, { id, conversation: conversation.key, content: text, at: this.environment.clock.now() }, false);
+    this.load(conversation, order, { id, conversation: conversation.key, content: text, at: this.environment.clock.now() }, false);
     this.store(conversation, find(conversation, id));
     this.pump();
     return id;
@@ -76,14 +70,14 @@ export class Outbox {
   /** Takes over a message that was written elsewhere, and may have been sent from there. */
   take(conversation: Conversation, record: OutboxRecord): void {
     if (conversation.outgoing.some(({ id }) => id === record.id)) return;
-    this.insert(conversation, this.next(), record);
+    this.load(conversation, this.next(), record);
     this.store(conversation, find(conversation, record.id));
     this.pump();
   }
 
-  /** The place of a new message: behind all others. It may be before those that cannot be read at the moment, if the clock went back, until they are. */
+  /** The place of a new message: behind all others, those that cannot be read at the moment included. */
   private next(): number {
-    return (this.order = Math.max(this.order + 1, this.environment.clock.now() * 1_000));
+    return Math.max(this.order + 1, this.environment.clock.now() * 1_000 + (this.read ? 0 : BEHIND));
   }
 
   retry(conversation: Conversation, id: string): void {
@@ -110,8 +104,9 @@ export class Outbox {
     }
   }
 
-  /** From now on messages are sent. Before, new ones would overtake what is stored. */
-  open(): void {
+  /** From now on messages are sent. Before, new ones would overtake what is stored; if that was not `read` they do. */
+  open(read: boolean): void {
+    this.read ||= read;
     this.opened = true;
     this.pump();
   }

@@ -113,29 +113,35 @@ describe("a storage that is late", () => {
     book.stop();
   });
 
-  test("by a clock that went back what was written since is not before what is stored", async () => {
-    const phone = new Phone();
-    const first = await phone.signedIn();
-    await first.conversation({ member: BEN }).send("w-1");
-    await first.conversation({ member: BEN }).send("w-2");
-    await pass(100);
-    await first.stop();
-    let bad = true;
-    spoil(phone.storage, (from) => bad && from.includes("/o/"));
-    vi.setSystemTime(Date.now() - 3_600_123);
-    const client = phone.client();
-    await client.start();
-    const chat = client.conversation({ member: BEN });
-    chat.messages.subscribe(() => undefined);
-    await chat.send("w-3");
-    await chat.send("w-4");
-    bad = false;
-    await pass(60_000);
-    expect(shown(chat)).toEqual(["w-1", "w-2", "w-3", "w-4"]);
-    await client.stop();
-    const rows = await phone.storage.range(...keys.outbox);
-    expect(rows.map(([, value]) => (JSON.parse(value) as { content: string }).content)).toEqual(["w-1", "w-2", "w-3", "w-4"]);
-  });
+  for (const killed of [false, true]) {
+    test(`by a clock that went back what was written since is not before what is stored${killed ? ", also if the app ends before that can be read" : ""}`, async () => {
+      const phone = new Phone();
+      const first = await phone.signedIn();
+      await first.conversation({ member: BEN }).send("w-1");
+      await first.conversation({ member: BEN }).send("w-2");
+      await pass(100);
+      await first.stop();
+      let bad = true;
+      spoil(phone.storage, (from) => bad && from.includes("/o/"));
+      vi.setSystemTime(Date.now() - 3_600_123);
+      let client = phone.client();
+      await client.start();
+      await client.conversation({ member: BEN }).send("w-3");
+      await client.conversation({ member: BEN }).send("w-4");
+      if (killed) await client.stop();
+      bad = false;
+      if (killed) await (client = phone.client()).start();
+      await pass(60_000);
+      const chat = client.conversation({ member: BEN });
+      chat.messages.subscribe(() => undefined);
+      await chat.send("w-5");
+      await pass(100);
+      expect(shown(chat)).toEqual(["w-1", "w-2", "w-3", "w-4", "w-5"]);
+      await client.stop();
+      const rows = await phone.storage.range(...keys.outbox);
+      expect(rows.map(([, value]) => (JSON.parse(value) as { content: string }).content)).toEqual(["w-1", "w-2", "w-3", "w-4", "w-5"]);
+    });
+  }
 });
 
 describe("what was read", () => {
@@ -214,6 +220,25 @@ describe("what is in the log", () => {
     chat.messages.subscribe(() => undefined);
     await pass(10);
     expect([shown(chat), book.unsent]).toEqual([["w-1", "w-2", "w-3"], 0]);
+    book.stop();
+  });
+
+  test("and of a kind that is not known does not hide what is before it on the device, without a network", async () => {
+    const storage = new MemoryStorage();
+    const all = Array.from({ length: 130 }, (_, index) => entry(index + 1, false, index < 60 ? "message" : "reaction"));
+    const [[name = "", record = ""] = []] = stored(130);
+    await storage.write({ put: new Map([[name, record], ...all.map((each): [string, string] => [keys.entry(NAME, each.seq), JSON.stringify(each)])]) });
+    const environment = platformEnvironment();
+    const asked: unknown[] = [];
+    const request = (frame: unknown) => (asked.push(frame), Promise.reject(new Error("there is no network")));
+    const book = new Book(environment, new Journal(storage, environment.clock, () => undefined), keys, { online: false, request } as never);
+    await book.load();
+    await book.loadOutbox();
+    const chat = book.conversation({ member: BEN });
+    chat.messages.subscribe(() => undefined);
+    await pass(5_000);
+    expect(shown(chat)).toHaveLength(30);
+    expect(asked).toEqual([]);
     book.stop();
   });
 
