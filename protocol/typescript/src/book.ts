@@ -1,5 +1,5 @@
 import { Backoff } from "./backoff.js";
-import { CONVERSATION, CURSOR, ENTRY, fits, OUTBOX, read, STATE } from "./check.js";
+import { CONVERSATION, CURSOR, ENTRY, fits, OUTBOX, read, READING, STATE } from "./check.js";
 import type { Connection } from "./connection.js";
 import { Conversation } from "./conversation.js";
 import { Timer } from "./environment.js";
@@ -56,6 +56,7 @@ export class Book {
   private publishing = false;
   private listing = false;
   private listingAll = false;
+  private loaded = false;
   /** What is stored of the outbox is here. */
   private outboxRead = false;
   private stopped = false;
@@ -76,7 +77,7 @@ export class Book {
   async load(): Promise<void> {
     const { journal, keys } = this;
     const cursor = await valueIn(journal, keys.cursor);
-    this.listing = (await valueIn(journal, keys.listing)) !== undefined;
+    const listing = await valueIn(journal, keys.listing);
     const prefix = keys.conversations[0].length;
     let whole = true;
     for (const [key, value] of await journal.range(...keys.conversations)) {
@@ -84,31 +85,54 @@ export class Book {
         const record = read(value, CONVERSATION);
         if (!record) throw new TypeError("no conversation");
         if (!fits(record.last, ENTRY)) delete record.last;
-        whole &&= record.revision !== undefined;
+        const name = key.slice(prefix);
+        const here = this.conversations.get(name);
+        // The server has said it anew, before this could be read.
+        if (here?.state.lastSeq) continue;
+        const conversation = this.adopt(name, record, here?.restore(record));
+        whole &&= record.revision !== undefined && conversation.state.to === record.to;
         // The app may have ended while somebody looked at it.
-        this.adopt(key.slice(prefix), record).trim();
+        conversation.trim();
       } catch {
         // It comes again, if everything does.
         whole = false;
       }
     }
     // Last: without all that came before it, it would stand for too much.
-    if (cursor && whole) this.cursor = read(cursor, CURSOR);
-    for (const conversation of this.conversations.values()) this.changed.add(conversation);
+    if (cursor && whole) this.cursor ??= read(cursor, CURSOR);
+    this.listing ||= listing !== undefined;
+    this.learned();
     this.publish(this.cursor !== undefined);
   }
 
-  /** Takes up the unsent messages that are stored, after the conversations, and sends from then on. Rejects if they cannot be read. */
+  /** Takes up the unsent messages that are stored, and what was read, and sends from then on. Rejects if they cannot be read. */
   async loadOutbox(): Promise<void> {
     const prefix = this.keys.outbox[0].length;
     for (const [key, value] of await this.journal.range(...this.keys.outbox)) {
       const record = read(value, OUTBOX);
       if (record) this.outbox.load(this.withKey(record.conversation), Number(key.slice(prefix)), record);
+      else this.takeRead(value);
+    }
+    for (const conversation of this.conversations.values()) {
+      conversation.settleAll();
+      this.changed.add(conversation);
     }
     this.outboxRead = true;
-    this.outbox.open();
-    for (const conversation of this.conversations.values()) this.changed.add(conversation);
+    this.outbox.open(true);
     this.show();
+  }
+
+  /** Takes up what was read, as it is stored. The server may not know. */
+  takeRead(value: string): void {
+    const record = read(value, READING);
+    if (record) this.markRead(this.withKey(record.conversation), record.read);
+  }
+
+  /** All conversations are known: they were stored, or the server has said them. */
+  private learned(): void {
+    if (this.loaded) return;
+    this.loaded = true;
+    for (const conversation of this.conversations.values()) this.changed.add(conversation);
   }
 
   /** The cursor to say hello with. */
@@ -233,6 +257,7 @@ export class Book {
     }
     this.keep(done.cursor, false);
     if (done.more) this.listMore(true);
+    this.learned();
     this.publish(true);
   }
 
@@ -318,12 +343,13 @@ export class Book {
     return this.find(key) ?? this.adopt(key, unbegun(key, this.keys.member));
   }
 
-  private adopt(key: string, record: ConversationRecord): Conversation {
-    const conversation = new Conversation(
+  private adopt(key: string, record: ConversationRecord, here?: Conversation): Conversation {
+    const conversation = here ?? new Conversation(
       {
         me: this.keys.member,
         keys: this.keys,
         journal: this.journal,
+        loaded: () => this.loaded,
         changed: (each) => this.touch(each),
         watched: (each, watched) => this.watched(each, watched),
         later: (call) => void this.environment.clock.setTimeout(() => this.stopped || call(), REFUSED_MS),
@@ -362,9 +388,9 @@ export class Book {
   }
 
   private async fillNext(): Promise<void> {
-    if (this.filling || this.stopped || !this.connection.online) return;
-    const { refused } = this;
-    const missing = [...this.conversations.values()].filter(({ missing, short, state }) => (missing || short) && state.id);
+    if (this.filling || this.stopped) return;
+    const { refused, connection: { online } } = this;
+    const missing = [...this.conversations.values()].filter((each) => each.state.id && ((online && each.missing) || each.short(online)));
     // Those that were refused are tried again when all others are through.
     if (missing.every((each) => refused.has(each))) refused.clear();
     const open = missing.filter((each) => !refused.has(each));
@@ -373,20 +399,20 @@ export class Book {
     this.filling = true;
     let wait = 0;
     try {
-      await this.fillOne(next);
+      await this.fillOne(next, online);
       this.fillBackoff.reset();
     } catch (error) {
       if (pauseAfter(error) === undefined) refused.add(next);
       wait = this.fillBackoff.next(retryAfter(error));
     }
     this.filling = false;
-    if (this.connection.online) this.fill(wait);
+    this.fill(wait);
   }
 
-  private async fillOne(conversation: Conversation): Promise<void> {
+  private async fillOne(conversation: Conversation, online: boolean): Promise<void> {
     const { missing, state } = conversation;
     if (!state.id) return;
-    if (!missing) {
+    if (!missing || !online) {
       const { messages } = conversation;
       await conversation.loadOlder((before) => this.loadOlder(conversation, before));
       this.show();

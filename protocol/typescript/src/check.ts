@@ -1,6 +1,6 @@
 import { objectIn } from "./json.js";
 import type { Conversation, ConversationSettings, Entry, Member, MemberCard } from "./protocol.js";
-import type { ConversationRecord, CursorRecord, OutboxRecord } from "./records.js";
+import type { ConversationRecord, CursorRecord, OutboxRecord, ReadRecord } from "./records.js";
 
 /** What the fields of a value have to be. `d`: a text that is a time. With `?` they may be missing, or `null`. */
 type Kind = "string" | "number" | "boolean" | "object" | "d";
@@ -16,6 +16,7 @@ export const SETTINGS: Form<ConversationSettings> = { notify: "string", muted_un
 export const CARD: Form<MemberCard> = { id: "string", name: "string", tier: "string", updated_at: "d", profile_image_url: "string?" };
 export const OWN: Form<Member> = { _id: "string", name: "string", email: "string", tier: "string", contact_info: "object", visibility: "object" };
 export const OUTBOX: Form<OutboxRecord> = { id: "string", conversation: "string", content: "string", at: "number", problem: "object?" };
+export const READING: Form<ReadRecord> = { conversation: "string", read: "number" };
 export const CURSOR: Form<CursorRecord> = { cursor: "string" };
 export const CONVERSATION: Form<ConversationRecord> = {
   members: "object", lastSeq: "number", first: "number", to: "number", unread: "number", countedTo: "number", later: "number", readWanted: "number", lastAt: "number",

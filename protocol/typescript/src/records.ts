@@ -51,6 +51,13 @@ export interface OutboxRecord {
   problem?: Problem;
 }
 
+/** How is stored up to where a conversation was read, as long as the server may not know. */
+export interface ReadRecord {
+  /** Its key. */
+  conversation: string;
+  read: number;
+}
+
 /** The cursor. `partial`: of a `sync` frame, so the sync has more. */
 export interface CursorRecord {
   cursor: string;
@@ -77,6 +84,8 @@ export class Keys {
   /** Entries of a conversation: `first <= seq < end`. */
   log(key: string, first: number, end: number): [string, string] { return [this.entry(key, first), this.entry(key, end)]; }
   entry(key: string, seq: number): string { return `${this.member}/e/${key}/${padded(seq)}`; }
+  /** What was read, and not said: with what was not sent, so that it stays as long as that. */
+  reading(key: string): string { return `${this.member}/o/r/${key}`; }
   outgoing(order: number): string { return `${this.member}/o/${padded(order)}`; }
   card(member: MemberId): string { return `${this.member}/p/${member}`; }
 }
