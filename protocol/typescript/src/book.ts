@@ -10,7 +10,7 @@ import type { Pages } from "./journal.js";
 import { given } from "./json.js";
 import { Outbox } from "./outbox.js";
 import type {
-  Conversation as ConversationState, ConversationId, Entry, EntryPush, Message, Receipt, ServerFrame, Sync, SyncDone,
+  Conversation as ConversationState, ConversationId, ConversationKind, Entry, EntryPush, MemberId, Message, Receipt, ServerFrame, Sync, SyncDone,
 } from "./protocol.js";
 import { pauseAfter, REFUSED_MS, retryAfter } from "./problem.js";
 import { NO_LOG } from "./records.js";
@@ -22,6 +22,8 @@ import { alike, Value } from "./value.js";
 
 /** How long a push may overtake the one before it, in milliseconds, before what is missing is asked for. */
 const OVERTAKEN_MS = 300;
+/** What is refused for good is asked for again after so long, in milliseconds. */
+const PAUSE_MS = 60_000;
 /** Conversations whose messages stay in memory when nobody looks at them any more. */
 const OPEN_MAX = 3;
 /** Conversations of a page of the list, and pages at most. */
@@ -48,8 +50,8 @@ export class Book {
   /** What the sync under way has brought. */
   private brought: ConversationState[] | undefined;
   private filling = false;
-  /** Of what is missing in these the server said that it would refuse it again. */
-  private readonly refused = new Set<Conversation>();
+  /** Of what is missing in these the server said that it would refuse it again: until when it is not asked. */
+  private readonly refused = new Map<Conversation, number>();
   private readonly fillTimer: Timer;
   private readonly fillBackoff: Backoff;
   private discovering = false;
@@ -179,6 +181,7 @@ export class Book {
       this.receipts.offline();
       return;
     }
+    this.refused.clear();
     this.outbox.online();
     this.receipts.online(this.conversations.values());
     this.fill(0);
@@ -284,8 +287,8 @@ export class Book {
   }
 
   private pushed({ entry, conversation: info }: EntryPush): void {
-    const known = this.byId.get(entry.conversation);
-    const conversation = known ? this.identify(known, entry.conversation) : this.direct(entry, info?.members);
+    const { conversation: id } = entry;
+    const conversation = info?.members ? this.named(info.kind, info.members, id) : this.byId.get(id);
     if (!conversation) {
       void this.discover();
       return;
@@ -305,21 +308,22 @@ export class Book {
     else if (conversation.missing) this.fill(OVERTAKEN_MS);
   }
 
-  /** The conversation of a first message. */
-  private direct(message: Message, members: readonly string[] | undefined): Conversation | undefined {
-    if (!members) return undefined;
-    return this.identify(this.withKey(keyOf("direct", members, message.conversation, this.keys.member)), message.conversation);
-  }
-
   private known(state: ConversationState): Conversation {
     if (!fits(state, STATE)) throw new TypeError("no conversation");
-    const members = state.members.map(({ member }) => member);
-    const key = keyOf(state.kind, members, state.id, this.keys.member);
-    return this.identify(this.find(key) ?? this.byId.get(state.id) ?? this.withKey(key), state.id, key);
+    return this.named(state.kind, state.members.map(({ member }) => member), state.id);
+  }
+
+  private named(kind: ConversationKind, members: readonly MemberId[], id: ConversationId): Conversation {
+    const key = keyOf(kind, members, id, this.keys.member);
+    const conversation = this.identify(this.find(key) ?? this.byId.get(id) ?? this.withKey(key), id, key);
+    conversation.begins(kind, members);
+    return conversation;
   }
 
   /** The conversation has this id. One that was asked for by the id, before it was known with whom it is, is the same: one of both stays, the other one's key leads to it. */
   private identify(conversation: Conversation, id: ConversationId, key = conversation.key): Conversation {
+    // What has another id is another one: an id stays what it is.
+    if ((conversation.state.id ?? id) !== id) return this.byId.get(id) ?? this.withKey(`c_${id}`);
     const named = this.byId.get(id) ?? conversation;
     // The one that the list has shown stays.
     const [stays, goes] = named.begun ? [named, conversation] : [conversation, named];
@@ -374,6 +378,7 @@ export class Book {
     const place = this.closing.indexOf(conversation);
     if (place >= 0) this.closing.splice(place, 1);
     if (watched) {
+      this.refused.delete(conversation);
       this.fill(0);
     } else {
       this.closing.push(conversation);
@@ -389,21 +394,23 @@ export class Book {
 
   private async fillNext(): Promise<void> {
     if (this.filling || this.stopped) return;
-    const { refused, connection: { online } } = this;
+    const { connection: { online } } = this;
+    const now = this.environment.clock.monotonic();
     const missing = [...this.conversations.values()].filter((each) => each.state.id && ((online && each.missing) || each.short(online)));
-    // Those that were refused are tried again when all others are through.
-    if (missing.every((each) => refused.has(each))) refused.clear();
-    const open = missing.filter((each) => !refused.has(each));
+    const open = missing.filter((each) => (this.refused.get(each) ?? now) <= now);
     const next = open.find(({ messages }) => messages.watched) ?? open[0];
-    if (!next) return;
+    if (!next) {
+      if (missing[0]) this.fill(PAUSE_MS);
+      return;
+    }
     this.filling = true;
     let wait = 0;
     try {
       await this.fillOne(next, online);
       this.fillBackoff.reset();
     } catch (error) {
-      if (pauseAfter(error) === undefined) refused.add(next);
-      wait = this.fillBackoff.next(retryAfter(error));
+      if (pauseAfter(error) === undefined) this.refused.set(next, now + PAUSE_MS);
+      else wait = this.fillBackoff.next(retryAfter(error));
     }
     this.filling = false;
     this.fill(wait);

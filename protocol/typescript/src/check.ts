@@ -57,12 +57,14 @@ export function mended(entry: Entry): Entry | undefined {
   if (sound(entry)) return entry;
   const { seq } = entry ?? {};
   if (!isPlace(seq)) return undefined;
-  const text = (value: unknown) => (typeof value === "string" ? value.slice(0, TEXT_MAX) : "");
   const { kind, conversation, at } = entry;
+  // Of what is not shown so little that all of it is sound as it is stored, where a character may take six.
+  const most = kind === "message" ? TEXT_MAX : TEXT_MAX / 40;
+  const text = (value: unknown) => (typeof value === "string" ? value.slice(0, most) : "");
   const name = (value: unknown) => text(value) || `bad-${seq}`;
   return {
     kind: text(kind) as Entry["kind"], conversation: text(conversation), seq, id: name(entry.id), client_id: name(entry.client_id), sender: text(entry.sender), content: text(entry.content),
-    at: timeOf(at) === undefined ? new Date(0).toISOString() : at,
+    at: new Date(timeOf(at) ?? 0).toISOString(),
   };
 }
 

@@ -490,7 +490,7 @@ export class Client implements MembersBook {
     this.waiting.set(0);
   }
 
-  private debug(what: string, details?: DebugEvent["details"]): void {
+  protected debug(what: string, details?: DebugEvent["details"]): void {
     try {
       this.options.debug?.({ at: this.environment.clock.now(), what, ...given({ details }) });
     } catch {

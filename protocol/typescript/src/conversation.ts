@@ -3,7 +3,7 @@ import { MembersBookError } from "./errors.js";
 import type { Pages } from "./journal.js";
 import { given, objectIn } from "./json.js";
 import { problemOf } from "./problem.js";
-import type { Conversation as ConversationState, ConversationSettings, Entry, MemberId, Okay, Receipt, Watermarks } from "./protocol.js";
+import type { Conversation as ConversationState, ConversationKind, ConversationSettings, Entry, MemberId, Okay, Receipt, Watermarks } from "./protocol.js";
 import { NO_LOG } from "./records.js";
 import type { ConversationRecord, Keys } from "./records.js";
 import type { ConversationView, MessagesState, MessageView, Problem, SendStatus } from "./types.js";
@@ -154,6 +154,13 @@ export class Conversation {
     const { rows = [], record } = this;
     const first = rows[0]?.entry.seq ?? 0;
     return this.messages.watched && first > (online ? 1 : record.first) && !this.loadingOlder && rows.length < KEEP_MAX && rows.filter(({ entry }) => entry.kind === "message").length < SCREEN;
+  }
+
+  /** What it is, and who is in it, if nothing is known of it yet. */
+  begins(kind: ConversationKind, members: readonly MemberId[]): void {
+    if (this.record.lastSeq > 0) return;
+    this.record.kind = kind;
+    this.record.members = members.map((member) => this.watermarks(member));
   }
 
   /** Merges what the server says of it. `unasked`: it may have been overtaken by pushes. */
@@ -386,13 +393,18 @@ export class Conversation {
     record.to = entry.seq;
     record.lastSeq = Math.max(record.lastSeq, entry.seq);
     if (record.first === 0) record.first = entry.seq;
-    if (entry.kind === "message") record.last = entry;
+    this.newest(entry);
     record.lastAt = Math.max(record.lastAt, timeOf(entry.at) ?? 0);
     if (this.isOfOthers(entry) && entry.seq > record.countedTo && entry.seq > this.readSeq) record.later += 1;
     this.rows?.push({ entry, view: this.viewOf(entry) });
     this.arrivals?.push(entry);
     this.settle(entry);
     this.trim();
+  }
+
+  /** The newest message is shown in the list, whatever has come after it. */
+  private newest(entry: Entry): void {
+    if (entry.kind === "message" && entry.seq > (this.record.last?.seq ?? 0)) this.record.last = entry;
   }
 
   private wait(entry: Entry): void {
@@ -443,7 +455,10 @@ export class Conversation {
     this.rows = [...run.map((entry) => ({ entry, view: this.viewOf(entry) })), ...this.rows];
     this.settleAll();
     if (stored) return;
-    for (const entry of run) this.shelf.journal.put(this.shelf.keys.entry(this.key, entry.seq), JSON.stringify(entry));
+    for (const entry of run) {
+      this.shelf.journal.put(this.shelf.keys.entry(this.key, entry.seq), JSON.stringify(entry));
+      this.newest(entry);
+    }
     this.record.first = run[0]?.seq ?? this.record.first;
     this.save();
   }

@@ -2,8 +2,13 @@ import type { ConversationId, ConversationKind, ConversationSettings, Entry, Mem
 import type { Erasure } from "./storage.js";
 import type { Problem } from "./types.js";
 
-/** The form of what is stored. A change of it comes with a step in `migrate.ts`. */
-export const SCHEMA_VERSION = 1;
+/**
+ * The form of what is stored. A change of it comes with a step in `migrate.ts`. It also grows with a version that learns a new push: a cursor stands for what came before it, also for
+ * pushes that an older version did not know and has passed over. So a cursor is kept under the name of its schema, and the first sync of another one brings everything.
+ *
+ * 2: messages are pushed as `entry`.
+ */
+export const SCHEMA_VERSION = 2;
 
 /** How a conversation is stored. */
 export interface ConversationRecord {
@@ -71,7 +76,7 @@ export class Keys {
   /** Conversations have to be listed to the end. */
   readonly listing: string;
   constructor(readonly member: MemberId) {
-    this.cursor = `${member}/cursor`;
+    this.cursor = `${member}/cursor${SCHEMA_VERSION}`;
     this.me = `${member}/me`;
     this.listing = `${member}/listing`;
   }

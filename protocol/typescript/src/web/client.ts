@@ -17,6 +17,7 @@ export class WebClient extends Client {
   ) {
     super(options);
     this.slot = slot;
+    if (kind === "idle") this.debug("no browser: does nothing");
     if (kind === "memory") this.storageFails({ unwritten: true });
   }
 
