@@ -180,7 +180,7 @@ metrics! {
     JobsWaiting = "jobs_waiting", Gauge, [];
     /// Mails that were tried, by kind and outcome: `sent`, `logged`, `resolved` (into a link, or nobody has the address), `dropped` (no longer good), `failed` (tried again), `refused` or `expired` (given up). And those that strangers have asked for and that have given way to what is sent sooner: `displaced`.
     Mail = "mail", Counter, ["mail", "outcome"];
-    /// Mails that wait to be sent or tried again, of all nodes: 9,000 at most that strangers have asked for, and 10,000 of others.
+    /// Mails that wait to be sent or tried again, of all nodes: 2,700 at most that strangers have asked for, and 3,000 of others.
     MailWaiting = "mail_waiting", Gauge, [];
     /// Pushes to devices, by what became of them: `told`, `badge` (only the number at the icon), `read`, `acknowledged`, `muted`, `unregistered`, `signed_out`, `expired` and `nothing` (nothing was sent, and nothing will be), `quiet` (put off to the end of the quiet hours), `gone` (nobody is at the address any more), `refused` (the service will never take it), `ended` (it was refused so often that the registration has ended), `postponed` (it is tried again), `taken_again` (its lease ran out while this server had it in hand: counted beside what becomes of it).
     PushTasks = "push_tasks", Counter, ["outcome"];

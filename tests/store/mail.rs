@@ -6,8 +6,9 @@ use members_book::store::{
     audit::AuditRecord,
     changes::{Actor, Change, Changed, EmailProof},
     mail::{
-        AskedFrom, Expired, GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS, LINKS_FROM, LINKS_MAX, LINKS_WITHIN,
-        Mail, NEW_DEVICES_MAX, NewLink, Purpose, TakenMail, TokenId, UNVERIFIED_LINKS_FROM, WaitingMail, handed_out,
+        AskedFrom, CHANGES_MAX, CHANGES_WITHIN, Expired, GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS,
+        LINKS_FROM, LINKS_MAX, LINKS_WITHIN, Mail, NEW_DEVICES_MAX, NewLink, Purpose, TakenMail, TokenId,
+        UNVERIFIED_LINKS_FROM, WaitingMail, handed_out,
     },
     members::{NewMember, Registration, UNVERIFIED_MAX, Way},
     sessions::{NewSession, NewToken, SessionDevice},
@@ -335,8 +336,8 @@ async fn a_link_that_changes_an_address_ends_the_former_and_is_used_once(f: &Fix
     assert!(f.store.members.by_email(Caller::System, &former.profile.email).await.unwrap().is_none());
     let found = f.store.members.by_email(Caller::System, "SECOND@example.com").await.unwrap();
     assert_eq!(found.unwrap().profile.id, ana);
-    f.wait(LINKS_WITHIN.as_secs());
-    for byte in 10..10 + u8::try_from(LINKS_MAX).unwrap() {
+    f.wait(CHANGES_WITHIN.as_secs());
+    for byte in 10..10 + u8::try_from(CHANGES_MAX).unwrap() {
         assert!(ask_change(f, ana, byte, "third@example.com").await);
     }
     assert!(!ask_change(f, ana, 30, "third@example.com").await, "there were too many");

@@ -34,8 +34,13 @@ const ME = "/api/members/me";
 const NOBODY: ConversationsState = { ready: false, conversations: [] };
 const NOTHING: UnreadState = { total: 0, more: false };
 
+/** A log-out waits so long for the vault before the server is told all the same, in milliseconds. */
+const TELL_MS = 1_000;
+
 /** So often a vault that cannot be read is tried before somebody may sign in over it. */
 const VAULT_TRIES = 4;
+/** So long, in milliseconds, new messages wait for those in a storage that does not open. */
+const GIVEN_UP_MS = 30_000;
 
 /** A client of one device. Members sign in and out; what is theirs is kept apart. */
 export class Client implements MembersBook {
@@ -59,8 +64,10 @@ export class Client implements MembersBook {
   private signIn: SignIn | undefined;
   private unfollow: (() => void)[] = [];
   private storageOpen = false;
-  /** What of the storage fails: it cannot be written, or the unsent messages cannot be read. */
-  private failing = { unwritten: false, unread: false };
+  /** Not before it was tried: nothing is known to be there. */
+  private vaultRead = true;
+  /** What of the storage fails: it cannot be written, or the conversations or the unsent messages cannot be read. */
+  private failing = { unwritten: false, log: false, outbox: false };
   private deviceId = "";
   private deviceStatus: DeviceStatus = "online";
   /** What the server said at the last welcome. */
@@ -147,10 +154,13 @@ export class Client implements MembersBook {
     }
     let telling: Promise<void> | undefined;
     const tell = (kept: Kept | undefined) => (telling ??= kept && !all ? this.endSession(kept) : Promise.resolve());
+    const { clock } = this.environment;
+    const slow = clock.setTimeout(() => current && void tell(this.tokens.current ?? current), TELL_MS);
     try {
       // At once: what is kept here may take its time.
       await this.forget(tell);
     } finally {
+      clock.clearTimeout(slow);
       // Also where the device cannot forget it: asked for again, it does.
       await tell(current);
     }
@@ -175,7 +185,7 @@ export class Client implements MembersBook {
   }
 
   /**
-   * Signs out here, and in all tabs, and removes everything of the member who is signed in, or was. That it has to go is kept before anybody else is told: whatever ends
+   * Signs out here, and in all tabs, and removes everything of the member who is signed in, or was. That it has to go is kept before anybody else is told, but where the vault takes its time: whatever ends
    * now, it goes. Rejects if it cannot be kept: then the member is still signed in. `noted` is told of the tokens when it is.
    */
   private async forget(noted: (kept: Kept | undefined) => unknown = () => undefined): Promise<void> {
@@ -207,7 +217,8 @@ export class Client implements MembersBook {
 
   unsent(): number | undefined {
     const { signIn } = this;
-    return signIn && signIn.reason !== "logged_out" ? signIn.book.unsent : 0;
+    if (!signIn) return this.vaultRead ? 0 : undefined;
+    return signIn.reason !== "logged_out" ? signIn.book.unsent : 0;
   }
 
   conversation(target: Target): ConversationHandle {
@@ -270,16 +281,16 @@ export class Client implements MembersBook {
 
   private async open(): Promise<void> {
     await this.openStorage();
-    let vaultRead = false;
     const load = async () => {
       await this.erase();
       await this.takeUp();
-      vaultRead = true;
+      this.vaultRead = true;
     };
+    this.vaultRead = false;
     await this.patiently("vault cannot be read", load, () => true, VAULT_TRIES);
     if (this.stopped) return;
     if (!this.signIn && this.sessionState.getSnapshot().status === "loading") this.sessionState.set({ status: "signed_out" });
-    if (!vaultRead) void this.patiently("vault cannot be read", load, () => !this.signIn);
+    if (!this.vaultRead) void this.patiently("vault cannot be read", load, () => !this.signIn);
   }
 
   private async openStorage(): Promise<void> {
@@ -287,11 +298,7 @@ export class Client implements MembersBook {
       await this.readStorage();
     } catch (error) {
       // Unsent messages have the form that they always had, and are shown and sent all the same.
-      this.journal.suspend(error, /^\w+\/o\//, async () => {
-        await this.readStorage();
-        // Those that could not be read before.
-        await this.signedIn?.book.loadOutbox();
-      });
+      this.journal.suspend(error, /^\w+\/o\//, () => this.readStorage());
     }
     this.deviceId ||= this.environment.uuid();
     this.journal.put(SCHEMA_KEY, String(SCHEMA_VERSION));
@@ -323,6 +330,7 @@ export class Client implements MembersBook {
     };
     const [signIn, former] = await this.tokens.begin(answer, first, () => {
       const begun = this.begin(member._id);
+      this.alone(begun);
       begun.journal.put(begun.keys.me, JSON.stringify(member));
       return begun;
     }).catch((error: unknown) => {
@@ -342,48 +350,53 @@ export class Client implements MembersBook {
     const { environment, journal, api, socket: connection, extensions } = this;
     const signIn = new SignIn(member, { environment, journal, api, connection, sent: (conversation) => extensions.forEach((extension) => extension.sent?.(conversation)) });
     this.signIn = signIn;
-    // What others have left here, and have not come back for.
-    for (const range of rangesOfOthers(signIn.keys)) journal.clear(...range);
     return signIn;
+  }
+
+  /** Removes what others have left here, and have not come back for. Of tokens that were only found it is not known yet whether their session was ever shown: it may have ended before. */
+  private alone({ keys, journal }: SignIn): void {
+    for (const range of rangesOfOthers(keys)) journal.clear(...range);
   }
 
   /** Takes up what is kept of a member, and connects. */
   private async resume(signIn: SignIn): Promise<void> {
     const { keys, journal, book, core } = signIn;
-    const record = read(await valueIn(journal, keys.me).catch(() => undefined), OWN);
-    await book.load().catch((error: unknown) => this.debug("storage cannot be read", { error: String(error) }));
-    await this.loadOutbox(signIn);
+    const kept = async () => read(await valueIn(journal, keys.me).catch(() => undefined), OWN);
+    const record = await kept();
+    await this.insist(signIn, "log", async () => {
+      if (this.journal.isSuspended) throw new MembersBookError("storage", "The storage is not open.");
+      await book.load();
+    });
+    await this.insist(signIn, "outbox", () => book.loadOutbox());
     if (!signIn.ended) await Promise.all([...this.extensions.values()].map((extension) => extension.begin(core)));
     if (record) return this.present(record, signIn);
-    // The app was killed right after the log-in, before anything was kept: the server knows who it is. Nobody waits for that.
-    void this.patiently("own record not read", () => this.api.json<Member>(ME), () => !signIn.ended).then((own) => own && this.present(own, signIn));
+    // The app was killed right after the log-in, before anything was kept: the server knows who it is; or it could not be read yet. Nobody waits for that.
+    void this.patiently("own record not read", async () => (await kept()) ?? this.api.json<Member>(ME), () => !signIn.ended).then((own) => own && this.present(own, signIn));
   }
 
-  /** Takes up unsent messages, also from a storage that fails for a while: nothing is sent before, but if it does not open at all. */
-  private async loadOutbox(signIn: SignIn): Promise<void> {
-    const { book } = signIn;
-    const load = () => book.loadOutbox();
+  /** Reads what is kept, also from a storage that fails for a while. Nothing is sent before the outbox is read, but if the storage does not open for so long that it is given up. */
+  private async insist(signIn: SignIn, what: "log" | "outbox", load: () => Promise<void>): Promise<void> {
     try {
       await load();
     } catch (error) {
-      this.debug("unsent messages cannot be read", { error: String(error) });
-      // They are read when it opens.
-      if (this.journal.isSuspended) return book.outbox.open();
-      this.storageFails({ unread: true });
-      void this.patiently("unsent messages cannot be read", load, () => !signIn.ended).then(() => this.signIn === signIn && this.storageFails({ unread: false }));
+      this.debug(`${what} cannot be read`, { error: String(error) });
+      this.storageFails({ [what]: true });
+      void this.patiently(`${what} cannot be read`, load, () => !signIn.ended).then(() => this.signIn === signIn && this.storageFails({ [what]: false }));
+      this.environment.clock.setTimeout(() => this.journal.isSuspended && signIn.book.outbox.open(false), GIVEN_UP_MS);
     }
   }
 
-  private storageFails(change: Partial<Client["failing"]>): void {
+  protected storageFails(change: Partial<Client["failing"]>): void {
     this.failing = { ...this.failing, ...change };
-    const { unwritten, unread } = this.failing;
+    const { unwritten, log, outbox } = this.failing;
     const state = this.connectionState.getSnapshot();
-    if (state.storageFailing !== (unwritten || unread)) this.connectionState.set({ ...state, storageFailing: !state.storageFailing });
+    if (state.storageFailing !== (unwritten || log || outbox)) this.connectionState.set({ ...state, storageFailing: !state.storageFailing });
   }
 
   private present(own: Member, signIn: SignIn): void {
     if (signIn.ended || this.stopped) return;
     signIn.shown = true;
+    this.alone(signIn);
     this.sessionState.set({ status: "signed_in", id: own._id, member: own });
     this.unfollow = [follow(signIn.book.list, this.list), follow(signIn.book.unread, this.unreadState)];
     this.socket.start();
@@ -469,7 +482,7 @@ export class Client implements MembersBook {
     else if (!this.stopped && this.sessionState.getSnapshot().status === "signed_in") this.sessionState.set({ status: "loading" });
     if (!ends) return;
     signIn.end(!this.stopped);
-    this.storageFails({ unread: false });
+    this.storageFails({ log: false, outbox: false });
     for (const extension of this.extensions.values()) extension.stop();
     for (const unfollow of this.unfollow.splice(0)) unfollow();
     this.list.set(NOBODY);
@@ -477,7 +490,7 @@ export class Client implements MembersBook {
     this.waiting.set(0);
   }
 
-  private debug(what: string, details?: DebugEvent["details"]): void {
+  protected debug(what: string, details?: DebugEvent["details"]): void {
     try {
       this.options.debug?.({ at: this.environment.clock.now(), what, ...given({ details }) });
     } catch {

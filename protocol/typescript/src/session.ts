@@ -82,9 +82,14 @@ export class Session implements Tokens {
    * `taken` is called when the tokens are kept, in the moment in which they are taken. Resolves with what that gives, and the tokens in whose place these are.
    */
   begin<T>(answer: AuthResponse, first: () => Promise<unknown>, taken: () => T): Promise<[result: T, former: Kept | undefined]> {
+    this.abandon?.();
     return this.vault.exclusive(async () => {
       await first();
-      const text = await this.vault.get().catch(() => UNREADABLE);
+      const text = await this.vault.get().catch((cause: unknown) => {
+        // What is written now may be kept late, and what was there could not be put back.
+        if (isLate(cause)) throw unkept(cause);
+        return UNREADABLE;
+      });
       const former = parsed(text);
       const kept = keptOf(answer);
       await this.vault.set(JSON.stringify(kept)).catch((cause: unknown) => {
@@ -255,7 +260,8 @@ export class Session implements Tokens {
       try {
         return await this.vault.set(text);
       } catch (cause) {
-        if (tries < STORE_TRIES) {
+        // What is late is not made sooner by being asked for again.
+        if (tries < STORE_TRIES && !isLate(cause)) {
           await new Promise<void>((resolve) => this.clock.setTimeout(resolve, STORE_FIRST_MS * 2 ** (tries - 1)));
         } else if (await this.vault.shared?.()) {
           throw unkept(cause);

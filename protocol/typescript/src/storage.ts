@@ -35,8 +35,8 @@ export interface Changes {
 export type Erasure = string;
 
 /**
- * Where the tokens of the session are kept. What is shared by several clients (tabs) has one vault for all of them. A call that has not answered in 20 s counts as failed; calls of `set` take effect in the
- * order in which they were made.
+ * Where the tokens of the session are kept. What is shared by several clients (tabs) has one vault for all of them. A call that has not answered in 20 s counts as failed, and what `exclusive` has
+ * not begun by then is not done; calls of `set` take effect in the order in which they were made.
  */
 export interface Vault {
   /** What was stored last. */

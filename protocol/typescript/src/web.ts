@@ -33,7 +33,7 @@ export async function createWebClient(options: WebClientOptions): Promise<WebCli
   const environment = { ...platformEnvironment(), ...options.environment };
   const { clock, random } = environment;
   const tab = await openTab(name, host, clock, random, (what, details) => options.debug?.({ at: clock.now(), what, ...(details ? { details } : {}) }));
-  const client = new WebClient({ ...rest, url, platform: "web", storage: tab.storage, vault: tab.vault }, tab.slot);
+  const client = new WebClient({ ...rest, url, platform: "web", storage: tab.storage, vault: tab.vault }, tab.slot, tab.slot === undefined && "memory");
   tab.attach(client);
   return client;
 }
@@ -44,5 +44,5 @@ function idleClient({ url = "http://localhost", ...options }: WebClientOptions):
     throw misuse("There is no browser here.");
   };
   const environment = { ...options.environment, socket: refuse, fetch: async () => refuse() };
-  return new WebClient({ ...options, url, environment, platform: "web", storage: new MemoryStorage(), vault: new MemoryVault() }, undefined, true);
+  return new WebClient({ ...options, url, environment, platform: "web", storage: new MemoryStorage(), vault: new MemoryVault() }, undefined, "idle");
 }

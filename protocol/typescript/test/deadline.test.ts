@@ -1,10 +1,12 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 
+import { SecureStoreVault } from "../src/expo.js";
 import { Keys } from "../src/records.js";
-import { ANA, BEN, far, fate, pass, Phone } from "./support/phone.js";
+import { ANA, BEN, far, fate, pass, Phone, Stuck } from "./support/phone.js";
 
 /** The deadline of an answer. */
 const ANSWER_MS = 20_000;
+const BENS = { email: "ben@example.com", password: "correct horse" };
 
 beforeEach(() => void vi.useFakeTimers());
 afterEach(() => void vi.useRealTimers());
@@ -143,6 +145,20 @@ describe("a storage that does not answer", () => {
   });
 });
 
+test("a log-in does not wait anew for each thing that it reads of a storage that does not answer", async () => {
+  const phone = new Phone();
+  const client = phone.client();
+  await client.start();
+  phone.storage.reads.on = true;
+  const login = fate(client.login(BENS));
+  await pass(ANSWER_MS + 5_000);
+  expect([login.now, client.connection.getSnapshot().storageFailing]).toEqual(["done", true]);
+  phone.storage.reads.release();
+  await pass(31_000);
+  expect([client.session.getSnapshot().status, client.unsent(), client.connection.getSnapshot().storageFailing]).toEqual(["signed_in", 0, false]);
+  await client.stop();
+});
+
 describe("a vault that does not answer", () => {
   test("a log-out rejects, and the session at the server ends all the same", async () => {
     const phone = new Phone();
@@ -160,7 +176,7 @@ describe("a vault that does not answer", () => {
     const client = await phone.signedIn();
     await client.conversation({ member: BEN }).send("w-unsent");
     phone.vault.writes.on = true;
-    const login = fate(client.login({ email: "ben@example.com", password: "correct horse" }));
+    const login = fate(client.login(BENS));
     await pass(2 * ANSWER_MS);
     expect([login.now, client.session.getSnapshot()]).toEqual(["storage", expect.objectContaining({ id: ANA })]);
     expect(phone.asked).toContain("/api/auth/logout Bearer access-b");
@@ -172,5 +188,111 @@ describe("a vault that does not answer", () => {
     await again.start();
     expect([again.session.getSnapshot(), again.unsent()]).toEqual([expect.objectContaining({ id: ANA }), 1]);
     await again.stop();
+  });
+
+  test("a log-in that finds a vault that cannot be read in time keeps nothing, not late either", async () => {
+    const phone = new Phone();
+    const stuck = new Stuck();
+    const items = new Map<string, string>();
+    const vault = () => new SecureStoreVault({
+      getItemAsync: (key) => stuck.call(async () => items.get(key) ?? null),
+      setItemAsync: (key, value) => stuck.call(async () => void items.set(key, value)),
+      deleteItemAsync: (key) => stuck.call(async () => void items.delete(key)),
+    }, "club");
+    const client = await phone.signedIn(vault());
+    await client.conversation({ member: BEN }).send("w-unsent");
+    stuck.on = true;
+    const login = fate(client.login(BENS));
+    await pass(3 * ANSWER_MS);
+    expect([login.now, client.session.getSnapshot()]).toEqual(["storage", expect.objectContaining({ id: ANA })]);
+    stuck.release();
+    await pass(60_000);
+    expect([...items.values()].join()).toContain("refresh-a");
+    await client.stop();
+    const again = phone.client({ vault: vault() });
+    await again.start();
+    expect([again.session.getSnapshot(), again.unsent()]).toEqual([expect.objectContaining({ id: ANA }), 1]);
+    await again.stop();
+  });
+
+  test("tokens that nobody has seen take nothing of another member, if their session is over: those of a log-in that were kept when the app had ended", async () => {
+    const phone = new Phone();
+    const client = await phone.signedIn();
+    await client.conversation({ member: BEN }).send("w-unsent");
+    await client.stop();
+    await phone.vault.set(JSON.stringify({ member: BEN, access: "access-b", refresh: "refresh-b", expires: Date.now() + 3_600_000 }));
+    phone.refused = true;
+    const again = phone.client();
+    await again.start();
+    await pass(5_000);
+    expect(again.session.getSnapshot()).toEqual({ status: "signed_out", reason: "session_over" });
+    expect(await phone.storage.range(...new Keys(ANA).outbox)).toHaveLength(1);
+    // Of a log-in that is kept everything of others goes.
+    phone.refused = false;
+    await again.login(BENS);
+    await pass(100);
+    expect(await phone.storage.range(...new Keys(ANA).all)).toEqual([]);
+    await again.stop();
+  });
+
+  for (const what of ["logout", "login"] as const) {
+    test(`a ${what} during a renewal waits for one deadline, and the server is told before`, async () => {
+      const phone = new Phone();
+      const client = await phone.signedIn();
+      const ask = () => fate(what === "logout" ? client.logout() : client.login(BENS));
+      phone.vault.reads.on = phone.vault.writes.on = phone.refused = true;
+      const renewed = fate(client.api.json("/api/members/me"));
+      await pass(10);
+      phone.refused = false;
+      const asked = ask();
+      await pass(1_100);
+      if (what === "logout") expect(phone.asked).toContain("/api/auth/logout Bearer access-a");
+      await pass(ANSWER_MS);
+      expect([asked.now, client.session.getSnapshot().status]).toEqual(["storage", "signed_in"]);
+      if (what === "login") expect(phone.asked).toContain("/api/auth/logout Bearer access-b");
+      // Its steps do not wait as long each, and what is late is not tried again.
+      await pass(3_000);
+      expect([renewed.now, phone.asked.filter((path) => path === "/api/auth/refresh").length]).toEqual(["network", 1]);
+      phone.vault.reads.release();
+      phone.vault.writes.release();
+      await pass(1_000);
+      const again = ask();
+      await pass(1_000);
+      expect(again.now).toBe("done");
+      await client.stop();
+    });
+
+    test(`a ${what} does not wait for a lock that another tab never lets go of, and what it would have done there is not done later`, async () => {
+      const phone = new Phone();
+      const client = await phone.signedIn();
+      let letGo = () => undefined as void;
+      void phone.vault.exclusive(() => new Promise<void>((resolve) => (letGo = resolve)));
+      const asked = fate(what === "logout" ? client.logout() : client.login(BENS));
+      await pass(ANSWER_MS + 100);
+      expect(asked.now).toBe("storage");
+      expect(phone.asked).toContain(`/api/auth/logout Bearer access-${what === "logout" ? "a" : "b"}`);
+      letGo();
+      await pass(1_000);
+      expect([client.session.getSnapshot(), await phone.vault.get()]).toEqual([expect.objectContaining({ id: ANA }), expect.stringContaining("refresh-a")]);
+      await client.stop();
+    });
+  }
+
+  test("a vault that answers again has its whole time again", async () => {
+    const phone = new Phone();
+    const client = await phone.signedIn();
+    phone.vault.reads.on = true;
+    const first = fate(client.login(BENS));
+    await pass(2 * ANSWER_MS);
+    expect(first.now).toBe("storage");
+    phone.vault.reads.release();
+    await pass(0);
+    phone.vault.reads.on = true;
+    const second = fate(client.login(BENS));
+    await pass(ANSWER_MS / 2);
+    phone.vault.reads.release();
+    await pass(100);
+    expect(second.now).toBe("done");
+    await client.stop();
   });
 });

@@ -16,11 +16,11 @@ use crate::store::turns::Caller;
 
 /// Mails that wait at a time, over all nodes, that no stranger has asked for. With more nothing is taken in that a member asks for; what a
 /// change tells its member is.
-pub const MEMBERS_MAX: u64 = 10_000;
+pub const MEMBERS_MAX: u64 = 3_000;
 /// Mails that wait at a time, over all nodes, that anybody can have written.
-pub const STRANGERS_MAX: u64 = 9_000;
+pub const STRANGERS_MAX: u64 = 2_700;
 /// As many of them are asked for from one network (a /24 of IPv4, a /48 of IPv6).
-pub const SHARE_MAX: u64 = 1_000;
+pub const SHARE_MAX: u64 = 300;
 
 /// What became of a mail that has given way to one that is sent sooner, for metrics.
 pub(in crate::store) const DISPLACED: &str = "displaced";

@@ -7,6 +7,8 @@ import { failed } from "./changes.js";
  * IndexedDB 10 s to open, twice). A device that wakes after longer may find the deadline over and the answer there a moment later: that costs nothing.
  */
 export const ANSWER_MS = 20_000;
+/** So long where one was late already, and nothing has come since. */
+const SILENT_MS = 1_000;
 
 /** Why a call failed: there was no answer in time. It may be done still, at any time. */
 interface Late {
@@ -19,14 +21,26 @@ export function isLate(error: unknown): boolean {
 }
 
 /** The answer; rejects with `storage` when it has not come in time. `onLate` is told before that. */
-export function inTime<T>(answer: Promise<T>, clock: Pick<Clock, "setTimeout" | "clearTimeout"> = globalThis, onLate: () => void = () => undefined): Promise<T> {
+export function inTime<T>(answer: Promise<T>, clock: Pick<Clock, "setTimeout" | "clearTimeout"> = globalThis, onLate: () => void = () => undefined, ms = ANSWER_MS): Promise<T> {
   return new Promise((resolve, reject) => {
     const timer = clock.setTimeout(() => {
       onLate();
       reject(Object.assign(failed("The storage does not answer."), { late: true } satisfies Late));
-    }, ANSWER_MS);
+    }, ms);
     answer.then(resolve, reject).finally(() => clock.clearTimeout(timer));
   });
+}
+
+/** Waits for calls of one thing. What makes several does not wait for each as long: where one was late the next ones have less time, until there is an answer to any. */
+function patience(clock: Clock): <T>(answer: Promise<T>) => Promise<T> {
+  let silent = false;
+  const heard = () => {
+    silent = false;
+  };
+  return (answer) => {
+    answer.then(heard, heard);
+    return inTime(answer, clock, () => (silent = true), silent ? SILENT_MS : ANSWER_MS);
+  };
 }
 
 /**
@@ -36,11 +50,12 @@ export function inTime<T>(answer: Promise<T>, clock: Pick<Clock, "setTimeout" | 
 export function timely(storage: Storage, clock: Clock): Storage {
   let opening: Promise<void> | undefined;
   let late = false;
+  const read = patience(clock);
   return {
     // One that is late is waited for again: it may be open by then.
     open: () => inTime((opening ??= storage.open().finally(() => (opening = undefined))), clock),
-    get: (key) => inTime(storage.get(key), clock),
-    range: (from, to) => inTime(storage.range(from, to), clock),
+    get: (key) => read(storage.get(key)),
+    range: (from, to) => read(storage.range(from, to)),
     write: async (changes) => {
       if (late) throw failed("The storage does not answer.");
       const answer = storage.write(changes);
@@ -56,14 +71,26 @@ export function timely(storage: Storage, clock: Clock): Storage {
   };
 }
 
-/** The same vault, with a deadline for every call. What is done alone there takes as long as it takes: each call in it has its own. */
+/** The same vault, with a deadline for every call, and for the turn of what is done alone there: what has not begun by then never does. */
 export function timelyVault(vault: Vault, clock: Clock): Vault {
+  const call = patience(clock);
   return {
-    get: () => inTime(vault.get(), clock),
-    set: (value, erase) => inTime(vault.set(value, erase), clock),
-    erasing: () => inTime(vault.erasing(), clock),
-    erased: (gone) => inTime(vault.erased(gone), clock),
-    shared: async () => (vault.shared ? inTime(vault.shared(), clock) : false),
-    exclusive: (work) => vault.exclusive(work),
+    get: () => call(vault.get()),
+    set: (value, erase) => call(vault.set(value, erase)),
+    erasing: () => call(vault.erasing()),
+    erased: (gone) => call(vault.erased(gone)),
+    shared: async () => (vault.shared ? call(vault.shared()) : false),
+    exclusive: <T>(work: () => Promise<T>) =>
+      new Promise<T>((resolve, reject) => {
+        let late = false;
+        const turn = new Promise<void>((begun) => {
+          const alone = async () => {
+            begun();
+            return late ? (undefined as T) : work();
+          };
+          vault.exclusive(alone).then(resolve, reject).then(begun);
+        });
+        inTime(turn, clock, () => (late = true)).catch(reject);
+      }),
   };
 }

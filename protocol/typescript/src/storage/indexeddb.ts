@@ -7,6 +7,7 @@ const STORE = "kv";
 const VERSION = 1;
 /** Some browsers never answer, after a crash or at their start: this is how long an answer is waited for. */
 const OPEN_TIMEOUT_MS = 10_000;
+const UNANSWERED = { unanswered: true };
 
 /** An `IDBFactory`: `indexedDB` of the platform, or another one. Its type is not named, so that nobody needs the types of the DOM. */
 export interface DatabaseFactory {
@@ -195,7 +196,7 @@ export class IndexedDbStorage implements Storage {
       let late = false;
       const timer = setTimeout(() => {
         late = true;
-        reject(failed("The database of the browser did not open in time."));
+        reject(Object.assign(failed("The database of the browser did not open in time."), UNANSWERED));
       }, OPEN_TIMEOUT_MS);
       request.onupgradeneeded = () => {
         vanished = this.known && !this.shared;
@@ -229,6 +230,11 @@ export function deleteDatabase(name: string, factory?: DatabaseFactory): Promise
       reject(failed("The database was not deleted.", request.error));
     };
   });
+}
+
+/** Whether it did not open because the browser did not answer: it may at the next attempt. */
+export function isUnanswered(error: unknown): boolean {
+  return (error as Partial<typeof UNANSWERED> | undefined)?.unanswered === true;
 }
 
 /** Whether it is not the change that is at fault, but the connection: a transaction that was ended by nobody here, or could not begin. */

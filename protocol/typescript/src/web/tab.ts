@@ -1,6 +1,6 @@
 import type { Clock } from "../environment.js";
 import { closing } from "../storage/closing.js";
-import { IndexedDbStorage } from "../storage/indexeddb.js";
+import { IndexedDbStorage, isUnanswered } from "../storage/indexeddb.js";
 import { MemoryStorage, MemoryVault } from "../storage/memory.js";
 import { Queue } from "../storage/queue.js";
 import type { Storage, Vault } from "../storage.js";
@@ -26,7 +26,7 @@ export interface Tab {
 /** What tabs tell each other: the tokens have changed, or a slot was taken. */
 type Message = { readonly vault: true } | { readonly slot: string };
 
-/** Finds a place for the tab. Where the browser keeps nothing the client works all the same, and keeps nothing. */
+/** Finds a place for the tab. Where the browser keeps nothing the client works all the same, and keeps nothing; where it does not answer yet, the client opens what there is when it does. */
 export async function openTab(name: string, host: WebHost, clock: Clock, random: () => number, debug: Debug): Promise<Tab> {
   const prefix = `members-book:${name}`;
   const factory = host.indexedDB;
@@ -57,11 +57,19 @@ export async function openTab(name: string, host: WebHost, clock: Clock, random:
       if (typeof message?.slot === "string") rescue?.taken(message.slot);
     };
   }
+  const answers = (opening: Promise<void>) =>
+    opening.then(
+      () => true,
+      (error: unknown) => {
+        if (!isUnanswered(error)) throw error;
+        return false;
+      },
+    );
   const store = (slot: string) => new IndexedDbStorage(`${prefix}:${slot}`, factory ? { factory } : {});
 
   try {
     if (!shared) throw new Error("there is no IndexedDB");
-    await shared.open();
+    const answered = await answers(shared.open());
     const byLock = await lockSlots(host, prefix, clock, debug);
     const mutex: Mutex = byLock ? lockMutex(byLock.locks, `${prefix}:vault`) : leaseMutex(shared, clock, `${random()}`, random);
     const kept = new WebVault(shared, mutex, () => tell(channel, { vault: true }), () => slots?.own, async (slot) => slots?.held(slot) ?? false);
@@ -70,10 +78,20 @@ export async function openTab(name: string, host: WebHost, clock: Clock, random:
     slots = byLock ? byLock.slots : StampSlots.take(shared, prefix, host, clock, random);
     if (!slots) throw new Error("there are too many tabs");
     const own = store(slots.own);
-    await own.open();
-    storage = own;
-    await shared.write({ put: new Map([[`slot:${slots.own}`, String(clock.now())]]) });
-    tell(channel, { slot: slots.own });
+    const slot = slots.own;
+    const take = async () => {
+      await shared.write({ put: new Map([[`slot:${slot}`, String(clock.now())]]) });
+      tell(channel, { slot });
+    };
+    const open = own.open.bind(own);
+    if (answered && (await answers(open()))) {
+      storage = own;
+      await take();
+    } else {
+      debug("tab: storage does not answer yet");
+      own.open = () => open().then(take);
+      storage = own;
+    }
   } catch (error) {
     debug("tab: storage in memory", { error: String(error) });
     if (storage instanceof MemoryStorage) {

@@ -4,7 +4,7 @@ import { MembersBookError, MemoryStorage, MemoryVault } from "../../src/index.js
 import type { ClientOptions, Erasure, Socket } from "../../src/index.js";
 import type { AuthResponse, Member, MemberId } from "../../src/protocol.js";
 import { Keys } from "../../src/records.js";
-import type { Changes } from "../../src/storage.js";
+import type { Changes, Vault } from "../../src/storage.js";
 import { WebClient } from "../../src/web/client.js";
 
 export const [ANA, BEN] = ["a".repeat(24) as MemberId, "b".repeat(24) as MemberId];
@@ -79,10 +79,10 @@ export class Phone {
   /** The server takes no token. */
   refused = false;
 
-  async signedIn(): Promise<WebClient> {
-    await this.vault.set(JSON.stringify({ member: ANA, access: "access-a", refresh: "refresh-a", expires: Date.now() + 3_600_000 }));
+  async signedIn(vault: Vault = this.vault): Promise<WebClient> {
+    await vault.set(JSON.stringify({ member: ANA, access: "access-a", refresh: "refresh-a", expires: Date.now() + 3_600_000 }));
     await this.storage.write({ put: new Map([[new Keys(ANA).me, JSON.stringify(member(ANA))]]) });
-    const client = this.client();
+    const client = this.client({ vault });
     await client.start();
     await vi.advanceTimersByTimeAsync(100);
     expect(client.session.getSnapshot().status).toBe("signed_in");
