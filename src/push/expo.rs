@@ -45,7 +45,7 @@ use self::{
     refusals::{Row, Scope},
     request::Trouble,
 };
-use super::{Courier, FRESH, Handed, Parcel, REFUSED, pace::Pace};
+use super::{Courier, DIVIDED, FRESH, Handed, Parcel, REFUSED, pace::Pace};
 use crate::{
     breaker::Breaker,
     clock::Clock,
@@ -70,8 +70,9 @@ const COOLDOWN: Duration = Duration::from_secs(10);
 const SETUP_PAUSE: Duration = Duration::from_secs(600);
 /// How long connecting may take, TLS included: what is sent over the connection was found out before that.
 const CONNECTING: Duration = Duration::from_secs(2);
-/// How often a request is divided at most because of single messages in it: 100 are then alone.
-const DIVISIONS: u32 = 7;
+/// How often a request is divided at most because of single messages in it: 100 are then alone, also where parts are not of the same size because
+/// members have several.
+const DIVISIONS: u32 = 12;
 
 /// Where the service is.
 pub struct Options {
@@ -134,7 +135,7 @@ impl Expo {
             pace: Pace::new(PER_SECOND),
             receipts: Mutex::default(),
             known: Known::new(),
-            refused: Row::default(),
+            refused: Row::new(),
             reminders: Reminders::default(),
             clock,
             metrics,
@@ -174,10 +175,14 @@ impl Expo {
                 Vec::new()
             }
             _ if lot.divisions == 0 => {
-                ended.extend(lot.all(Handed::later("divided")));
+                ended.extend(lot.all(Handed::later(DIVIDED)));
                 Vec::new()
             }
-            Trouble::Refused | Trouble::Forbidden => lot.halves(),
+            Trouble::Refused | Trouble::Forbidden if self.refused.is_everything() => {
+                ended.extend(lot.sample(|message| self.doubt(message)));
+                vec![Lot { divisions: lot.divisions.saturating_sub(1), ..lot }]
+            }
+            Trouble::Refused | Trouble::Forbidden => self.known.parts(lot),
             Trouble::Mixed(projects) => self.known.by_project(lot, projects),
         };
         (ended, further)
@@ -204,6 +209,7 @@ impl Expo {
                 let now = self.clock.now();
                 self.receipts().add(id, (message.hash, message.registration), now);
                 self.known.taken(message.hash);
+                self.refused.taken(message.member);
                 Handed::Taken
             }
             Ticket::Gone => Handed::Gone,
@@ -214,6 +220,17 @@ impl Expo {
                 Handed::Later { why: "setup", pause: Some(SETUP_PAUSE) }
             }
             Ticket::Unknown => Handed::later("no_ticket"),
+        }
+    }
+
+    /// How much there is to be said against a message being taken, if anything is.
+    fn doubt(&self, message: &Message) -> u8 {
+        if self.known.is_good(message.hash) {
+            0
+        } else if self.refused.has_refused(message.member) {
+            2
+        } else {
+            1
         }
     }
 
@@ -252,7 +269,7 @@ impl Expo {
         }
         if lot.is_part() && self.refused.is_everything() {
             // It is not because of what is in it.
-            ended.extend(lot.sample());
+            ended.extend(lot.sample(|message| self.doubt(message)));
         }
         let messages: Vec<&Message> = lot.items.iter().map(|(_, message)| message).collect();
         let scope = match &*messages {

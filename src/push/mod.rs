@@ -173,9 +173,12 @@ impl Handed {
 /// Why something was refused: a service does not want what this server sends to an address.
 pub(crate) const REFUSED: &str = "refused";
 
+/// Why something was not sent alone: a request with it was refused, and something else is tried first.
+pub(crate) const DIVIDED: &str = "divided";
+
 /// Whether a push that is tried again for this reason was not tried at all: then its pauses become no longer.
 pub(crate) fn is_untried(why: &str) -> bool {
-    matches!(why, "late" | "pace" | "resting")
+    matches!(why, "late" | "pace" | "resting" | DIVIDED)
 }
 
 /// Whether a push that is tried again for this reason may have been taken all the same: then nobody knows which number the device shows.

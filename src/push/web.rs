@@ -353,6 +353,11 @@ fn answered(status: StatusCode, headers: &HeaderMap, remind: impl Fn(StatusCode)
         status if status.is_server_error() => {
             (Outcome::Failure(pause), "server_error", Handed::Later { why: "failed", pause })
         }
+        // Passing, as with Expo: something between here and the push service has no time, or wants another connection.
+        StatusCode::REQUEST_TIMEOUT => (Outcome::Failure(None), "timeout", Handed::Later { why: "timeout", pause }),
+        StatusCode::MISDIRECTED_REQUEST | StatusCode::TOO_EARLY => {
+            (Outcome::Failure(None), "turned_away", Handed::Later { why: "turned_away", pause })
+        }
         status => {
             remind(status);
             (Outcome::Success, "refused", Handed::Later { why: REFUSED, pause: Some(SETUP_PAUSE) })

@@ -216,7 +216,8 @@ impl Push {
     /// Works until the stop. For one task only.
     pub async fn run(&self, stop: CancellationToken) {
         if self.parts.couriers.is_empty() {
-            return stop.cancelled().await;
+            let _ = stop.run_until_cancelled(self.pass_on()).await;
+            return;
         }
         tokio::join!(
             // Calls of the store run in tasks of their own: whoever stops waiting interrupts none.

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use members_book::clock::{Clock as _, SystemClock};
 use protocol::{
     ClientFrame, ErrorCode, ServerFrame,
     server::{Error, MessageAccepted},
@@ -141,6 +142,49 @@ async fn while_the_disk_is_full_no_push_begins_and_none_is_doubled() {
     .await;
     let taken = expo.taken();
     assert_eq!(taken.iter().filter(|push| push["body"] == "Sent").count(), 1, "{taken:?}");
+    server.kill();
+}
+
+/// Found by a look from outside: it was pushed to the device that has it when quiet hours were over.
+#[tokio::test]
+async fn what_a_device_says_that_it_has_while_the_disk_is_full_is_not_forgotten() {
+    let expo = Expo::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let url = expo.url();
+    let server = limited_with(folder.path(), 100_000, &[("PUSH_EXPO_URL", url.as_str()), ("PUSH_AFTER", "1s")]);
+    let http = http();
+    let ana = Member::register_at(server.addr, &http, "Ana").await;
+    let ben = Member::register_at(server.addr, &http, "Ben").await;
+    let registration = json!({ "address": { "service": "expo", "token": token("ben") }, "platform": "ios" });
+    let registered = ben.request(Method::PUT, "/api/members/me/devices/phone/push", registration).await;
+    assert_eq!(registered.status(), 204);
+    let hour = SystemClock.now().as_millis() / 3_600_000;
+    let [from, until] = [hour - 1, hour + 2].map(|hour| format!("{:02}:00", hour % 24));
+    let quiet = json!({ "quiet_hours": { "from": from, "until": until, "time_zone": "UTC" } });
+    assert_eq!(ben.request(Method::PATCH, "/api/members/me/push", quiet).await.status(), 200);
+    let (mut anas, mut laptop) = (ana.connect().await, ben.connect_as("laptop", None).await);
+    let mut phone = ben.connect_as("phone", None).await;
+    let message = anas.say(ben.id, "Hello").await;
+    laptop.hear().await;
+    laptop.delivered(message.conversation, message.seq).await;
+    let database = rusqlite::Connection::open(folder.path().join("data/members-book.db")).unwrap();
+    let count = |of: &str| database.query_row(&format!("SELECT count(*) FROM {of}"), [], |row| row.get::<_, i64>(0));
+    eventually("the push to wait", async || (count("push_tasks").unwrap() == 1).then_some(())).await;
+    make_room(&server, "0");
+    phone.delivered(message.conversation, message.seq).await;
+    // For longer than it takes until that is to be written.
+    let full = Instant::now();
+    while full.elapsed() < Duration::from_secs(5) {
+        let answer = anas.request(message_to(ben.id, "Not now")).await;
+        assert!(matches!(answer, ServerFrame::Error(_)), "{answer:?}");
+    }
+    assert_eq!(count("push_marks").unwrap(), 0);
+    make_room(&server, "unlimited");
+    eventually("what it has said to be written", async || (count("push_marks").unwrap() == 1).then_some(())).await;
+    let none = json!({ "quiet_hours": null });
+    assert_eq!(ben.request(Method::PATCH, "/api/members/me/push", none).await.status(), 200);
+    eventually("nobody to be told", async || (count("push_tasks").unwrap() == 0).then_some(())).await;
+    assert!(expo.taken().is_empty(), "{:?}", expo.taken());
     server.kill();
 }
 

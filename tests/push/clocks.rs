@@ -65,7 +65,11 @@ async fn what_waits_is_not_late_by_what_the_clock_was_set_back() {
     register(&ben, "phone", "ben").await;
     expo.next([Trouble::Status(500)]);
     ana.connect().await.say(ben.id, "Hello").await;
-    eventually("the service to refuse it", async || (!expo.requests().is_empty()).then_some(())).await;
+    // Until when is found out by the clock that is ahead: by one that is right it would be for longer than that stands still here.
+    eventually("the push to be put off", async || {
+        (server.metric(r#"push_tasks_total{outcome="postponed"}"#).await > 0.0).then_some(())
+    })
+    .await;
     // What it has put off is stored when it stops.
     clock.set(right);
     let server = server.restart_at(&clock, |_| ()).await;

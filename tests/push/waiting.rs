@@ -2,7 +2,10 @@
 
 use std::{path::Path, time::Duration};
 
-use members_book::clock::{Clock as _, ManualClock, SystemClock};
+use members_book::{
+    clock::{Clock as _, ManualClock, SystemClock},
+    config::values::Switch,
+};
 use protocol::ServerFrame;
 use reqwest::{Method, StatusCode};
 use rusqlite::Connection;
@@ -121,5 +124,25 @@ async fn a_database_that_is_locked_while_pushes_are_sent_doubles_none() {
     .await;
     let to_ben = expo.taken().into_iter().filter(|push| text(push, "to") == token("ben"));
     assert_eq!(to_ben.count(), 1);
+    server.stop().await;
+}
+
+/// Found by a look from outside: it was, when they were turned on again.
+#[tokio::test]
+async fn what_was_stored_while_pushes_are_off_is_not_pushed_later() {
+    let mut expo = Expo::start().await;
+    let server = Server::with(|settings| expo.set(settings)).await;
+    let (ana, ben) = server.two_members().await;
+    register(&ben, "phone", "ben").await;
+    ana.connect().await.say(ben.id, "On").await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "On", 1)]);
+    let server = server.restart_with(|settings| settings.push.push = Switch::Off).await;
+    ana.at(server.addr()).connect().await.say(ben.id, "Off").await;
+    let server = server.restart_with(|settings| settings.push.push = Switch::On).await;
+    let cleo = server.member("Cleo").await;
+    cleo.connect().await.say(ben.id, "On again").await;
+    // What is looked through at the start makes its tasks before that.
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "On again", 3)]);
+    assert_eq!(expo.taken().len(), 2);
     server.stop().await;
 }

@@ -298,6 +298,64 @@ async fn whose_messages_are_all_refused_with(status: u16) {
     assert_eq!(bench.sizes().len() - requests, 60);
 }
 
+/// Parcels of so many members with so many devices each, whose names begin with `bad`.
+fn bad_ones(members: u8, devices: usize) -> (Vec<Parcel>, Vec<String>) {
+    let names: Vec<(u8, String)> = (0..members)
+        .flat_map(|member| (0..devices).map(move |device| (member, format!("bad-{member}-{device}"))))
+        .collect();
+    let parcels = names.iter().map(|(id, name)| Parcel { member: MemberId::from_bytes([*id; 12]), ..parcel(name) });
+    (parcels.collect(), names.iter().map(|(_, name)| name.clone()).collect())
+}
+
+/// Found by a look from outside: nobody else got anything for minutes.
+#[tokio::test]
+async fn two_members_whose_messages_are_all_refused_keep_no_other_back() {
+    for status in [401, 403, 400] {
+        let bench = bench().await;
+        let (bad, names) = bad_ones(2, 20);
+        refuse(&bench, status, &names.iter().map(String::as_str).collect::<Vec<_>>());
+        // The first time nobody knows that it is good: it is the last one, and what it is sent with is refused.
+        let with_a_good_one = bad.iter().cloned().chain([parcel("good")]).collect();
+        let handed = send_all(&bench.expo, with_a_good_one).await;
+        assert_eq!(handed.last(), Some(&Handed::Taken), "{status}");
+        assert_eq!(bench.expo.rests(), Duration::ZERO, "{status}");
+        assert!(bench.sizes().len() <= 81, "{status}: {}", bench.sizes().len());
+        // Those that were not asked for alone yet are, and those that were say nothing about others.
+        for _ in 0..2 {
+            send_all(&bench.expo, bad.clone()).await;
+            assert_eq!(bench.expo.rests(), Duration::ZERO, "{status}");
+            assert_eq!(
+                send_all(&bench.expo, vec![parcel("new"), parcel("good")]).await,
+                [Handed::Taken; 2],
+                "{status}"
+            );
+        }
+    }
+}
+
+/// Then it looks like everything, and is found out not to be with the next request.
+#[tokio::test]
+async fn however_many_members_have_bad_addresses_what_was_taken_before_is_tried_first() {
+    let bench = bench().await;
+    assert_eq!(send_all(&bench.expo, vec![parcel("good")]).await, [Handed::Taken]);
+    let (bad, names) = bad_ones(90, 1);
+    refuse(&bench, 401, &names.iter().map(String::as_str).collect::<Vec<_>>());
+    send_all(&bench.expo, bad.clone()).await;
+    assert!(!bench.expo.rests().is_zero());
+    tokio::time::pause();
+    tokio::time::advance(COOLDOWN).await;
+    tokio::time::resume();
+    let requests = bench.sizes().len();
+    let (now, mut again) = (Instant::now(), bad[40..].to_vec());
+    again.push(parcel("good"));
+    again.iter_mut().for_each(|parcel| parcel.composed = now);
+    let handed = send_all(&bench.expo, again).await;
+    assert_eq!(handed.last(), Some(&Handed::Taken), "{handed:?}");
+    assert_eq!(bench.sizes()[requests + 1], 1, "{:?}", bench.sizes());
+    assert!(bench.expo.rests().is_zero(), "it is not everything");
+    assert!(handed.iter().filter(|handed| **handed == Handed::later(DIVIDED)).count() > 40, "{handed:?}");
+}
+
 #[tokio::test]
 async fn messages_of_several_projects_go_in_requests_of_their_own_and_at_once_the_next_time() {
     let bench = bench().await;

@@ -86,6 +86,9 @@ async fn what_push_services_say_is_understood() {
         (403, Handed::Later { why: "refused", pause: Some(SETUP_PAUSE) }),
         (302, Handed::Later { why: "refused", pause: Some(SETUP_PAUSE) }),
         (503, Handed::later("failed")),
+        (408, Handed::later("timeout")),
+        (421, Handed::later("turned_away")),
+        (425, Handed::later("turned_away")),
     ] {
         let (_, url) = service(StatusCode::from_u16(status).unwrap()).await;
         assert_eq!(send_all(&web(true), vec![parcel(&url, "hello")]).await, [becomes], "{status}");

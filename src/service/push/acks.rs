@@ -138,8 +138,23 @@ impl Acks {
         taken
     }
 
-    /// Takes back who has read something, because nobody was told of it.
-    pub(super) fn put_back(&self, readers: Vec<(MemberId, Reader)>) {
+    /// Takes back what was not written: what devices have said stays true, and of who has read something nobody was told. As far as there is room
+    /// beside what was heard since.
+    pub(super) fn put_back(&self, Unwritten { marks, readers }: Unwritten) {
+        for DeviceMark { member, device, conversation, seq } in marks.into_iter().rev() {
+            let Some(mut shard) = self.shard(conversation) else { continue };
+            let (place, unwritten) = ((conversation, member), &mut shard.unwritten);
+            if unwritten.len() >= REMEMBERED && !unwritten.contains_key(&place) {
+                continue;
+            }
+            let devices = unwritten.entry(place).or_default();
+            let has_room = devices.len() < DEVICES_MAX;
+            match devices.iter_mut().find(|(known, _)| *known == device) {
+                Some((_, known)) => *known = seq.max(*known),
+                None if has_room => devices.insert(0, (device, seq)),
+                None => {}
+            }
+        }
         for (member, device) in readers {
             let [.., last] = *member.as_bytes();
             let Some(mut shard) = self.shards.get(usize::from(last) % SHARDS).map(lock) else { continue };
@@ -224,10 +239,34 @@ mod tests {
     fn who_has_read_is_taken_back_until_somebody_was_told() {
         let (acks, phone, laptop) = (Acks::default(), device("phone"), device("laptop"));
         acks.hear((HERE, ANA), Some(&phone), 5, true);
-        acks.put_back(acks.take().readers);
+        acks.put_back(acks.take());
         assert_eq!(acks.take().readers, [(ANA, Some(phone.clone()))]);
-        acks.put_back(vec![(ANA, Some(phone)), (ANA, Some(laptop))]);
+        let readers = vec![(ANA, Some(phone)), (ANA, Some(laptop))];
+        acks.put_back(Unwritten { readers, ..Unwritten::default() });
         assert_eq!(acks.take().readers, [(ANA, None)], "read on both");
+    }
+
+    #[test]
+    fn what_was_not_written_is_taken_back_and_undoes_nothing_that_was_heard_since() {
+        let (acks, phone) = (Acks::default(), device("phone"));
+        let marks = || -> Vec<(String, u64)> {
+            acks.take().marks.into_iter().map(|mark| (mark.device.to_string(), mark.seq)).collect()
+        };
+        let known = |name: &str, seq| (name.to_owned(), seq);
+        acks.hear((HERE, ANA), Some(&phone), 5, false);
+        acks.hear((HERE, ANA), Some(&device("tablet")), 4, false);
+        let failed = acks.take();
+        acks.hear((HERE, ANA), Some(&device("laptop")), 7, false);
+        acks.hear((HERE, ANA), Some(&phone), 6, false);
+        acks.put_back(failed);
+        assert_eq!(marks(), [known("tablet", 4), known("laptop", 7), known("phone", 6)]);
+        acks.hear((HERE, ANA), Some(&phone), 8, false);
+        let failed = acks.take();
+        for number in 0..DEVICES_MAX {
+            acks.hear((HERE, ANA), Some(&device(&number.to_string())), 9, false);
+        }
+        acks.put_back(failed);
+        assert!(marks().iter().all(|(_, seq)| *seq == 9), "there is no room for it");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::{
 use protocol::{ConversationId, DeviceId, MemberId, Timestamp};
 use tokio::{sync::Notify, time::Instant};
 
-use super::acks::{Acks, Heard, Reader, Unwritten};
+use super::acks::{Acks, Heard, Unwritten};
 use crate::position::Position;
 
 /// Messages that are kept in memory, for all members that they are for: about 64 bytes each.
@@ -166,9 +166,9 @@ impl Intake {
         self.acks.take()
     }
 
-    /// Takes back who has read something, because nobody was told of it.
-    pub(super) fn put_back(&self, readers: Vec<(MemberId, Reader)>) {
-        self.acks.put_back(readers);
+    /// Takes back what was not written.
+    pub(super) fn put_back(&self, unwritten: Unwritten) {
+        self.acks.put_back(unwritten);
     }
 
     /// Takes messages whose time has come, about so many at most.

@@ -29,6 +29,8 @@ const TOGETHER: usize = 500;
 const SOON: Duration = Duration::from_millis(200);
 /// When it is looked again for what was not seen yet.
 const AGAIN: Duration = Duration::from_millis(500);
+/// How often it is written, while nothing is pushed, that what is stored is for nobody.
+const OVER: Duration = Duration::from_secs(2);
 /// The longest quiet hours.
 const DAY: Duration = Duration::from_secs(86_400);
 
@@ -62,6 +64,44 @@ impl Push {
             }
             sleep(SOON).await;
         }
+    }
+
+    /// While nothing is pushed: says again and again that what is stored is for nobody, also once pushes are turned on again.
+    pub(super) async fn pass_on(&self) {
+        loop {
+            self.pass_over().await;
+            sleep(OVER).await;
+        }
+    }
+
+    /// The same once. Where other nodes use the store nobody knows whether those push, and who takes over what: nothing is passed over there.
+    pub(super) async fn pass_over(&self) {
+        if self.options.is_shared {
+            return;
+        }
+        let place = (self.parts.published)();
+        if let Err(error) = self.try_to_pass_over(place).await {
+            tracing::debug!(%error, "it is tried again to pass over what was stored while nothing is pushed");
+        }
+    }
+
+    async fn try_to_pass_over(&self, place: Position) -> Result<(), StoreError> {
+        let store = &self.parts.store;
+        let is_begun = self.has_looked_back.load(Ordering::Acquire);
+        // As long as nothing is pushed no device is registered: if there was none at the start, there is nobody to be told of anything.
+        if (is_begun && place.0 == self.written.load(Ordering::Relaxed)) || store.count().await? == 0 {
+            return Ok(());
+        }
+        if !is_begun {
+            let now = self.parts.clock.now();
+            if let Some(unlooked) = store.unlooked(now, now.after(LEASE)).await? {
+                store.looked(unlooked).await?;
+            }
+        }
+        store.add(Vec::new(), Some(place)).await?;
+        self.written.store(place.0, Ordering::Relaxed);
+        self.has_looked_back.store(true, Ordering::Release);
+        Ok(())
     }
 
     async fn look_once(&self) -> Result<(), StoreError> {

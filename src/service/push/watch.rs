@@ -20,7 +20,7 @@ use crate::{
     position::Position,
     store::{
         StoreError,
-        push::{BULK_MAX, NewTask, Subject},
+        push::{BULK_MAX, DeviceMark, NewTask, Subject},
     },
 };
 
@@ -250,32 +250,34 @@ impl Push {
 
     /// Writes what was heard last. To be called when nothing is heard any more.
     pub async fn finish(&self) {
-        if !self.parts.couriers.is_empty() {
+        if self.parts.couriers.is_empty() {
+            self.pass_over().await;
+        } else {
             self.write_what_was_heard().await;
         }
     }
 
     /// Writes what devices have said, and has the number at the icons of other devices changed where something was read. Whether that was stored.
     async fn write_marks(&self) -> bool {
-        let Unwritten { marks, readers } = self.parts.intake.unwritten();
-        let unread = readers.clone();
+        let unwritten = self.parts.intake.unwritten();
         let written = async {
+            let Unwritten { marks, readers } = &unwritten;
             let members = marks.iter().map(|mark| mark.member).chain(readers.iter().map(|(member, _)| *member));
             let devices = self.devices.of(members.collect::<HashSet<_>>()).await?;
-            let mut marks = marks;
-            marks.retain(|mark| {
+            let is_registered = |mark: &&DeviceMark| {
                 devices.get(&mark.member).is_some_and(|known| known.iter().any(|known| known.device == mark.device))
-            });
+            };
+            let marks: Vec<DeviceMark> = marks.iter().filter(is_registered).cloned().collect();
             for some in marks.chunks(BULK_MAX) {
                 self.parts.store.acknowledge(some.to_vec()).await?;
             }
             let at = self.parts.clock.now();
-            let lowered = |(member, reader): (MemberId, Reader)| {
-                let devices = devices.get(&member).into_iter().flat_map(|known| known.iter());
+            let lowered = |(member, reader): &(MemberId, Reader)| {
+                let devices = devices.get(member).into_iter().flat_map(|known| known.iter());
                 let others = devices.filter(move |known| known.has_badge && Some(&known.device) != reader.as_ref());
-                others.map(|known| numbers::task((member, known.device.clone()), at)).collect::<Vec<_>>()
+                others.map(|known| numbers::task((*member, known.device.clone()), at)).collect::<Vec<_>>()
             };
-            let tasks: Vec<NewTask> = readers.into_iter().flat_map(lowered).collect();
+            let tasks: Vec<NewTask> = readers.iter().flat_map(lowered).collect();
             for some in tasks.chunks(BULK_MAX) {
                 self.parts.store.add(some.to_vec(), None).await?;
                 self.wanted.notify_one();
@@ -284,12 +286,11 @@ impl Push {
         };
         match timeout(Duration::from_secs(10), written).await {
             Ok(Ok(())) => return true,
-            // A device that is told of something that it has shows it once more at worst.
             Ok(Err(error)) => tracing::debug!(%error, "what devices have acknowledged was not written"),
             Err(_) => tracing::debug!("what devices have acknowledged was not written in time"),
         }
-        // A number at an icon that is wrong stays so until somebody is told.
-        self.parts.intake.put_back(unread);
+        // Nobody says it again: a device would be told of what it has, after quiet hours too, and a number at an icon that is wrong stays so.
+        self.parts.intake.put_back(unwritten);
         false
     }
 
