@@ -113,14 +113,14 @@ async fn a_node_that_pushes_nothing_keeps_no_other_from_it() {
     phone.read(second.conversation, second.seq).await;
     fleet.at(&ana, 1).connect_as("laptop", None).await.say(ben.id, "Three").await;
     anas.say(ben.id, "Four").await;
-    let push = loop {
+    // Numbers alone may come between, and on a slow machine a push of its own for the third.
+    loop {
         let push = expo.expect().await;
-        if text(&push, "body").is_empty() {
-            // The number was compared after the ticket, and by then it was read; and, on a slow machine, more had come.
-            assert_ne!(push["badge"], 1, "{push}");
-        } else {
-            break push;
+        let body = text(&push, "body").to_owned();
+        assert!(!body.starts_with("One") && !body.starts_with("Two"), "{push}");
+        if body.starts_with("Four") {
+            assert_eq!(push["badge"], 2, "what was read is known everywhere: {push}");
+            break;
         }
-    };
-    assert_eq!(shown(&[push]), [(&*token("ben"), "Four (+1)", 2)], "what was read is known everywhere");
+    }
 }
