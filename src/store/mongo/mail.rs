@@ -26,8 +26,8 @@ use crate::store::{
     changes::Change,
     mail::{
         AskedFrom, Claim, DISPLACED, Expired, FIRST_TURN, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, MEMBERS_MAX,
-        Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME, NewLink, Part, Purpose, Room, SHARE_MAX, STRANGERS_MAX, TakenMail,
-        TokenId, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of, turn,
+        Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME, NewLink, Part, Purpose, Room, SHARE_MAX, STRANGERS_MAX, TO_FORMER,
+        TakenMail, TokenId, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of, turn,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
@@ -340,18 +340,43 @@ pub(super) async fn follow(
         let (own, over) = (doc! { "member_id": member_oid(member) }, doc! { "$set": { "is_over": true } });
         db.collection::<Document>("links").update_many(own, over).session(&mut *session).await?;
     }
+    if !after.is_erased && before.profile.email != after.profile.email {
+        pin_notices(db, session, member, &before.profile.email).await?;
+    }
     match notice_of(change, before, after, at) {
         Some(notice) => tell(db, session, &notice, at).await,
         None => Ok(()),
     }
 }
 
-/// Removes the links of a member who is gone, and the mail to them and about their address.
+/// Has the notices that wait for a member sent to the address that they were written for, in their turn, though it is theirs no more.
+async fn pin_notices(db: &Db, session: &mut ClientSession, member: MemberId, former: &str) -> Result<(), Fault> {
+    let mails = db.collection::<Document>("mail");
+    let mut found = mails.find(doc! { "member_id": member_oid(member) }).session(&mut *session).await?;
+    let mut waiting = Vec::new();
+    while let Some(found) = found.next(&mut *session).await.transpose()? {
+        waiting.push(found);
+    }
+    for mut document in waiting {
+        let Some(pinned) = mail(&document).and_then(|notice| notice.for_former(former)) else { continue };
+        // What a document is found by cannot be changed.
+        mails.delete_one(doc! { "_id": document.get("_id") }).session(&mut *session).await?;
+        let key = pinned.key();
+        document
+            .extend(doc! { "_id": &key, "kind": pinned.kind().as_str(), "body": body(&pinned)?, "revision": drawn() });
+        mails.replace_one(doc! { "_id": key }, document).upsert(true).session(&mut *session).await?;
+    }
+    Ok(())
+}
+
+/// Removes the links of a member who is gone, and the mail to them and about their address; not what tells former addresses.
 pub(super) async fn forget(db: &Db, session: &mut ClientSession, member: MemberId, email: &str) -> Result<(), Fault> {
     let own = doc! { "member_id": member_oid(member) };
     db.collection::<Document>("links").delete_many(own.clone()).session(&mut *session).await?;
     let mail = db.collection::<Document>("mail");
-    mail.delete_many(own).session(&mut *session).await?;
+    let mut to_them = own;
+    to_them.insert("kind", doc! { "$nin": TO_FORMER.to_vec() });
+    mail.delete_many(to_them).session(&mut *session).await?;
     for key in keys_of_address(email) {
         // The zero is what comes after a slash.
         let about = doc! { "$gte": &key, "$lt": format!("{key}0") };

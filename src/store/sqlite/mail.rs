@@ -18,8 +18,8 @@ use crate::store::{
     changes::Change,
     mail::{
         AskedFrom, Claim, DISPLACED, Expired, FIRST_TURN, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, MEMBERS_MAX,
-        Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME, NewLink, Part, Purpose, Room, SHARE_MAX, STRANGERS_MAX, TakenMail,
-        TokenId, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of, turn,
+        Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME, NewLink, Part, Purpose, Room, SHARE_MAX, STRANGERS_MAX, TO_FORMER,
+        TakenMail, TokenId, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of, turn,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
@@ -314,13 +314,32 @@ pub(super) fn follow(
         let mut end = connection.prepare_cached("UPDATE links SET is_over = 1 WHERE member = ?")?;
         end.execute([member.as_bytes()])?;
     }
+    if !after.is_erased && before.profile.email != after.profile.email {
+        pin_notices(connection, member, &before.profile.email)?;
+    }
     notice_of(change, before, after, at).map_or(Ok(()), |notice| tell(connection, &notice, at))
 }
 
-/// Removes the links of a member who is gone, and the mail to them and about their address.
+/// Has the notices that wait for a member sent to the address that they were written for, in their turn, though it is theirs no more.
+fn pin_notices(connection: &Connection, member: MemberId, former: &str) -> rusqlite::Result<()> {
+    let mut waiting = connection.prepare_cached("SELECT key, body FROM mail WHERE member = ?")?;
+    let waiting = waiting.query_map([member.as_bytes()], |row| Ok((row.get::<_, String>("key")?, mail(row).ok())))?;
+    for (key, notice) in waiting.collect::<rusqlite::Result<Vec<_>>>()? {
+        let Some(pinned) = notice.and_then(|notice| notice.for_former(former)) else { continue };
+        let mut pin = connection.prepare_cached(
+            "UPDATE OR REPLACE mail SET key = ?, kind = ?, body = ?, revision = random() WHERE key = ?",
+        )?;
+        pin.execute(params![pinned.key(), pinned.kind().as_str(), body(&pinned)?, key])?;
+    }
+    Ok(())
+}
+
+/// Removes the links of a member who is gone, and the mail to them and about their address; not what tells former addresses.
 pub(super) fn forget(connection: &Connection, member: MemberId, email: &str) -> rusqlite::Result<()> {
     connection.prepare_cached("DELETE FROM links WHERE member = ?")?.execute([member.as_bytes()])?;
-    connection.prepare_cached("DELETE FROM mail WHERE member = ?")?.execute([member.as_bytes()])?;
+    let mut delete = connection.prepare_cached("DELETE FROM mail WHERE member = ? AND kind NOT IN (?, ?)")?;
+    let [changed, notice] = TO_FORMER;
+    delete.execute(params![member.as_bytes(), changed, notice])?;
     // The zero is what comes after a slash.
     let mut delete = connection.prepare_cached("DELETE FROM mail WHERE key >= ?1 AND key < ?1 || '0'")?;
     for key in keys_of_address(email) {
