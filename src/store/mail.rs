@@ -416,6 +416,19 @@ pub struct TakenMail {
 }
 
 impl TakenMail {
+    /// What the token is derived from of the link that it brings, and whose it is; nothing of a mail that brings none.
+    #[must_use]
+    pub(in crate::store) const fn link(&self) -> Option<(MemberId, TokenId)> {
+        match self.mail {
+            Some(
+                Mail::VerifyEmail { member, token }
+                | Mail::ResetPassword { member, token }
+                | Mail::ChangeEmail { member, token },
+            ) => Some((member, token)),
+            _ => None,
+        }
+    }
+
     /// Until when it is tried, if that is longer than was written down: its time begins when it is taken for the first time. The node that
     /// wrote it may have a clock that is behind. What a link in it is good for does not change.
     #[must_use]
@@ -527,6 +540,12 @@ pub trait MailStore: Send + Sync {
     /// # Errors
     /// The store.
     async fn finish(&self, taken: TakenMail) -> Result<(), StoreError>;
+
+    /// The same of one that nobody has got, together: the link that it was to bring counts as not sent ([`NewLink::issue`]).
+    ///
+    /// # Errors
+    /// The store.
+    async fn give_up(&self, taken: TakenMail) -> Result<(), StoreError>;
 
     /// Says when a mail that was taken is due again, unless another one has taken its place.
     ///

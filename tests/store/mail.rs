@@ -42,6 +42,7 @@ for_every_store![
     however_often_strangers_ask_a_member_has_a_link_or_gets_one,
     a_thousand_networks_keep_no_member_from_a_link_and_send_few_mails,
     what_the_member_does_has_a_link_sent_again,
+    a_link_whose_mail_was_given_up_was_not_sent,
     a_link_that_is_good_for_longer_is_not_forgotten_and_its_mail_waits_on,
     three_links_a_day_are_sent_to_an_address_that_nobody_has_shown_to_be_theirs,
     a_stranger_does_not_use_up_the_links_that_others_ask_for,
@@ -510,6 +511,24 @@ async fn what_the_member_does_has_a_link_sent_again(f: &Fixture) {
         assert!(matches!(change(f, ana, reset).await, Changed::Done { .. }));
         assert_eq!(owner(f, Purpose::ResetPassword, newest).await, None);
     }
+}
+
+/// Found by an attacker: mails that were refused, or that an outage outlived, counted, and after twelve of them the link was made good for longer
+/// that nobody had got.
+async fn a_link_whose_mail_was_given_up_was_not_sent(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    for round in 0..2 * u8::try_from(LINKS_MAX).unwrap() {
+        assert!(ask(f, ana, Purpose::ResetPassword, round, 1).await, "{round}");
+        let taken = take(f).await.unwrap();
+        f.store.mail.give_up(taken).await.unwrap();
+        assert_eq!(drain(f).await, []);
+        f.wait(25 * 60);
+    }
+    assert!(ask(f, ana, Purpose::ResetPassword, 100, 1).await);
+    let [Mail::ResetPassword { token: TokenId([byte, ..]), .. }] = drain(f).await[..] else { panic!("it is mailed") };
+    assert_eq!(owner(f, Purpose::ResetPassword, byte).await, Some(ana), "and good");
+    assert!(ask(f, ana, Purpose::ResetPassword, 101, 1).await, "once more, as any other");
+    assert!(!ask(f, ana, Purpose::ResetPassword, 102, 1).await);
 }
 
 async fn a_link_that_is_good_for_longer_is_not_forgotten_and_its_mail_waits_on(f: &Fixture) {

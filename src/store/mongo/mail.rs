@@ -230,10 +230,16 @@ async fn issue_in(
         theirs.extend(link_record(&found));
     }
     let room = Room::of_link(by, must_verify, link.asked);
+    let once_more = doc! { "$inc": { "sent": 1_i64 }, "$push": { "asked": link.asked.to_string() } };
     let (mail, again) = match link.issue(must_verify, &theirs) {
         Issue::Nothing => return Ok(Some(false)),
         Issue::New => (link.mail(), None),
-        Issue::Again(hash, token) => (purpose.mail(member, token), Some(hash)),
+        Issue::Again(hash, token) => (purpose.mail(member, token), Some((hash, once_more))),
+        Issue::Unsent(hash, token) => {
+            let asked = vec![link.asked.to_string()];
+            let sent = doc! { "sent": 1_i64, "asked": asked, "expires_at": date(link.good_until()) };
+            (purpose.mail(member, token), Some((hash, doc! { "$set": sent })))
+        }
         Issue::Longer(hash, token) => {
             let longer = doc! { "$set": { "expires_at": date(link.good_until()) } };
             links.update_one(doc! { "_id": binary(&hash) }, longer).session(&mut *session).await?;
@@ -258,10 +264,9 @@ async fn issue_in(
     }
     match again {
         None => write_link(db, session, &link.row()).await?,
-        Some(hash) => {
+        Some((hash, change)) => {
             let own = doc! { "_id": binary(&hash) };
-            let once_more = doc! { "$inc": { "sent": 1_i64 }, "$push": { "asked": link.asked.to_string() } };
-            links.update_one(own, once_more).session(&mut *session).await?;
+            links.update_one(own, change).session(&mut *session).await?;
         }
     }
     write(db, &mail, room, at, Some(session)).await.map(|()| Some(true))
@@ -515,6 +520,23 @@ async fn hand_out(db: &Db, link: LinkRow, entry: AuditRecord) -> Result<(), Faul
     written.await.map(drop)
 }
 
+async fn give_up(db: &Db, taken: TakenMail) -> Result<(), Fault> {
+    let (own, never) = (db.clone(), CancellationToken::new());
+    let done = transaction(db, &never, move |session| {
+        let (db, taken) = (own.clone(), taken.clone());
+        async move {
+            let gone = db.collection::<Document>("mail").delete_one(still(&taken)).session(&mut *session).await?;
+            let Some((member, TokenId(token))) = taken.link().filter(|_| gone.deleted_count > 0) else { return Ok(()) };
+            let own = doc! { "member_id": member_oid(member), "token": binary(&token) };
+            let unsent = doc! { "$set": { "sent": 0_i64, "asked": Vec::<String>::new() } };
+            db.collection::<Document>("links").update_one(own, unsent).session(session).await?;
+            Ok(())
+        }
+        .boxed()
+    });
+    done.await.map(drop)
+}
+
 async fn waiting(db: &Db) -> Result<WaitingMail, Fault> {
     let count = db.collection::<Document>("mail").estimated_document_count().max_time(db.max_time).await?;
     let first = FindOneOptions::builder().sort(doc! { "due": 1 }).projection(doc! { "due": 1 }).build();
@@ -576,6 +598,10 @@ impl MailStore for Mongo {
             Ok(())
         })
         .await
+    }
+
+    async fn give_up(&self, taken: TakenMail) -> Result<(), StoreError> {
+        self.write(Caller::System, async move |_, db| give_up(&db, taken).await).await
     }
 
     async fn postpone(&self, taken: TakenMail, due: Timestamp) -> Result<(), StoreError> {

@@ -228,6 +228,15 @@ fn issue(tx: &Tx<'_>, by: Caller, link: &NewLink) -> rusqlite::Result<Option<boo
             again.execute(params![link.asked.to_string(), hash])?;
             Ok(Some(true))
         }
+        Issue::Unsent(hash, token) => {
+            if !add(tx, &purpose.mail(*member, token), room, *at)? {
+                return Ok(None);
+            }
+            let mut sent =
+                connection.prepare_cached("UPDATE links SET sent = 1, asked = ?, expires_at = ? WHERE hash = ?")?;
+            sent.execute(params![link.asked.to_string(), link.good_until().as_millis(), hash])?;
+            Ok(Some(true))
+        }
         Issue::Longer(hash, token) => {
             let mut longer = connection.prepare_cached("UPDATE links SET expires_at = ? WHERE hash = ?")?;
             longer.execute(params![link.good_until().as_millis(), hash])?;
@@ -485,6 +494,18 @@ impl MailStore for Sqlite {
         self.write(move |tx| {
             let mut delete = tx.connection.prepare_cached("DELETE FROM mail WHERE key = ? AND revision = ?")?;
             delete.execute(params![taken.key, taken.revision]).map(drop)
+        })
+        .await
+    }
+
+    async fn give_up(&self, taken: TakenMail) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            let mut delete = tx.connection.prepare_cached("DELETE FROM mail WHERE key = ? AND revision = ?")?;
+            let is_gone = delete.execute(params![taken.key, taken.revision])? > 0;
+            let Some((member, TokenId(token))) = taken.link().filter(|_| is_gone) else { return Ok(()) };
+            let mut unsent =
+                tx.connection.prepare_cached("UPDATE links SET sent = 0, asked = '' WHERE member = ? AND token = ?")?;
+            unsent.execute(params![member.as_bytes(), token]).map(drop)
         })
         .await
     }
