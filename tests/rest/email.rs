@@ -3,7 +3,7 @@
 use members_book::{
     clock::{Clock as _, SystemClock},
     store::{
-        changes::{Actor, Change},
+        changes::{Actor, Change, EmailProof},
         mail::CHANGES_MAX,
     },
 };
