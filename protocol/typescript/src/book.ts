@@ -1,5 +1,5 @@
 import { Backoff } from "./backoff.js";
-import { CONVERSATION, CURSOR, ENTRY, fits, OUTBOX, read, STATE } from "./check.js";
+import { CONVERSATION, CURSOR, ENTRY, fits, OUTBOX, read, READING, STATE } from "./check.js";
 import type { Connection } from "./connection.js";
 import { Conversation } from "./conversation.js";
 import { Timer } from "./environment.js";
@@ -10,7 +10,7 @@ import type { Pages } from "./journal.js";
 import { given } from "./json.js";
 import { Outbox } from "./outbox.js";
 import type {
-  Conversation as ConversationState, ConversationId, Entry, EntryPush, Message, Receipt, ServerFrame, Sync, SyncDone,
+  Conversation as ConversationState, ConversationId, ConversationKind, Entry, EntryPush, MemberId, Message, Receipt, ServerFrame, Sync, SyncDone,
 } from "./protocol.js";
 import { pauseAfter, REFUSED_MS, retryAfter } from "./problem.js";
 import { NO_LOG } from "./records.js";
@@ -22,6 +22,8 @@ import { alike, Value } from "./value.js";
 
 /** How long a push may overtake the one before it, in milliseconds, before what is missing is asked for. */
 const OVERTAKEN_MS = 300;
+/** What is refused for good is asked for again after so long, in milliseconds. */
+const PAUSE_MS = 60_000;
 /** Conversations whose messages stay in memory when nobody looks at them any more. */
 const OPEN_MAX = 3;
 /** Conversations of a page of the list, and pages at most. */
@@ -48,14 +50,15 @@ export class Book {
   /** What the sync under way has brought. */
   private brought: ConversationState[] | undefined;
   private filling = false;
-  /** Of what is missing in these the server said that it would refuse it again. */
-  private readonly refused = new Set<Conversation>();
+  /** Of what is missing in these the server said that it would refuse it again: until when it is not asked. */
+  private readonly refused = new Map<Conversation, number>();
   private readonly fillTimer: Timer;
   private readonly fillBackoff: Backoff;
   private discovering = false;
   private publishing = false;
   private listing = false;
   private listingAll = false;
+  private loaded = false;
   /** What is stored of the outbox is here. */
   private outboxRead = false;
   private stopped = false;
@@ -76,7 +79,7 @@ export class Book {
   async load(): Promise<void> {
     const { journal, keys } = this;
     const cursor = await valueIn(journal, keys.cursor);
-    this.listing = (await valueIn(journal, keys.listing)) !== undefined;
+    const listing = await valueIn(journal, keys.listing);
     const prefix = keys.conversations[0].length;
     let whole = true;
     for (const [key, value] of await journal.range(...keys.conversations)) {
@@ -84,31 +87,54 @@ export class Book {
         const record = read(value, CONVERSATION);
         if (!record) throw new TypeError("no conversation");
         if (!fits(record.last, ENTRY)) delete record.last;
-        whole &&= record.revision !== undefined;
+        const name = key.slice(prefix);
+        const here = this.conversations.get(name);
+        // The server has said it anew, before this could be read.
+        if (here?.state.lastSeq) continue;
+        const conversation = this.adopt(name, record, here?.restore(record));
+        whole &&= record.revision !== undefined && conversation.state.to === record.to;
         // The app may have ended while somebody looked at it.
-        this.adopt(key.slice(prefix), record).trim();
+        conversation.trim();
       } catch {
         // It comes again, if everything does.
         whole = false;
       }
     }
     // Last: without all that came before it, it would stand for too much.
-    if (cursor && whole) this.cursor = read(cursor, CURSOR);
-    for (const conversation of this.conversations.values()) this.changed.add(conversation);
+    if (cursor && whole) this.cursor ??= read(cursor, CURSOR);
+    this.listing ||= listing !== undefined;
+    this.learned();
     this.publish(this.cursor !== undefined);
   }
 
-  /** Takes up the unsent messages that are stored, after the conversations, and sends from then on. Rejects if they cannot be read. */
+  /** Takes up the unsent messages that are stored, and what was read, and sends from then on. Rejects if they cannot be read. */
   async loadOutbox(): Promise<void> {
     const prefix = this.keys.outbox[0].length;
     for (const [key, value] of await this.journal.range(...this.keys.outbox)) {
       const record = read(value, OUTBOX);
       if (record) this.outbox.load(this.withKey(record.conversation), Number(key.slice(prefix)), record);
+      else this.takeRead(value);
+    }
+    for (const conversation of this.conversations.values()) {
+      conversation.settleAll();
+      this.changed.add(conversation);
     }
     this.outboxRead = true;
-    this.outbox.open();
-    for (const conversation of this.conversations.values()) this.changed.add(conversation);
+    this.outbox.open(true);
     this.show();
+  }
+
+  /** Takes up what was read, as it is stored. The server may not know. */
+  takeRead(value: string): void {
+    const record = read(value, READING);
+    if (record) this.markRead(this.withKey(record.conversation), record.read);
+  }
+
+  /** All conversations are known: they were stored, or the server has said them. */
+  private learned(): void {
+    if (this.loaded) return;
+    this.loaded = true;
+    for (const conversation of this.conversations.values()) this.changed.add(conversation);
   }
 
   /** The cursor to say hello with. */
@@ -155,6 +181,7 @@ export class Book {
       this.receipts.offline();
       return;
     }
+    this.refused.clear();
     this.outbox.online();
     this.receipts.online(this.conversations.values());
     this.fill(0);
@@ -233,6 +260,7 @@ export class Book {
     }
     this.keep(done.cursor, false);
     if (done.more) this.listMore(true);
+    this.learned();
     this.publish(true);
   }
 
@@ -259,8 +287,8 @@ export class Book {
   }
 
   private pushed({ entry, conversation: info }: EntryPush): void {
-    const known = this.byId.get(entry.conversation);
-    const conversation = known ? this.identify(known, entry.conversation) : this.direct(entry, info?.members);
+    const { conversation: id } = entry;
+    const conversation = info?.members ? this.named(info.kind, info.members, id) : this.byId.get(id);
     if (!conversation) {
       void this.discover();
       return;
@@ -280,21 +308,22 @@ export class Book {
     else if (conversation.missing) this.fill(OVERTAKEN_MS);
   }
 
-  /** The conversation of a first message. */
-  private direct(message: Message, members: readonly string[] | undefined): Conversation | undefined {
-    if (!members) return undefined;
-    return this.identify(this.withKey(keyOf("direct", members, message.conversation, this.keys.member)), message.conversation);
-  }
-
   private known(state: ConversationState): Conversation {
     if (!fits(state, STATE)) throw new TypeError("no conversation");
-    const members = state.members.map(({ member }) => member);
-    const key = keyOf(state.kind, members, state.id, this.keys.member);
-    return this.identify(this.find(key) ?? this.byId.get(state.id) ?? this.withKey(key), state.id, key);
+    return this.named(state.kind, state.members.map(({ member }) => member), state.id);
+  }
+
+  private named(kind: ConversationKind, members: readonly MemberId[], id: ConversationId): Conversation {
+    const key = keyOf(kind, members, id, this.keys.member);
+    const conversation = this.identify(this.find(key) ?? this.byId.get(id) ?? this.withKey(key), id, key);
+    conversation.begins(kind, members);
+    return conversation;
   }
 
   /** The conversation has this id. One that was asked for by the id, before it was known with whom it is, is the same: one of both stays, the other one's key leads to it. */
   private identify(conversation: Conversation, id: ConversationId, key = conversation.key): Conversation {
+    // What has another id is another one: an id stays what it is.
+    if ((conversation.state.id ?? id) !== id) return this.byId.get(id) ?? this.withKey(`c_${id}`);
     const named = this.byId.get(id) ?? conversation;
     // The one that the list has shown stays.
     const [stays, goes] = named.begun ? [named, conversation] : [conversation, named];
@@ -318,12 +347,13 @@ export class Book {
     return this.find(key) ?? this.adopt(key, unbegun(key, this.keys.member));
   }
 
-  private adopt(key: string, record: ConversationRecord): Conversation {
-    const conversation = new Conversation(
+  private adopt(key: string, record: ConversationRecord, here?: Conversation): Conversation {
+    const conversation = here ?? new Conversation(
       {
         me: this.keys.member,
         keys: this.keys,
         journal: this.journal,
+        loaded: () => this.loaded,
         changed: (each) => this.touch(each),
         watched: (each, watched) => this.watched(each, watched),
         later: (call) => void this.environment.clock.setTimeout(() => this.stopped || call(), REFUSED_MS),
@@ -348,6 +378,7 @@ export class Book {
     const place = this.closing.indexOf(conversation);
     if (place >= 0) this.closing.splice(place, 1);
     if (watched) {
+      this.refused.delete(conversation);
       this.fill(0);
     } else {
       this.closing.push(conversation);
@@ -362,31 +393,33 @@ export class Book {
   }
 
   private async fillNext(): Promise<void> {
-    if (this.filling || this.stopped || !this.connection.online) return;
-    const { refused } = this;
-    const missing = [...this.conversations.values()].filter(({ missing, short, state }) => (missing || short) && state.id);
-    // Those that were refused are tried again when all others are through.
-    if (missing.every((each) => refused.has(each))) refused.clear();
-    const open = missing.filter((each) => !refused.has(each));
+    if (this.filling || this.stopped) return;
+    const { connection: { online } } = this;
+    const now = this.environment.clock.monotonic();
+    const missing = [...this.conversations.values()].filter((each) => each.state.id && ((online && each.missing) || each.short(online)));
+    const open = missing.filter((each) => (this.refused.get(each) ?? now) <= now);
     const next = open.find(({ messages }) => messages.watched) ?? open[0];
-    if (!next) return;
+    if (!next) {
+      if (missing[0]) this.fill(PAUSE_MS);
+      return;
+    }
     this.filling = true;
     let wait = 0;
     try {
-      await this.fillOne(next);
+      await this.fillOne(next, online);
       this.fillBackoff.reset();
     } catch (error) {
-      if (pauseAfter(error) === undefined) refused.add(next);
-      wait = this.fillBackoff.next(retryAfter(error));
+      if (pauseAfter(error) === undefined) this.refused.set(next, now + PAUSE_MS);
+      else wait = this.fillBackoff.next(retryAfter(error));
     }
     this.filling = false;
-    if (this.connection.online) this.fill(wait);
+    this.fill(wait);
   }
 
-  private async fillOne(conversation: Conversation): Promise<void> {
+  private async fillOne(conversation: Conversation, online: boolean): Promise<void> {
     const { missing, state } = conversation;
     if (!state.id) return;
-    if (!missing) {
+    if (!missing || !online) {
       const { messages } = conversation;
       await conversation.loadOlder((before) => this.loadOlder(conversation, before));
       this.show();

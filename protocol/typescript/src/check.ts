@@ -1,6 +1,6 @@
 import { objectIn } from "./json.js";
 import type { Conversation, ConversationSettings, Entry, Member, MemberCard } from "./protocol.js";
-import type { ConversationRecord, CursorRecord, OutboxRecord } from "./records.js";
+import type { ConversationRecord, CursorRecord, OutboxRecord, ReadRecord } from "./records.js";
 
 /** What the fields of a value have to be. `d`: a text that is a time. With `?` they may be missing, or `null`. */
 type Kind = "string" | "number" | "boolean" | "object" | "d";
@@ -16,6 +16,7 @@ export const SETTINGS: Form<ConversationSettings> = { notify: "string", muted_un
 export const CARD: Form<MemberCard> = { id: "string", name: "string", tier: "string", updated_at: "d", profile_image_url: "string?" };
 export const OWN: Form<Member> = { _id: "string", name: "string", email: "string", tier: "string", contact_info: "object", visibility: "object" };
 export const OUTBOX: Form<OutboxRecord> = { id: "string", conversation: "string", content: "string", at: "number", problem: "object?" };
+export const READING: Form<ReadRecord> = { conversation: "string", read: "number" };
 export const CURSOR: Form<CursorRecord> = { cursor: "string" };
 export const CONVERSATION: Form<ConversationRecord> = {
   members: "object", lastSeq: "number", first: "number", to: "number", unread: "number", countedTo: "number", later: "number", readWanted: "number", lastAt: "number",
@@ -56,12 +57,14 @@ export function mended(entry: Entry): Entry | undefined {
   if (sound(entry)) return entry;
   const { seq } = entry ?? {};
   if (!isPlace(seq)) return undefined;
-  const text = (value: unknown) => (typeof value === "string" ? value.slice(0, TEXT_MAX) : "");
   const { kind, conversation, at } = entry;
+  // Of what is not shown so little that all of it is sound as it is stored, where a character may take six.
+  const most = kind === "message" ? TEXT_MAX : TEXT_MAX / 40;
+  const text = (value: unknown) => (typeof value === "string" ? value.slice(0, most) : "");
   const name = (value: unknown) => text(value) || `bad-${seq}`;
   return {
     kind: text(kind) as Entry["kind"], conversation: text(conversation), seq, id: name(entry.id), client_id: name(entry.client_id), sender: text(entry.sender), content: text(entry.content),
-    at: timeOf(at) === undefined ? new Date(0).toISOString() : at,
+    at: new Date(timeOf(at) ?? 0).toISOString(),
   };
 }
 

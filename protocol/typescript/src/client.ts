@@ -39,6 +39,8 @@ const TELL_MS = 1_000;
 
 /** So often a vault that cannot be read is tried before somebody may sign in over it. */
 const VAULT_TRIES = 4;
+/** So long, in milliseconds, new messages wait for those in a storage that does not open. */
+const GIVEN_UP_MS = 30_000;
 
 /** A client of one device. Members sign in and out; what is theirs is kept apart. */
 export class Client implements MembersBook {
@@ -64,8 +66,8 @@ export class Client implements MembersBook {
   private storageOpen = false;
   /** Not before it was tried: nothing is known to be there. */
   private vaultRead = true;
-  /** What of the storage fails: it cannot be written, or the unsent messages cannot be read. */
-  private failing = { unwritten: false, unread: false };
+  /** What of the storage fails: it cannot be written, or the conversations or the unsent messages cannot be read. */
+  private failing = { unwritten: false, log: false, outbox: false };
   private deviceId = "";
   private deviceStatus: DeviceStatus = "online";
   /** What the server said at the last welcome. */
@@ -296,11 +298,7 @@ export class Client implements MembersBook {
       await this.readStorage();
     } catch (error) {
       // Unsent messages have the form that they always had, and are shown and sent all the same.
-      this.journal.suspend(error, /^\w+\/o\//, async () => {
-        await this.readStorage();
-        // Those that could not be read before.
-        await this.signedIn?.book.loadOutbox();
-      });
+      this.journal.suspend(error, /^\w+\/o\//, () => this.readStorage());
     }
     this.deviceId ||= this.environment.uuid();
     this.journal.put(SCHEMA_KEY, String(SCHEMA_VERSION));
@@ -365,34 +363,34 @@ export class Client implements MembersBook {
     const { keys, journal, book, core } = signIn;
     const kept = async () => read(await valueIn(journal, keys.me).catch(() => undefined), OWN);
     const record = await kept();
-    await book.load().catch((error: unknown) => this.debug("storage cannot be read", { error: String(error) }));
-    await this.loadOutbox(signIn);
+    await this.insist(signIn, "log", async () => {
+      if (this.journal.isSuspended) throw new MembersBookError("storage", "The storage is not open.");
+      await book.load();
+    });
+    await this.insist(signIn, "outbox", () => book.loadOutbox());
     if (!signIn.ended) await Promise.all([...this.extensions.values()].map((extension) => extension.begin(core)));
     if (record) return this.present(record, signIn);
     // The app was killed right after the log-in, before anything was kept: the server knows who it is; or it could not be read yet. Nobody waits for that.
     void this.patiently("own record not read", async () => (await kept()) ?? this.api.json<Member>(ME), () => !signIn.ended).then((own) => own && this.present(own, signIn));
   }
 
-  /** Takes up unsent messages, also from a storage that fails for a while: nothing is sent before, but if it does not open at all. */
-  private async loadOutbox(signIn: SignIn): Promise<void> {
-    const { book } = signIn;
-    const load = () => book.loadOutbox();
+  /** Reads what is kept, also from a storage that fails for a while. Nothing is sent before the outbox is read, but if the storage does not open for so long that it is given up. */
+  private async insist(signIn: SignIn, what: "log" | "outbox", load: () => Promise<void>): Promise<void> {
     try {
       await load();
     } catch (error) {
-      this.debug("unsent messages cannot be read", { error: String(error) });
-      // They are read when it opens.
-      if (this.journal.isSuspended) return book.outbox.open();
-      this.storageFails({ unread: true });
-      void this.patiently("unsent messages cannot be read", load, () => !signIn.ended).then(() => this.signIn === signIn && this.storageFails({ unread: false }));
+      this.debug(`${what} cannot be read`, { error: String(error) });
+      this.storageFails({ [what]: true });
+      void this.patiently(`${what} cannot be read`, load, () => !signIn.ended).then(() => this.signIn === signIn && this.storageFails({ [what]: false }));
+      this.environment.clock.setTimeout(() => this.journal.isSuspended && signIn.book.outbox.open(false), GIVEN_UP_MS);
     }
   }
 
   protected storageFails(change: Partial<Client["failing"]>): void {
     this.failing = { ...this.failing, ...change };
-    const { unwritten, unread } = this.failing;
+    const { unwritten, log, outbox } = this.failing;
     const state = this.connectionState.getSnapshot();
-    if (state.storageFailing !== (unwritten || unread)) this.connectionState.set({ ...state, storageFailing: !state.storageFailing });
+    if (state.storageFailing !== (unwritten || log || outbox)) this.connectionState.set({ ...state, storageFailing: !state.storageFailing });
   }
 
   private present(own: Member, signIn: SignIn): void {
@@ -484,7 +482,7 @@ export class Client implements MembersBook {
     else if (!this.stopped && this.sessionState.getSnapshot().status === "signed_in") this.sessionState.set({ status: "loading" });
     if (!ends) return;
     signIn.end(!this.stopped);
-    this.storageFails({ unread: false });
+    this.storageFails({ log: false, outbox: false });
     for (const extension of this.extensions.values()) extension.stop();
     for (const unfollow of this.unfollow.splice(0)) unfollow();
     this.list.set(NOBODY);
@@ -492,7 +490,7 @@ export class Client implements MembersBook {
     this.waiting.set(0);
   }
 
-  private debug(what: string, details?: DebugEvent["details"]): void {
+  protected debug(what: string, details?: DebugEvent["details"]): void {
     try {
       this.options.debug?.({ at: this.environment.clock.now(), what, ...given({ details }) });
     } catch {

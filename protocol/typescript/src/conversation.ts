@@ -3,7 +3,7 @@ import { MembersBookError } from "./errors.js";
 import type { Pages } from "./journal.js";
 import { given, objectIn } from "./json.js";
 import { problemOf } from "./problem.js";
-import type { Conversation as ConversationState, ConversationSettings, Entry, MemberId, Okay, Receipt, Watermarks } from "./protocol.js";
+import type { Conversation as ConversationState, ConversationKind, ConversationSettings, Entry, MemberId, Okay, Receipt, Watermarks } from "./protocol.js";
 import { NO_LOG } from "./records.js";
 import type { ConversationRecord, Keys } from "./records.js";
 import type { ConversationView, MessagesState, MessageView, Problem, SendStatus } from "./types.js";
@@ -30,6 +30,8 @@ export interface Shelf {
   readonly me: MemberId;
   readonly keys: Keys;
   readonly journal: Pages;
+  /** All conversations are known. Before, what is stored of one is not written over by nothing. */
+  loaded(): boolean;
   /** Something of it is to be shown anew. */
   changed(conversation: Conversation): void;
   /** Its messages are looked at, or are not any more. */
@@ -106,7 +108,8 @@ export class Conversation {
     if (other.others.length === 0) other.record.members = this.record.members;
     this.info.become(other.info);
     this.messages.become(other.messages);
-    shelf.journal.put(shelf.keys.conversation(this.key), null);
+    other.markRead(this.record.readWanted);
+    for (const key of [shelf.keys.conversation(this.key), shelf.keys.reading(this.key)]) shelf.journal.put(key, null);
     this.drop();
     other.save();
   }
@@ -123,7 +126,7 @@ export class Conversation {
 
   /** Everything up to here was read. */
   get readSeq(): number {
-    return Math.max(this.mine.read, this.record.readWanted);
+    return Math.max(this.mine.read, Math.min(this.record.readWanted, this.record.lastSeq));
   }
 
   get others(): MemberId[] {
@@ -146,10 +149,18 @@ export class Conversation {
     return to === 0 || lastSeq - to > GAP_MAX ? "newest" : { after: to };
   }
 
-  /** Somebody looks at it, and there is less than fills a screen. */
-  get short(): boolean {
-    const first = this.rows?.[0]?.entry.seq ?? 1;
-    return this.messages.watched && first > 1 && (this.rows?.length ?? 0) < SCREEN && !this.loadingOlder;
+  /** Somebody looks at it, and there is less than fills a screen of what is to be had: on the device, or online. Bounded: there may be nothing but entries that are not shown. */
+  short(online: boolean): boolean {
+    const { rows = [], record } = this;
+    const first = rows[0]?.entry.seq ?? 0;
+    return this.messages.watched && first > (online ? 1 : record.first) && !this.loadingOlder && rows.length < KEEP_MAX && rows.filter(({ entry }) => entry.kind === "message").length < SCREEN;
+  }
+
+  /** What it is, and who is in it, if nothing is known of it yet. */
+  begins(kind: ConversationKind, members: readonly MemberId[]): void {
+    if (this.record.lastSeq > 0) return;
+    this.record.kind = kind;
+    this.record.members = members.map((member) => this.watermarks(member));
   }
 
   /** Merges what the server says of it. `unasked`: it may have been overtaken by pushes. */
@@ -221,6 +232,7 @@ export class Conversation {
     this.ahead.clear();
     this.arrivals = undefined;
     Object.assign(this.record, NO_LOG);
+    this.shelf.journal.put(this.shelf.keys.reading(this.key), null);
     for (const theirs of this.record.members) Object.assign(theirs, { delivered: 0, read: 0 });
     delete this.record.last;
     // It may be gone altogether: whom it is with is enough to begin it again.
@@ -237,12 +249,13 @@ export class Conversation {
     this.save();
   }
 
-  /** Everything that is here, or up to a `seq`, was seen. True if that is news. */
-  markRead(upTo = this.record.to): boolean {
-    const seq = Math.min(upTo, this.record.lastSeq);
-    if (seq <= this.readSeq) return false;
-    this.record.readWanted = seq;
-    this.count(seq);
+  /** Everything that is here, or up to a `seq` that may be still to come, was seen. True if that is news. */
+  markRead(read = this.record.to): boolean {
+    const { record, key, shelf } = this;
+    if (read <= Math.max(this.readSeq, record.readWanted)) return false;
+    record.readWanted = read;
+    shelf.journal.put(shelf.keys.reading(key), JSON.stringify({ conversation: key, read }));
+    this.count(this.readSeq);
     this.save();
     return true;
   }
@@ -250,6 +263,7 @@ export class Conversation {
   /** The server has taken a watermark of this device. */
   marked(seq: number, what: "delivered" | "read", reply: Okay): void {
     this.move(this.shelf.me, { delivered: seq, read: what === "read" ? seq : 0 });
+    if (what === "read" && this.record.readWanted <= seq) this.shelf.journal.put(this.shelf.keys.reading(this.key), null);
     if (this.record.recount && seq === this.readSeq && reply.last_seq !== undefined && reply.unread !== undefined) {
       const after = this.others_after(reply.last_seq);
       if (after !== undefined) {
@@ -335,7 +349,7 @@ export class Conversation {
     const before = this.messages.getSnapshot();
     const now: MessagesState = {
       messages: alike(shown, before.messages) ? before.messages : shown,
-      ready: this.record.to > 0 || this.record.lastSeq === 0,
+      ready: this.record.to > 0 || (this.record.lastSeq === 0 && this.shelf.loaded()),
       hasOlder: (this.rows[0]?.entry.seq ?? 1) > 1,
       loadingOlder: this.loadingOlder,
       readUpTo: this.readUpTo,
@@ -347,8 +361,17 @@ export class Conversation {
   /** To be stored, and shown anew. */
   save(): void {
     if (this.same) return;
-    this.shelf.journal.put(this.shelf.keys.conversation(this.key), JSON.stringify(this.record));
+    if (this.record.lastSeq > 0 || this.shelf.loaded()) this.shelf.journal.put(this.shelf.keys.conversation(this.key), JSON.stringify(this.record));
     this.shelf.changed(this);
+  }
+
+  /** What is stored of it could be read at last. */
+  restore(record: ConversationRecord): this {
+    this.record = { ...record, readWanted: Math.max(record.readWanted, this.record.readWanted) };
+    this.closeRows();
+    this.settleAll();
+    if (this.messages.watched) this.messages.onWatched?.(true);
+    return this;
   }
 
   /** Removes what is stored of the log before a `seq`. */
@@ -370,13 +393,18 @@ export class Conversation {
     record.to = entry.seq;
     record.lastSeq = Math.max(record.lastSeq, entry.seq);
     if (record.first === 0) record.first = entry.seq;
-    if (entry.kind === "message") record.last = entry;
+    this.newest(entry);
     record.lastAt = Math.max(record.lastAt, timeOf(entry.at) ?? 0);
     if (this.isOfOthers(entry) && entry.seq > record.countedTo && entry.seq > this.readSeq) record.later += 1;
     this.rows?.push({ entry, view: this.viewOf(entry) });
     this.arrivals?.push(entry);
     this.settle(entry);
     this.trim();
+  }
+
+  /** The newest message is shown in the list, whatever has come after it. */
+  private newest(entry: Entry): void {
+    if (entry.kind === "message" && entry.seq > (this.record.last?.seq ?? 0)) this.record.last = entry;
   }
 
   private wait(entry: Entry): void {
@@ -425,13 +453,20 @@ export class Conversation {
     const run = entries.filter(({ seq }, index) => seq === before - entries.length + index);
     if (run.length !== entries.length || run.length === 0) return;
     this.rows = [...run.map((entry) => ({ entry, view: this.viewOf(entry) })), ...this.rows];
+    this.settleAll();
     if (stored) return;
     for (const entry of run) {
       this.shelf.journal.put(this.shelf.keys.entry(this.key, entry.seq), JSON.stringify(entry));
-      this.settle(entry);
+      this.newest(entry);
     }
     this.record.first = run[0]?.seq ?? this.record.first;
     this.save();
+  }
+
+  /** What is in the log, as far as that is in memory, need not be sent any more. */
+  settleAll(): void {
+    for (const { entry } of this.rows ?? []) this.settle(entry);
+    if (this.record.last) this.settle(this.record.last);
   }
 
   /** A message of one's own is in the log: it need not be sent any more. */
@@ -472,8 +507,9 @@ export class Conversation {
     // Damaged: it comes again from the server.
     if (!entries) this.record.to = 0;
     this.rows = [...(entries ?? []), ...arrivals].map((entry) => ({ entry, view: this.viewOf(entry) }));
+    this.settleAll();
     this.shelf.changed(this);
-    if (this.short || this.missing) this.shelf.watched(this, true);
+    if (this.short(true) || this.missing) this.shelf.watched(this, true);
   }
 
   /** Entries from the storage. Nothing if it does not have all of them; rejects if it cannot be read. */

@@ -13,6 +13,8 @@ import { problemOf, retryAfter } from "./problem.js";
 
 /** Conversations into which messages are on their way at once. The server waits for 16 refused ones at most. */
 const LANES_MAX = 8;
+/** What is written while the stored messages cannot be read has its place behind any that the clock gave: it may have gone back since. */
+const BEHIND = 4e15;
 
 interface Lane {
   conversation: Conversation;
@@ -29,7 +31,9 @@ export class Outbox {
   private readonly lanes = new Map<string, Lane>();
   private order = 0;
   private busy = 0;
-  /** What is stored has been read, or is not waited for. */
+  /** What is stored has been read. */
+  private read = false;
+  /** It has, or is not waited for. */
   private opened = false;
   private stopped = false;
 
@@ -73,7 +77,7 @@ export class Outbox {
 
   /** The place of a new message: behind all others, those that cannot be read at the moment included. */
   private next(): number {
-    return Math.max(this.order + 1, this.environment.clock.now() * 1_000);
+    return Math.max(this.order + 1, this.environment.clock.now() * 1_000 + (this.read ? 0 : BEHIND));
   }
 
   retry(conversation: Conversation, id: string): void {
@@ -100,8 +104,9 @@ export class Outbox {
     }
   }
 
-  /** From now on messages are sent. Before, new ones would overtake what is stored. */
-  open(): void {
+  /** From now on messages are sent. Before, new ones would overtake what is stored; if that was not `read` they do. */
+  open(read: boolean): void {
+    this.read ||= read;
     this.opened = true;
     this.pump();
   }

@@ -2,8 +2,13 @@ import type { ConversationId, ConversationKind, ConversationSettings, Entry, Mem
 import type { Erasure } from "./storage.js";
 import type { Problem } from "./types.js";
 
-/** The form of what is stored. A change of it comes with a step in `migrate.ts`. */
-export const SCHEMA_VERSION = 1;
+/**
+ * The form of what is stored. A change of it comes with a step in `migrate.ts`. It also grows with a version that learns a new push: a cursor stands for what came before it, also for
+ * pushes that an older version did not know and has passed over. So a cursor is kept under the name of its schema, and the first sync of another one brings everything.
+ *
+ * 2: messages are pushed as `entry`.
+ */
+export const SCHEMA_VERSION = 2;
 
 /** How a conversation is stored. */
 export interface ConversationRecord {
@@ -51,6 +56,13 @@ export interface OutboxRecord {
   problem?: Problem;
 }
 
+/** How is stored up to where a conversation was read, as long as the server may not know. */
+export interface ReadRecord {
+  /** Its key. */
+  conversation: string;
+  read: number;
+}
+
 /** The cursor. `partial`: of a `sync` frame, so the sync has more. */
 export interface CursorRecord {
   cursor: string;
@@ -64,7 +76,7 @@ export class Keys {
   /** Conversations have to be listed to the end. */
   readonly listing: string;
   constructor(readonly member: MemberId) {
-    this.cursor = `${member}/cursor`;
+    this.cursor = `${member}/cursor${SCHEMA_VERSION}`;
     this.me = `${member}/me`;
     this.listing = `${member}/listing`;
   }
@@ -77,6 +89,8 @@ export class Keys {
   /** Entries of a conversation: `first <= seq < end`. */
   log(key: string, first: number, end: number): [string, string] { return [this.entry(key, first), this.entry(key, end)]; }
   entry(key: string, seq: number): string { return `${this.member}/e/${key}/${padded(seq)}`; }
+  /** What was read, and not said: with what was not sent, so that it stays as long as that. */
+  reading(key: string): string { return `${this.member}/o/r/${key}`; }
   outgoing(order: number): string { return `${this.member}/o/${padded(order)}`; }
   card(member: MemberId): string { return `${this.member}/p/${member}`; }
 }

@@ -41,7 +41,7 @@ export interface ConnectionState {
   readonly closeCode?: number;
   /** What the server said when it refused the client. */
   readonly problem?: Problem;
-  /** Nothing can be stored at the moment (no room, or no answer for 20 s): what comes is shown, but is not kept. Or what was not sent cannot be read: until it is, nothing is sent. */
+  /** Nothing can be stored at the moment (no room, or no answer for 20 s): what comes is shown, but is not kept. Or what is kept cannot be read: until what was not sent is, nothing is sent, but if the storage does not open for 30 s. */
   readonly storageFailing: boolean;
 }
 

@@ -36,7 +36,7 @@ export class Typing implements Extension {
 
   pushed(frame: ServerFrame): void {
     if (frame.type === "typing") this.show(frame.conversation, frame.member, frame.active);
-    else if (frame.type === "entry") this.show(frame.entry?.conversation, frame.entry?.sender, false);
+    else if (frame.type === "entry" && frame.entry?.kind === "message") this.show(frame.entry.conversation, frame.entry.sender, false);
   }
 
   sent(conversation: Conversation): void {

@@ -1,4 +1,4 @@
-import { describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 
 import { Book } from "../src/book.js";
 import type { Connection } from "../src/connection.js";
@@ -21,11 +21,13 @@ function message(seq: number, sender = BEN): Message {
   return own as unknown as Message;
 }
 
+afterEach(() => void vi.useRealTimers());
+
 /** A book on a storage, without a network. */
-async function opened(storage: MemoryStorage, network: object = { online: false, request: () => Promise.reject(new Error("there is no network")) }): Promise<{ book: Book; journal: Journal }> {
-  const journal = new Journal(storage, environment.clock, () => undefined);
+async function opened(storage: MemoryStorage, network: object = { online: false, request: () => Promise.reject(new Error("there is no network")) }, around = environment): Promise<{ book: Book; journal: Journal }> {
+  const journal = new Journal(storage, around.clock, () => undefined);
   const connection = network as Connection;
-  const book = new Book(environment, journal, keys, connection);
+  const book = new Book(around, journal, keys, connection);
   await book.load();
   await book.loadOutbox();
   return { book, journal };
@@ -33,7 +35,7 @@ async function opened(storage: MemoryStorage, network: object = { online: false,
 
 async function push(book: Book, from: number, to: number, sender = BEN): Promise<void> {
   for (let seq = from; seq <= to; seq += 1) {
-    book.received({ type: "message", message: message(seq, sender), conversation: { kind: "direct", members: [ANA, BEN] } } as never);
+    book.received({ type: "entry", entry: { kind: "message", ...message(seq, sender) }, conversation: { kind: "direct", members: [ANA, BEN] } } as never);
     // As pushes come: each in a turn of its own.
     if (seq % 50 === 0) await Promise.resolve();
   }
@@ -144,5 +146,43 @@ test("a conversation that is refused for good does not keep others from being fi
   book.received({ type: "sync", conversations: [state(refused, "d"), state(good, "e")], cursor: "c" } as never);
   await expect.poll(() => book.conversation({ conversation: good }).state.to, { timeout: 10_000 }).toBe(1);
   expect(asked.slice(0, 2)).toEqual([refused, good]);
+  book.stop();
+});
+
+test("however many are refused for good: the others are filled at once, each of the refused has a pause of its own, and a new connection or a look asks again", async () => {
+  vi.useFakeTimers();
+  const clock = { ...environment.clock, monotonic: () => Date.now() };
+  const ids = Array.from({ length: 13 }, (_, n) => (0x1000 + n).toString(16).padStart(24, "0") as ConversationId);
+  const [good, late, ...refused] = ids as [ConversationId, ConversationId, ...ConversationId[]];
+  const asked: string[] = [];
+  const request = (frame: { type: string; conversation?: ConversationId }) => {
+    if (frame.type !== "history.get" || !frame.conversation) return Promise.resolve({ type: "ok" });
+    asked.push(frame.conversation);
+    if (refused.includes(frame.conversation)) return Promise.reject(new MembersBookError("conversation_not_found", "It is gone."));
+    return Promise.resolve({ type: "history", entries: [{ kind: "message", ...message(1), conversation: frame.conversation }] });
+  };
+  const { book } = await opened(new MemoryStorage(), { online: true, request }, { ...environment, clock, random: () => 1 });
+  const state = (conversation: ConversationId) => ({
+    id: conversation, kind: "direct", members: [ANA, conversation.replace("1", "2")].map((member) => ({ member, delivered: 0, read: 0 })), last_seq: 1, last_at: new Date(1000).toISOString(), unread: 1, entries: [], settings_revision: 0,
+  });
+  const sync = (...conversations: ConversationId[]) => book.received({ type: "sync", conversations: conversations.map(state), cursor: "c" } as never);
+  sync(...refused, good);
+  await vi.advanceTimersByTimeAsync(50);
+  expect(asked).toEqual([...refused, good]);
+  // What comes during the pauses does not wait for them, and does not end them.
+  sync(late);
+  await vi.advanceTimersByTimeAsync(50);
+  expect(asked.splice(0)).toEqual([...refused, good, late]);
+  await vi.advanceTimersByTimeAsync(50_000);
+  expect(asked).toEqual([]);
+  await vi.advanceTimersByTimeAsync(20_000);
+  expect(asked.splice(0)).toEqual(refused);
+  book.conversation({ conversation: refused[3] as ConversationId }).messages.subscribe(() => undefined);
+  await vi.advanceTimersByTimeAsync(50);
+  expect(asked.splice(0)).toEqual([refused[3]]);
+  book.online(false);
+  book.online(true);
+  await vi.advanceTimersByTimeAsync(50);
+  expect(asked.sort()).toEqual([...refused].sort());
   book.stop();
 });

@@ -522,7 +522,7 @@ test("a reply is told to who has asked, and not to extensions", async () => {
     requested.push((await core.connection.request<"history" | "conversations" | "conversation.settings">(frame)).type);
   }
   expect(requested).toEqual(["history", "conversations", "conversation.settings"]);
-  expect(pushed).toContain("message");
+  expect(pushed).toContain("entry");
   expect(pushed.filter((type) => ["history", "conversations", "ok", "message.accepted"].includes(type))).toEqual([]);
   // Settings are news, whoever has asked.
   await until("they are taken", () => handle.info.getSnapshot().settings?.notify === "mentions");

@@ -470,6 +470,7 @@ describe("a storage that does not open at first", () => {
     storage.locked = false;
     const sent = async () => (await ana.messages(ben.person.id)).map(({ content }) => content);
     await until("both are sent", async () => (await sent()).length === 2, { explain: sent });
+    expect(await sent()).toEqual(["written before", "written now"]);
     await until("it is kept again", () => !again.client.connection.getSnapshot().storageFailing);
     expect(device).toBeTypeOf("string");
     expect(await storage.get("device")).toBe(device);
@@ -488,14 +489,17 @@ describe("a storage that does not open at first", () => {
     expect(storage.attempts).toBe(2);
   });
 
-  test("is read while messages go on: what was sent meanwhile is not shown twice", async () => {
+  test("and was given up is read while messages go on: what was sent meanwhile is not shown twice", async () => {
     const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
     const [storage, vault] = [new Locked(), new MemoryVault()];
     const first = await local(world.server, { storage, vault });
     await first.client.login(credentials(ana.person));
     await first.client.stop();
     storage.locked = true;
-    const { client } = await local(world.server, { storage, vault });
+    // The clock of the test: the storage is given up at once.
+    const { clock: real } = platformEnvironment();
+    const clock = { ...real, setTimeout: (call: () => void, ms: number) => real.setTimeout(call, ms === 30_000 ? 0 : ms) };
+    const { client } = await local(world.server, { storage, vault, clock });
     await until("it is online", () => client.connection.getSnapshot().status === "online");
     const handle = client.conversation({ member: ben.person.id });
     const seen = new Set<string>();

@@ -58,11 +58,12 @@ test("what was read in a tab that was closed, and not said, is read in the tab t
   await phone.storage.write({ put: new Map([[key, JSON.stringify(record)]]) });
   const closed = new MemoryStorage();
   // There it had more than here.
-  await closed.write({ put: new Map([[key, JSON.stringify({ ...record, lastSeq: 5, to: 5, readWanted: 5 })], [keys.conversation("c_other"), "{}"]]) });
+  await closed.write({ put: new Map([[keys.reading(`m_${BEN}`), JSON.stringify({ conversation: `m_${BEN}`, read: 5 })]]) });
   const client = await phone.signedIn();
   expect(client.unread.getSnapshot().total).toBe(3);
   await client.adopt(closed);
   expect(client.unread.getSnapshot().total).toBe(0);
-  expect(JSON.parse((await phone.storage.get(key)) ?? "")).toMatchObject({ readWanted: 3 });
+  expect(JSON.parse((await phone.storage.get(key)) ?? "")).toMatchObject({ readWanted: 5 });
+  expect(await closed.range(...keys.outbox)).toEqual([]);
   await client.stop();
 });

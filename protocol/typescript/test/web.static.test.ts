@@ -20,7 +20,8 @@ test("a page that is rendered without a browser can make the client when it is i
   const { createWebClient } = await import("../src/web.js");
   const { MembersBookProvider, useConversations, useMessages, usePresence, useSession } = await import("../src/react.js");
   // As apps do it: where the page comes from is not known here.
-  const client = await createWebClient({});
+  const events: string[] = [];
+  const client = await createWebClient({ debug: ({ what }) => events.push(what) });
   const other = "b".repeat(24);
   const Screen = () => {
     const { status } = useSession();
@@ -42,8 +43,18 @@ test("a page that is rendered without a browser can make the client when it is i
   process.off("unhandledRejection", note);
   expect(unhandled).toEqual([]);
   expect(fetched).not.toHaveBeenCalled();
+  expect(events.filter((what) => what.startsWith("no browser"))).toHaveLength(1);
+  expect(events[0]).toMatch(/^no browser/);
   // Nothing keeps the process running: the deadlines end with their answers.
   expect(timers.mock.calls.filter(([, ms]) => (ms ?? 0) > 0 && ms !== 20_000)).toEqual([]);
+});
+
+test("a debug callback that throws is ignored there as well", async () => {
+  const { createWebClient } = await import("../src/web.js");
+  const debug = () => {
+    throw new Error("a log that fails");
+  };
+  expect((await createWebClient({ debug })).session.getSnapshot().status).toBe("loading");
 });
 
 test("an address that is none is refused there as well", async () => {

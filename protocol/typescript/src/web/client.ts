@@ -1,4 +1,4 @@
-import { CONVERSATION, isId, OUTBOX, read } from "../check.js";
+import { isId, OUTBOX, read } from "../check.js";
 import { Client } from "../client.js";
 import { rangesOfOthers } from "../records.js";
 import type { Storage } from "../storage.js";
@@ -17,6 +17,7 @@ export class WebClient extends Client {
   ) {
     super(options);
     this.slot = slot;
+    if (kind === "idle") this.debug("no browser: does nothing");
     if (kind === "memory") this.storageFails({ unwritten: true });
   }
 
@@ -47,17 +48,17 @@ export class WebClient extends Client {
     const found = await storage.range(...keys.outbox);
     // Rejects if that sign-in has ended meanwhile: it keeps nothing any more, and what is removed there must be here.
     const outbox = book.writing;
+    let messages = 0;
     for (const [, value] of found) {
       const record = read(value, OUTBOX);
-      if (record && isId(record.conversation.slice(2))) outbox.take(book.conversation(this.target(record.conversation)), record);
-    }
-    for (const [, value] of await storage.range(...keys.conversations)) {
-      const record = read(value, CONVERSATION);
-      const own = record?.id && book.withId(record.id);
-      if (own) book.markRead(own, record.readWanted);
+      if (!record) book.takeRead(value);
+      else if (isId(record.conversation.slice(2))) {
+        outbox.take(book.conversation(this.target(record.conversation)), record);
+        messages += 1;
+      }
     }
     await journal.stored();
     await storage.write({ clear: rangesOfOthers(keys), put: new Map(found.map(([key]) => [key, null])) });
-    return found.length;
+    return messages;
   }
 }

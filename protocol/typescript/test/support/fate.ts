@@ -1,9 +1,8 @@
-import { existsSync } from "node:fs";
-
 import { People } from "../../src/people.js";
 import { SCHEMA_KEY } from "../../src/records.js";
 import type { Observer } from "./checker.js";
 import type { Pending } from "./disk.js";
+import { downgrade } from "./downgrade.js";
 import type { Reader } from "./reader.js";
 import { ask } from "./reader.js";
 import { Chance, pass, until } from "./until.js";
@@ -94,21 +93,11 @@ async function reborn(talker: Talker, pending: Pending, between: () => Promise<v
   talker.isAway = false;
 }
 
-/** The hook of schema changes: it rewrites what is stored into the form of an earlier version. */
-const hook = new URL("./downgrade.ts", import.meta.url);
-interface Hook {
-  downgrade(disk: Observer["device"]["disk"]): void | Promise<void>;
-}
-
-async function older(talker: Talker): Promise<void> {
+/** What is stored is of another version: the one before, or a later one, which is not understood, so that everything but what is unsent comes from the server again. */
+function otherwise(talker: Talker, chance: Chance): void {
   const { disk } = talker.observer.device;
-  if (existsSync(hook)) {
-    const { downgrade } = (await import(hook.href)) as Hook;
-    await downgrade(disk);
-  } else {
-    // There is no earlier version yet. A later one is not understood: everything but what is unsent comes from the server again.
-    disk.apply({ put: new Map([[SCHEMA_KEY, "999"]]) });
-  }
+  if (chance.pick([true, false])) downgrade(disk);
+  else disk.apply({ put: new Map([[SCHEMA_KEY, "999"]]) });
 }
 
 export const FAULTS: readonly Fault[] = [
@@ -235,7 +224,7 @@ export const FAULTS: readonly Fault[] = [
     name: "schema changed",
     strike: (crowd, chance) => {
       const talker = someone(crowd, chance);
-      void reborn(talker, "some", () => older(talker)).catch((cause: unknown) => crowd.world.observers[0]?.violations.push(`start: ${String(cause)}`));
+      void reborn(talker, "some", async () => otherwise(talker, chance)).catch((cause: unknown) => crowd.world.observers[0]?.violations.push(`start: ${String(cause)}`));
       return Promise.resolve({});
     },
   },
