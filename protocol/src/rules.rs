@@ -100,6 +100,9 @@ pub(crate) fn email(value: &str, (): &()) -> garde::Result {
     if !value.is_empty() && (too_long || garde::rules::email::parse_email(value).is_err()) {
         return Err(garde::Error::new("an e-mail address of at most 254 characters"));
     }
+    if shown::is_of_former_member(value) {
+        return Err(garde::Error::new("addresses of this domain are reserved for members who have left"));
+    }
     Ok(())
 }
 

@@ -5,6 +5,8 @@ use unicode_normalization::{UnicodeNormalization as _, char::is_combining_mark};
 
 /// The name of a member who has left; nobody else can have it.
 pub const FORMER_MEMBER: &str = "Former member";
+/// The domain of the addresses of members who have left, which nobody else can have: it is nobody's (RFC 6761, section 6.4).
+pub const FORMER_DOMAIN: &str = "erased.invalid";
 /// Most combining marks in a row, after NFC. Living languages need up to three.
 const MARKS_MAX: usize = 4;
 
@@ -49,6 +51,13 @@ pub fn check(text: &str) -> Result<(), &'static str> {
 #[must_use]
 pub fn is_reserved(name: &str) -> bool {
     skeleton(name) == skeleton(FORMER_MEMBER)
+}
+
+/// Whether an e-mail address is one of [`FORMER_DOMAIN`], in any case, with a dot at its end or without.
+#[must_use]
+pub fn is_of_former_member(email: &str) -> bool {
+    let email = email.trim().trim_end_matches('.').to_lowercase();
+    email.rsplit_once('@').is_some_and(|(_, domain)| domain == FORMER_DOMAIN)
 }
 
 /// What of a text is seen at a glance, in the manner of UTS 39: compatibility form, no accents, no case, no spaces, and

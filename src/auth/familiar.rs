@@ -36,24 +36,25 @@ impl Familiar {
         created_at.after(OLD_ENOUGH) <= now
     }
 
-    /// Remembers that the member with this e-mail address has logged in from `address` with credentials (their
+    /// Remembers that a member has logged in from `address` with credentials (their
     /// [`MemberRecord::credentials`]), if the account is not a new one.
     pub fn remember(&self, member: &MemberRecord, address: IpAddr, now: Timestamp) {
         if Self::is_old_enough(member.profile.created_at, now) {
-            self.logins.insert(self.key(&member.profile.email, member.credentials, address), ());
+            self.logins.insert(self.key(&member.profile.email, Some(member), address), ());
         }
     }
 
-    /// Whether the member with an e-mail address, if there is one, has logged in from `address` with the credentials that they have now: whoever
+    /// Whether the member with an e-mail address, if there is one, has logged in with it from `address` with the credentials that they have now: whoever
     /// has known former ones is a stranger. Says nothing about whether there is such a member to who asks from anywhere else.
     #[must_use]
     pub fn knows(&self, email: &str, member: Option<&MemberRecord>, address: IpAddr) -> bool {
-        let credentials = member.map_or(0, |member| member.credentials);
-        self.logins.get(&self.key(email, credentials, address)).is_some()
+        self.logins.get(&self.key(email, member, address)).is_some()
     }
 
-    fn key(&self, email: &str, credentials: u64, address: IpAddr) -> u64 {
-        self.hasher.hash_one((email_key(email), credentials, address))
+    /// Of the member too: who has the address next is somebody else.
+    fn key(&self, email: &str, member: Option<&MemberRecord>, address: IpAddr) -> u64 {
+        let member = member.map(|member| (*member.profile.id.as_bytes(), member.credentials));
+        self.hasher.hash_one((email_key(email), member, address))
     }
 }
 
@@ -83,6 +84,9 @@ mod tests {
         assert!(!familiar.knows("ana@example.com", Some(&ana), elsewhere));
         assert!(!familiar.knows("ben@example.com", Some(&ben), home), "the account is new");
         assert!(!familiar.knows("eva@example.com", None, home));
+        let mut next = ana.clone();
+        next.profile.id = MemberId::from_bytes([2; 12]);
+        assert!(!familiar.knows("ana@example.com", Some(&next), home), "who has the address next");
         let replaced = MemberRecord { credentials: 1, ..ana };
         assert!(!familiar.knows("ana@example.com", Some(&replaced), home), "with a password of before");
     }

@@ -11,13 +11,17 @@ use super::{
     accounts::{Accounts, Authorized},
     attempts::Attempts,
     profiles::Profiles,
+    second_factor::wrong_code,
     views,
 };
 use crate::{
     auth::{common::weakness, password::Verdict},
     failure::Failure,
     sources::subscriber,
-    store::changes::{Change, EmailProof},
+    store::{
+        changes::{Actor, Change, EmailProof},
+        members::MemberRecord,
+    },
     telemetry::Metrics,
 };
 
@@ -77,7 +81,7 @@ impl Credentials {
     /// Returns the member with their version if it is changed, nothing if a link is on its way. Sessions stay.
     ///
     /// # Errors
-    /// `validation_failed` for a password that is wrong, for the address that the member has or one that no mail reaches; without mail `email_taken`; `rate_limited`,
+    /// `validation_failed` for a password that is wrong, for a code of the second factor that lacks or is not good, for the address that the member has or one that no mail reaches; without mail `email_taken`; `rate_limited`,
     /// `overloaded`, or the store.
     pub async fn change_email(
         &self,
@@ -85,7 +89,7 @@ impl Credentials {
         from: IpAddr,
         request: EmailChange,
     ) -> Result<Option<(Member, u64)>, Failure> {
-        let EmailChange { email, password } = request;
+        let EmailChange { email, password, code } = request;
         let email = email.trim().to_owned();
         let (accounts, member) = (&self.accounts, who.member);
         let record = self.profiles.present(member).await?;
@@ -99,10 +103,11 @@ impl Credentials {
         }
         self.attempts.check(who)?;
         let source = accounts.source_of(&record, from);
-        let verified = accounts.enrolment.passwords.verify(password, Some(record.password_hash), source).await?;
-        if verified == Verdict::Wrong {
+        let hash = Some(record.password_hash.clone());
+        if accounts.enrolment.passwords.verify(password, hash, source).await? == Verdict::Wrong {
             return Err(wrong_password("password"));
         }
+        self.use_code(&record, code, who.asks_from(from)).await?;
         if is_mailed {
             accounts.post.send_email_change(member, email, accounts.post.asked(from)).await?;
             return Ok(None);
@@ -114,6 +119,20 @@ impl Credentials {
         let changed = changed.map_err(stale)?;
         tracing::info!(%member, "e-mail address changed");
         Ok(Some((views::member(changed.profile, self.profiles.clock.now()), changed.version)))
+    }
+
+    /// Uses a code of the second factor up, of who has one: whoever has the address has the account, with a forgotten password.
+    async fn use_code(&self, record: &MemberRecord, code: Option<String>, by: Actor) -> Result<(), Failure> {
+        if record.second_factor.is_none() {
+            return Ok(());
+        }
+        let required = || Failure::field(ErrorCode::ValidationFailed, "code", "required");
+        let code = code.filter(|code| !code.trim().is_empty()).ok_or_else(required)?;
+        if !self.accounts.codes.use_up(record, &code, by).await? {
+            return Err(wrong_code());
+        }
+        self.accounts.post.wake();
+        Ok(())
     }
 
     /// Forgets who has their whole allowance. To be called now and then.

@@ -257,7 +257,8 @@ impl SecondFactors {
     }
 }
 
-fn wrong_code() -> Failure {
+/// What is said of a code that is not good.
+pub(super) fn wrong_code() -> Failure {
     Failure::field(
         ErrorCode::ValidationFailed,
         "code",

@@ -6,7 +6,7 @@ use protocol::{
     ErrorCode, MemberId, SessionId, Timestamp,
     model::{Tier, UserType},
     rest::{Audience, AuditAction, Language, SharedWith},
-    shown::FORMER_MEMBER,
+    shown::{FORMER_DOMAIN, FORMER_MEMBER},
 };
 use serde_json::{Value, json};
 
@@ -320,6 +320,12 @@ impl Change {
         }
     }
 
+    /// Whether who has registered with the new address and has not verified it gives way: to who reads its mail, and to whoever runs the server.
+    #[must_use]
+    pub(super) const fn displaces_unverified(&self) -> bool {
+        matches!(self, Self::Email { proof: EmailProof::Link(_) | EmailProof::Command, .. })
+    }
+
     /// Whether the member may not sign in after it.
     #[must_use]
     pub const fn forbids_sign_in(&self) -> bool {
@@ -561,8 +567,7 @@ fn use_code(record: &mut MemberRecord, used: &CodeUse) {
 fn erase(record: &mut MemberRecord) {
     let profile = &mut record.profile;
     FORMER_MEMBER.clone_into(&mut profile.name);
-    // Unique, and nobody's: the domain is reserved (RFC 6761, section 6.4).
-    profile.email = format!("{}@erased.invalid", profile.id);
+    profile.email = format!("{}@{FORMER_DOMAIN}", profile.id);
     profile.contact = Contact::default();
     profile.visibility = StoredVisibility::default();
     profile.profile_image_url = None;

@@ -132,6 +132,13 @@ kinds! {
         /// When.
         at: Timestamp,
     }
+    /// A notice that waited when the address of its member was changed; to the former one, which it was for.
+    FormerNotice = "former_notice" {
+        /// The former address.
+        former: String,
+        /// The notice.
+        notice: Box<Self>,
+    }
     /// The password was changed by a member who was signed in.
     PasswordChanged = "password_changed" {
         /// The member.
@@ -222,6 +229,7 @@ impl Kind {
             Self::ResetPassword
             | Self::ChangeEmail
             | Self::EmailChanged
+            | Self::FormerNotice
             | Self::PasswordChanged
             | Self::PasswordReset
             | Self::NewDevice
@@ -241,6 +249,7 @@ impl Kind {
             Self::ForgotPassword | Self::VerifyEmail | Self::ResetPassword | Self::ChangeEmail => LINK_LIFETIME,
             Self::AddressTaken
             | Self::EmailChanged
+            | Self::FormerNotice
             | Self::PasswordChanged
             | Self::PasswordReset
             | Self::NewDevice
@@ -267,9 +276,10 @@ impl Kind {
 impl Mail {
     /// Whom it is for, as far as that is known.
     #[must_use]
-    pub const fn member(&self) -> Option<MemberId> {
+    pub fn member(&self) -> Option<MemberId> {
         match self {
             Self::ForgotPassword { .. } | Self::AddressTaken { .. } => None,
+            Self::FormerNotice { notice, .. } => notice.member(),
             Self::VerifyEmail { member, .. }
             | Self::ResetPassword { member, .. }
             | Self::ChangeEmail { member, .. }
@@ -314,7 +324,6 @@ impl Mail {
             Self::VerifyEmail { member, .. }
             | Self::ResetPassword { member, .. }
             | Self::ChangeEmail { member, .. }
-            | Self::EmailChanged { member, .. }
             | Self::PasswordChanged { member, .. }
             | Self::PasswordReset { member, .. }
             | Self::Approved { member, .. }
@@ -323,8 +332,36 @@ impl Mail {
             | Self::SecondFactorReset { member, .. }
             | Self::RecoveryCodesReplaced { member, .. }
             | Self::RecoveryCodeUsed { member, .. } => format!("{name}/{member}"),
+            // Who had each of several addresses is told of its change, and nobody by a mail that takes the place of theirs.
+            Self::EmailChanged { member, former, .. } => format!("{}/{member}", of_address(kind, former)),
+            Self::FormerNotice { former, notice } => format!("{}/{}", of_address(kind, former), notice.key()),
             // None takes the place of another one: each device is one that its member has to know of.
             Self::NewDevice { member, session, .. } => format!("{name}/{member}/{session}"),
+        }
+    }
+
+    /// The notice for the address that its member had when it was written, now that they have another one. Nothing of what is not for that.
+    #[must_use]
+    pub(super) fn for_former(self, former: &str) -> Option<Self> {
+        match self {
+            Self::PasswordChanged { .. }
+            | Self::PasswordReset { .. }
+            | Self::NewDevice { .. }
+            | Self::Approved { .. }
+            | Self::SecondFactorEnabled { .. }
+            | Self::SecondFactorDisabled { .. }
+            | Self::SecondFactorReset { .. }
+            | Self::RecoveryCodesReplaced { .. }
+            | Self::RecoveryCodeUsed { .. } => {
+                Some(Self::FormerNotice { former: former.to_owned(), notice: Box::new(self) })
+            }
+            Self::ForgotPassword { .. }
+            | Self::AddressTaken { .. }
+            | Self::VerifyEmail { .. }
+            | Self::ResetPassword { .. }
+            | Self::ChangeEmail { .. }
+            | Self::EmailChanged { .. }
+            | Self::FormerNotice { .. } => None,
         }
     }
 
@@ -358,6 +395,9 @@ pub(super) fn keys_of_address(email: &str) -> [String; 2] {
     [Kind::ForgotPassword, Kind::AddressTaken].map(|kind| of_address(kind, email))
 }
 
+/// The kinds that go to a former address of their member, and outlive them: whoever has taken an account must not keep its owner from knowing.
+pub(super) const TO_FORMER: [&str; 2] = [Kind::EmailChanged.as_str(), Kind::FormerNotice.as_str()];
+
 /// A mail that a worker has taken.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TakenMail {
@@ -376,6 +416,19 @@ pub struct TakenMail {
 }
 
 impl TakenMail {
+    /// What the token is derived from of the link that it brings, and whose it is; nothing of a mail that brings none.
+    #[must_use]
+    pub(in crate::store) const fn link(&self) -> Option<(MemberId, TokenId)> {
+        match self.mail {
+            Some(
+                Mail::VerifyEmail { member, token }
+                | Mail::ResetPassword { member, token }
+                | Mail::ChangeEmail { member, token },
+            ) => Some((member, token)),
+            _ => None,
+        }
+    }
+
     /// Until when it is tried, if that is longer than was written down: its time begins when it is taken for the first time. The node that
     /// wrote it may have a clock that is behind. What a link in it is good for does not change.
     #[must_use]
@@ -488,6 +541,12 @@ pub trait MailStore: Send + Sync {
     /// The store.
     async fn finish(&self, taken: TakenMail) -> Result<(), StoreError>;
 
+    /// The same of one that nobody has got, together: the link that it was to bring counts as not sent ([`NewLink::issue`]).
+    ///
+    /// # Errors
+    /// The store.
+    async fn give_up(&self, taken: TakenMail) -> Result<(), StoreError>;
+
     /// Says when a mail that was taken is due again, unless another one has taken its place.
     ///
     /// # Errors
@@ -545,6 +604,9 @@ mod tests {
             Kind::ResetPassword => Mail::ResetPassword { member: MEMBER, token },
             Kind::ChangeEmail => Mail::ChangeEmail { member: MEMBER, token },
             Kind::EmailChanged => Mail::EmailChanged { member: MEMBER, former: email, at },
+            Kind::FormerNotice => {
+                Mail::FormerNotice { former: email, notice: Box::new(Mail::PasswordChanged { member: MEMBER, at }) }
+            }
             Kind::PasswordChanged => Mail::PasswordChanged { member: MEMBER, at },
             Kind::PasswordReset => Mail::PasswordReset { member: MEMBER, at },
             Kind::NewDevice => Mail::NewDevice { member: MEMBER, session, device, at, more: false },

@@ -215,6 +215,12 @@ impl MemberRecord {
         text::fold(&self.profile.name)
     }
 
+    /// What the address is unique by. That of who has left has no `@`: whatever address somebody else has, it keeps nobody from leaving.
+    #[must_use]
+    pub(in crate::store) fn email_key(&self) -> String {
+        if self.is_erased { format!("erased/{}", self.profile.id) } else { email_key(&self.profile.email) }
+    }
+
     /// The photo of this server that the profile names.
     #[must_use]
     pub fn photo(&self) -> Option<PhotoName> {

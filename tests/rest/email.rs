@@ -3,7 +3,7 @@
 use members_book::{
     clock::{Clock as _, SystemClock},
     store::{
-        changes::{Actor, Change},
+        changes::{Actor, Change, EmailProof},
         mail::CHANGES_MAX,
     },
 };
@@ -26,7 +26,7 @@ use crate::harness::{
     Member, Server,
     database::Database,
     eventually,
-    smtp::{How, MailServer},
+    smtp::{How, MailServer, Trouble},
 };
 
 /// Runs each test with a server of each store, which sends mail.
@@ -61,6 +61,8 @@ on_every_store![
     a_newer_link_ends_the_former_and_nothing_happens_without_one,
     of_two_who_confirm_one_address_one_has_it,
     five_links_an_hour_are_sent,
+    a_former_address_is_told_of_what_was_for_it_whatever_becomes_of_the_member,
+    an_address_that_nobody_has_verified_is_had_by_who_reads_its_mail,
 ];
 
 async fn member(server: &Server, mail: &MailServer, email: &str) -> Member {
@@ -234,6 +236,56 @@ async fn five_links_an_hour_are_sent(server: Server, mail: MailServer) {
     let body = json!({ "current_password": PASSWORD, "new_password": "battery staple" });
     let refused = ana.request(Method::PUT, "/api/members/me/password", body).await;
     assert_eq!(code(refused).await, ErrorCode::RateLimited);
+}
+
+/// Found by an attacker: who had changed the address was told of what waited for its owner, and nobody of that when they had left.
+async fn a_former_address_is_told_of_what_was_for_it_whatever_becomes_of_the_member(server: Server, mail: MailServer) {
+    let ana = member(&server, &mail, "ana@example.com").await;
+    mail.expect([Trouble::Recipient(451)]);
+    let body = json!({ "current_password": PASSWORD, "new_password": "battery staple" });
+    assert_eq!(ana.request(Method::PUT, "/api/members/me/password", body).await.status(), 200);
+    outcome(&server, "password_changed", "failed", 1.0).await;
+    let set = |email: &str| Change::Email { email: email.to_owned(), proof: EmailProof::Command };
+    decide(&server, ana.id, set("thief@example.com")).await;
+    decide(&server, ana.id, Change::Active(false)).await;
+    decide(&server, ana.id, set("Thief@example.com")).await;
+    decide(&server, ana.id, Change::Erase).await;
+    // Somebody asks for something, so that it is looked.
+    assert_eq!(forgot(&server, "nobody@example.com").await.status(), 202);
+    eventually("all are told", async || {
+        let to_ana = to(&mail, "ana@example.com");
+        let told = |subject: &str| to_ana.iter().any(|told| told == subject);
+        let told = told("Your password was changed") && told("Your e-mail address was changed");
+        (told && to(&mail, "thief@example.com") == ["Your e-mail address was changed"]).then_some(())
+    })
+    .await;
+    assert_eq!(to(&mail, "Thief@example.com"), [""; 0]);
+}
+
+/// Found by an attacker: a stranger who had registered with it, and never read its mail, kept it from its owner.
+async fn an_address_that_nobody_has_verified_is_had_by_who_reads_its_mail(server: Server, mail: MailServer) {
+    let ana = member(&server, &mail, "ana@example.com").await;
+    assert_eq!(register(&server, "new@example.com").await.status(), 202);
+    let registered = mail.mail(1).await;
+    assert_eq!(ask(&ana, "New@example.com").await.status(), 202);
+    let asked = mail.mail(2).await;
+    assert_eq!((asked.to.as_str(), asked.subject.as_str()), ("New@example.com", "Confirm your new e-mail address"));
+    assert_eq!(verify(&server, &asked.token()).await.status(), 204);
+    assert_eq!(own(&ana).await["email"], "New@example.com");
+    assert_eq!(code(verify(&server, &registered.token()).await).await, ErrorCode::LinkInvalid);
+}
+
+/// Found by an attacker: whoever had the address that a member gets who leaves kept them from that.
+#[tokio::test]
+async fn nobody_has_an_address_of_who_has_left() {
+    let server = Server::start().await;
+    let (ana, ben) = server.two_members().await;
+    for email in [format!("{}@erased.invalid", ana.id), "eva@Erased.INVALID".to_owned()] {
+        let new = json!({ "name": "Eva", "email": email, "password": PASSWORD });
+        let register = ben.request(Method::POST, "/api/auth/register", new);
+        assert_eq!(fields(register.await).await, ["email"], "{email}");
+        assert_eq!(fields(ask(&ben, &email).await).await, ["email"], "{email}");
+    }
 }
 
 /// There is nobody to ask whose the address is.

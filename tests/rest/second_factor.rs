@@ -354,3 +354,28 @@ async fn the_export_says_since_when_there_is_one_and_no_secret() {
     let own = ana.request(Method::GET, "/api/members/me", Value::Null).await.text().await.unwrap();
     assert!(!own.contains("second_factor") && !own.contains("recovery"), "{own}");
 }
+
+/// Found by an attacker: whoever knew the password, at a device that was signed in, took the account with another address.
+#[tokio::test]
+async fn another_address_takes_a_code() {
+    let clock = ManualClock::at(START);
+    let mail = MailServer::start(How::Plain).await;
+    let server = server(&clock, |_| ()).await;
+    let mut ana = server.member("Ana").await;
+    let (app, recovery) = turn_on(&mut ana, &clock).await;
+    clock.advance(HALF_A_MINUTE);
+    let server = server.restart_at(&clock, |settings| mail.set(settings)).await;
+    let ana = ana.at(server.addr());
+    let ask = async |code: Value| {
+        let body = json!({ "email": "new@example.com", "password": ana.password, "code": code });
+        post(&ana, "/api/members/me/email", body).await
+    };
+    for code in [Value::Null, json!(" "), json!(app.wrong())] {
+        assert_eq!(fields(ask(code).await).await, ["code"]);
+    }
+    let code = app.code();
+    assert_eq!(ask(json!(code)).await.status(), 202);
+    assert_eq!(fields(ask(json!(code)).await).await, ["code"], "it is used up");
+    assert_eq!(ask(json!(recovery[0])).await.status(), 202);
+    assert_eq!(state(&ana).await.recovery_codes_left, 9);
+}

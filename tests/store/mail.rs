@@ -37,9 +37,12 @@ for_every_store![
     a_link_that_changes_an_address_ends_the_former_and_is_used_once,
     an_address_is_one_members_whoever_is_first,
     nobody_gets_an_address_that_nobody_registers_with,
+    each_former_address_is_told_and_a_notice_goes_to_the_one_that_it_was_for,
+    nobody_keeps_another_one_from_leaving_with_an_address,
     however_often_strangers_ask_a_member_has_a_link_or_gets_one,
     a_thousand_networks_keep_no_member_from_a_link_and_send_few_mails,
     what_the_member_does_has_a_link_sent_again,
+    a_link_whose_mail_was_given_up_was_not_sent,
     a_link_that_is_good_for_longer_is_not_forgotten_and_its_mail_waits_on,
     three_links_a_day_are_sent_to_an_address_that_nobody_has_shown_to_be_theirs,
     a_stranger_does_not_use_up_the_links_that_others_ask_for,
@@ -385,6 +388,48 @@ async fn nobody_gets_an_address_that_nobody_registers_with(f: &Fixture) {
     assert_eq!((after.profile.email.as_str(), after.profile.email_verified_at), ("uma@example.com", None));
 }
 
+/// Found by an attacker: a second change took the place of the notice to the first address, leaving removed it, and what waited meanwhile went
+/// to the new address.
+async fn each_former_address_is_told_and_a_notice_goes_to_the_one_that_it_was_for(f: &Fixture) {
+    let ana = f.member_with_email("Ana", "ana@example.com").await.profile.id;
+    let (at, session, device) = (f.now(), f.ids.session(), "Phone".to_owned());
+    let noticed = Mail::NewDevice { member: ana, session, device, at, more: false };
+    add(f, noticed.clone()).await;
+    add(f, Mail::PasswordChanged { member: ana, at }).await;
+    let set = async |email: &str| {
+        let set = Change::Email { email: email.to_owned(), proof: EmailProof::Command };
+        assert!(matches!(change(f, ana, set).await, Changed::Done { .. }));
+    };
+    set("thief@example.com").await;
+    add(f, Mail::SecondFactorReset { member: ana, at }).await;
+    set("Thief@example.com").await;
+    change(f, ana, Change::Erase).await;
+    let mut left = drain(f).await;
+    left.sort_by_key(Mail::key);
+    let to = |former: &str, notice: Mail| Mail::FormerNotice { former: former.to_owned(), notice: Box::new(notice) };
+    let changed = |former: &str| Mail::EmailChanged { member: ana, former: former.to_owned(), at };
+    let mut expected = vec![
+        to("ana@example.com", noticed),
+        to("ana@example.com", Mail::PasswordChanged { member: ana, at }),
+        changed("ana@example.com"),
+        to("thief@example.com", Mail::SecondFactorReset { member: ana, at }),
+        changed("thief@example.com"),
+    ];
+    expected.sort_by_key(Mail::key);
+    assert_eq!(left, expected);
+}
+
+/// Found by an attacker: whoever had the address that a member gets who leaves kept them from that.
+async fn nobody_keeps_another_one_from_leaving_with_an_address(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let squatter = f.member_with_email("Eva", &format!("{ana}@erased.invalid")).await;
+    assert!(matches!(change(f, ana, Change::Erase).await, Changed::Done { .. }));
+    let found = f.store.members.by_email(Caller::System, &squatter.profile.email).await.unwrap().unwrap();
+    assert_eq!(found.profile.id, squatter.profile.id);
+    assert!(f.store.members.by_id(Caller::System, ana).await.unwrap().unwrap().is_erased);
+    assert!(matches!(change(f, squatter.profile.id, Change::Erase).await, Changed::Done { .. }));
+}
+
 /// Found by reading: five requests of a stranger, and for half of each hour nobody could set a new password.
 async fn however_often_strangers_ask_a_member_has_a_link_or_gets_one(f: &Fixture) {
     let ana = f.member("Ana").await;
@@ -466,6 +511,24 @@ async fn what_the_member_does_has_a_link_sent_again(f: &Fixture) {
         assert!(matches!(change(f, ana, reset).await, Changed::Done { .. }));
         assert_eq!(owner(f, Purpose::ResetPassword, newest).await, None);
     }
+}
+
+/// Found by an attacker: mails that were refused, or that an outage outlived, counted, and after twelve of them the link was made good for longer
+/// that nobody had got.
+async fn a_link_whose_mail_was_given_up_was_not_sent(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    for round in 0..2 * u8::try_from(LINKS_MAX).unwrap() {
+        assert!(ask(f, ana, Purpose::ResetPassword, round, 1).await, "{round}");
+        let taken = take(f).await.unwrap();
+        f.store.mail.give_up(taken).await.unwrap();
+        assert_eq!(drain(f).await, []);
+        f.wait(25 * 60);
+    }
+    assert!(ask(f, ana, Purpose::ResetPassword, 100, 1).await);
+    let [Mail::ResetPassword { token: TokenId([byte, ..]), .. }] = drain(f).await[..] else { panic!("it is mailed") };
+    assert_eq!(owner(f, Purpose::ResetPassword, byte).await, Some(ana), "and good");
+    assert!(ask(f, ana, Purpose::ResetPassword, 101, 1).await, "once more, as any other");
+    assert!(!ask(f, ana, Purpose::ResetPassword, 102, 1).await);
 }
 
 async fn a_link_that_is_good_for_longer_is_not_forgotten_and_its_mail_waits_on(f: &Fixture) {

@@ -6,7 +6,7 @@ use members_book::store::{
     StoreError,
     archive::{Part, Row},
     audit::AuditRecord,
-    changes::{Actor, Change, Changed},
+    changes::{Actor, Change, Changed, EmailProof},
     conversations::Refusal,
     invitations::{CameBy, Created, InvitationRecord, NewInvitation},
     mail::{AskedFrom, Mail, NewLink, Purpose, TokenId},
@@ -41,6 +41,7 @@ for_every_store![
     an_address_takes_one_use_of_an_invitation_however_often_it_is_registered_with,
     taken_addresses_count_against_the_bound_as_free_ones,
     who_leaves_is_in_no_registration_with_their_address,
+    who_reads_the_mail_has_the_address_and_not_who_has_registered_with_it,
 ];
 
 const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
@@ -401,4 +402,41 @@ async fn who_leaves_is_in_no_registration_with_their_address(f: &Fixture) {
     f.wait(10);
     assert_eq!(f.store.members.purge_unverified(f.now(), f.now()).await.unwrap(), 1);
     assert_eq!(used(f, &invitation).await, 0, "the use comes back all the same");
+}
+
+/// Found by an attacker: whoever had taken an account registered its former address, without its mail, and its owner did not get it back.
+async fn who_reads_the_mail_has_the_address_and_not_who_has_registered_with_it(f: &Fixture) {
+    let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
+    let invitation = invite(f, ben, 2).await;
+    let way = Way::Invitation(invitation.id);
+    let eva = register(f, "Eva", way, 1).await.unwrap().profile;
+    let to_hers = |proof| Change::Email { email: "EVA@example.com".to_owned(), proof };
+    let credentials = f.credentials(ana).await;
+    assert!(matches!(change(f, ana, to_hers(EmailProof::Password(credentials))).await, Changed::EmailTaken));
+    assert!(matches!(change(f, ana, to_hers(EmailProof::Link([9; 32]))).await, Changed::Stale), "no such link");
+    assert!(f.store.members.by_id(Caller::System, eva.id).await.unwrap().is_some(), "nothing was changed");
+    let link = NewLink {
+        member: ana,
+        purpose: Purpose::ChangeEmail,
+        token: TokenId([8; 16]),
+        hash: [8; 32],
+        asked: AskedFrom(1),
+        email: Some("EVA@example.com".to_owned()),
+        at: f.now(),
+    };
+    assert!(f.store.mail.issue(Caller::Member(ana), link).await.unwrap());
+    assert!(matches!(change(f, ana, to_hers(EmailProof::Link([8; 32]))).await, Changed::Done { .. }));
+    assert!(f.store.members.by_id(Caller::System, eva.id).await.unwrap().is_none());
+    assert!(matches!(change(f, eva.id, Change::VerifyEmail { link: [1; 32] }).await, Changed::NotFound));
+    assert_eq!(used(f, &invitation).await, 0, "it has come back");
+    let returned = audit(f).await.into_iter().find(|entry| entry.action == AuditAction::InvitationReturned).unwrap();
+    assert_eq!(returned.target, Some(eva.id));
+    // The same by command, and not of who has verified the address.
+    let uma = register(f, "Uma", Way::Free, 2).await.unwrap().profile.id;
+    let ida = register(f, "Ida", Way::Free, 3).await.unwrap().profile.id;
+    verify(f, ida, 3).await;
+    let set = |email: &str| Change::Email { email: email.to_owned(), proof: EmailProof::Command };
+    assert!(matches!(change(f, ben, set("uma@example.com")).await, Changed::Done { .. }));
+    assert!(f.store.members.by_id(Caller::System, uma).await.unwrap().is_none());
+    assert!(matches!(change(f, ben, set("ida@example.com")).await, Changed::EmailTaken));
 }

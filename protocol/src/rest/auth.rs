@@ -136,6 +136,12 @@ pub struct EmailChange {
     #[garde(custom(rules::given))]
     #[cfg_attr(feature = "openapi", schema(required = true, format = Password, min_length = 1, example = "correct horse"))]
     pub password: String,
+    /// A code of the second factor, of who has one: the six digits of the authenticator app, or a recovery code. It is used up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[garde(inner(custom(rules::chars(0, super::second_factor::CODE_MAX_CHARS))))]
+    #[cfg_attr(feature = "codegen", ts(optional = nullable))]
+    #[cfg_attr(feature = "openapi", schema(max_length = 64, example = "492 039"))]
+    pub code: Option<String>,
 }
 
 /// `POST /api/auth/password/forgot`.

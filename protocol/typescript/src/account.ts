@@ -31,7 +31,7 @@ export class Account {
   }
   /**
    * Changes the e-mail address. Where the club sends mail a link goes to the new one, and nothing changes before `verifyEmail` has its token: the answer is nothing then, whether somebody has the address or not.
-   * Without mail it is changed at once, and the answer is the member.
+   * Without mail it is changed at once, and the answer is the member. Who has a second factor gives a `code` of it as well.
    */
   changeEmail(change: EmailChange): Promise<Member | undefined> { return this.api.json("/api/members/me/email", { method: "POST", body: change }); }
   /** Shows that an address is its member's, with the token of a link. One that changes the address needs the member's password. */

@@ -895,7 +895,11 @@ email: string,
 /**
  * The present password.
  */
-password: string, };
+password: string, 
+/**
+ * A code of the second factor, of who has one: the six digits of the authenticator app, or a recovery code. It is used up.
+ */
+code?: string | null, };
 
 /**
  * One entry of a conversation's log.

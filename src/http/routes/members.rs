@@ -174,6 +174,7 @@ async fn change_password(
 ///
 /// Until then nothing changes; a further request ends the link of the one before. The answer is the same whether somebody has the new address or
 /// not. A server without mail changes it at once, and it is not verified. A password that is wrong is a `validation_failed` of `password`;
+/// who has a second factor gives a `code` of it as well;
 /// ten attempts an hour, those of a change of the password among them. Sessions stay.
 #[utoipa::path(
     post,

@@ -1,6 +1,6 @@
 //! What a mail says, and to whom: found out when it is sent, not when it is asked for.
 
-use protocol::{MemberId, Timestamp};
+use protocol::{MemberId, Timestamp, rest::Language};
 
 use super::{Post, may_be_written_to};
 use crate::{
@@ -50,47 +50,25 @@ impl Post {
             }
             Mail::ChangeEmail { member, token } => self.email_change(taken, *member, *token).await,
             Mail::EmailChanged { member, former, at } => {
-                let (member, at) = (self.who_is(*member).await?, minute(*at));
-                let fields = Fields { at, ..Fields::default() };
-                Ok(self.parcel_to(Some(former.clone()), taken, member, Template::EmailChanged, fields))
+                let language = self.language_of(*member).await?;
+                let fields = Fields { at: minute(*at), ..Fields::default() };
+                Ok(self.parcel_to_former(former, taken, language, (Template::EmailChanged, fields)))
             }
-            Mail::PasswordChanged { member, at } => self.notice(taken, *member, *at, Template::PasswordChanged).await,
-            Mail::PasswordReset { member, at } => self.notice(taken, *member, *at, Template::PasswordReset).await,
-            Mail::NewDevice { member, device, at, more, .. } => {
-                let (member, at, device) = (self.who_is(*member).await?, minute(*at), device.clone());
-                let fields = Fields { at, device, more: *more, ..Fields::default() };
-                Ok(self.parcel(taken, member, Template::NewDevice, fields))
+            Mail::FormerNotice { former, notice } => {
+                let (Some(notice), Some(member)) = (of_notice(notice), notice.member()) else {
+                    return Ok(Composed::Nothing("unreadable"));
+                };
+                let language = self.language_of(member).await?;
+                Ok(self.parcel_to_former(former, taken, language, notice))
             }
-            Mail::Approved { member, at } => self.notice(taken, *member, *at, Template::Approved).await,
-            Mail::SecondFactorEnabled { member, at } => {
-                self.notice(taken, *member, *at, Template::SecondFactorEnabled).await
-            }
-            Mail::SecondFactorDisabled { member, at } => {
-                self.notice(taken, *member, *at, Template::SecondFactorDisabled).await
-            }
-            Mail::SecondFactorReset { member, at } => {
-                self.notice(taken, *member, *at, Template::SecondFactorReset).await
-            }
-            Mail::RecoveryCodesReplaced { member, at } => {
-                self.notice(taken, *member, *at, Template::RecoveryCodesReplaced).await
-            }
-            Mail::RecoveryCodeUsed { member, at, left } => {
-                let (member, at, left) = (self.who_is(*member).await?, minute(*at), left.to_string());
-                Ok(self.parcel(taken, member, Template::RecoveryCodeUsed, Fields { at, left, ..Fields::default() }))
+            notice => {
+                let (Some((template, fields)), Some(member)) = (of_notice(notice), notice.member()) else {
+                    return Ok(Composed::Nothing("unreadable"));
+                };
+                let member = self.who_is(member).await?;
+                Ok(self.parcel(taken, member, template, fields))
             }
         }
-    }
-
-    /// A mail that says that something was done, and when.
-    async fn notice(
-        &self,
-        taken: &TakenMail,
-        member: MemberId,
-        at: Timestamp,
-        template: Template,
-    ) -> Result<Composed, Failure> {
-        let (member, at) = (self.who_is(member).await?, minute(at));
-        Ok(self.parcel(taken, member, template, Fields { at, ..Fields::default() }))
     }
 
     /// A mail that tells a member that somebody wants to have their address, unless they had too many lately.
@@ -108,7 +86,8 @@ impl Post {
         };
         let Some(email) = good.email else { return Ok(dropped(taken, member)) };
         let owner = self.members.by_email(Caller::System, &email).await?;
-        if let Some(owner) = owner.filter(|owner| owner.profile.id != member) {
+        // Who has registered with it and has not verified it gives way to who reads its mail.
+        if let Some(owner) = owner.filter(|owner| owner.profile.id != member && !owner.profile.must_verify) {
             return Ok(self.address_taken(taken, Some(owner).filter(may_be_written_to)));
         }
         let record = self.who_is(member).await?;
@@ -154,7 +133,20 @@ impl Post {
         self.parcel_to(None, taken, member, template, fields)
     }
 
-    /// The mail for a member to another address than they have, which is not their name's to tell: a new one, or a former one.
+    /// The mail to an address that a member had. It may be somebody else's by now, and nothing that the member does keeps it back.
+    fn parcel_to_former(
+        &self,
+        former: &str,
+        taken: &TakenMail,
+        language: Language,
+        (template, fields): (Template, Fields),
+    ) -> Composed {
+        let fields = Fields { link: format!("{}/app/", self.base()), device: String::new(), ..fields };
+        let letter = template.render(language, &fields);
+        Composed::Parcel(Box::new(Parcel { to: former.to_owned(), letter, id: id_of(taken) }))
+    }
+
+    /// The mail for a member; to another address than they have, if it is to a new one.
     fn parcel_to(
         &self,
         to: Option<String>,
@@ -173,8 +165,7 @@ impl Post {
         let device = if is_verified { fields.device } else { String::new() };
         let language = profile.language.unwrap_or(self.language);
         let letter: Letter = template.render(language, &Fields { name, link, device, ..fields });
-        let id = format!("{}.{:016x}", taken.kind.as_str(), taken.revision);
-        Composed::Parcel(Box::new(Parcel { to: to.unwrap_or(profile.email), letter, id }))
+        Composed::Parcel(Box::new(Parcel { to: to.unwrap_or(profile.email), letter, id: id_of(taken) }))
     }
 
     fn base(&self) -> &str {
@@ -185,6 +176,12 @@ impl Post {
         Ok(self.members.by_id(Caller::System, member).await?.filter(may_be_written_to))
     }
 
+    /// The language of a member, or of somebody who was one.
+    async fn language_of(&self, member: MemberId) -> Result<Language, Failure> {
+        let record = self.members.by_id(Caller::System, member).await?;
+        Ok(record.and_then(|record| record.profile.language).unwrap_or(self.language))
+    }
+
     async fn who_has(&self, email: &str) -> Result<Option<MemberRecord>, Failure> {
         Ok(self.members.by_email(Caller::System, email).await?.filter(may_be_written_to))
     }
@@ -193,6 +190,38 @@ impl Post {
 fn dropped(taken: &TakenMail, member: MemberId) -> Composed {
     tracing::info!(mail = taken.kind.as_str(), %member, "a mail is dropped: its link has ended before it was sent");
     Composed::Nothing("dropped")
+}
+
+/// What a mail is recognised by when it is sent again.
+fn id_of(taken: &TakenMail) -> String {
+    format!("{}.{:016x}", taken.kind.as_str(), taken.revision)
+}
+
+/// What a notice of something that was done says; nothing of another mail.
+fn of_notice(mail: &Mail) -> Option<(Template, Fields)> {
+    let (template, at, fields) = match mail {
+        Mail::PasswordChanged { at, .. } => (Template::PasswordChanged, at, Fields::default()),
+        Mail::PasswordReset { at, .. } => (Template::PasswordReset, at, Fields::default()),
+        Mail::NewDevice { device, at, more, .. } => {
+            (Template::NewDevice, at, Fields { device: device.clone(), more: *more, ..Fields::default() })
+        }
+        Mail::Approved { at, .. } => (Template::Approved, at, Fields::default()),
+        Mail::SecondFactorEnabled { at, .. } => (Template::SecondFactorEnabled, at, Fields::default()),
+        Mail::SecondFactorDisabled { at, .. } => (Template::SecondFactorDisabled, at, Fields::default()),
+        Mail::SecondFactorReset { at, .. } => (Template::SecondFactorReset, at, Fields::default()),
+        Mail::RecoveryCodesReplaced { at, .. } => (Template::RecoveryCodesReplaced, at, Fields::default()),
+        Mail::RecoveryCodeUsed { at, left, .. } => {
+            (Template::RecoveryCodeUsed, at, Fields { left: left.to_string(), ..Fields::default() })
+        }
+        Mail::ForgotPassword { .. }
+        | Mail::AddressTaken { .. }
+        | Mail::VerifyEmail { .. }
+        | Mail::ResetPassword { .. }
+        | Mail::ChangeEmail { .. }
+        | Mail::EmailChanged { .. }
+        | Mail::FormerNotice { .. } => return None,
+    };
+    Some((template, Fields { at: minute(*at), ..fields }))
 }
 
 /// A time for people, to the minute.

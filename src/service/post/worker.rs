@@ -170,7 +170,7 @@ impl Post {
         };
         if until <= self.now() {
             tracing::warn!(mail = kind, attempts, "a mail is given up: it could not be sent in time");
-            self.finish(taken, "expired").await;
+            self.give_up(taken, "expired").await;
             return Ok(Attempt::Alone);
         }
         let composed = match timeout(COMPOSING, self.compose(&taken, &mail)).await {
@@ -195,7 +195,7 @@ impl Post {
                     why,
                     "a mail is given up: it is refused"
                 );
-                self.finish(taken, "refused").await;
+                self.give_up(taken, "refused").await;
             }
             Err(Undelivered::Later(why)) => {
                 tracing::info!(mail = kind, attempts, why, "a mail is sent again later");
@@ -209,6 +209,15 @@ impl Post {
     async fn finish(&self, taken: TakenMail, outcome: &'static str) {
         self.metrics.mail(taken.kind.as_str(), outcome);
         if let Err(error) = self.store.finish(taken).await {
+            // It is due again when its lease ends.
+            tracing::debug!(%error, "what became of a mail was not stored");
+        }
+    }
+
+    /// Ends a mail that nobody has got: a link in it is not one that was sent.
+    async fn give_up(&self, taken: TakenMail, outcome: &'static str) {
+        self.metrics.mail(taken.kind.as_str(), outcome);
+        if let Err(error) = self.store.give_up(taken).await {
             // It is due again when its lease ends.
             tracing::debug!(%error, "what became of a mail was not stored");
         }

@@ -5,6 +5,7 @@
 //!
 //! - while one is good for a while yet ([`LINK_AGAIN`]) the same one is sent again, a few times ([`LINK_SENDINGS`]);
 //! - after that there is another one, until mails with a link were sent as often as they are in a day ([`LINKS_MAX`], [`LINKS_FROM`]);
+//! - a link whose mail was given up, because it was refused or could not be sent in time, was not sent, and is the next time;
 //! - after that whoever asks has no mail sent, but the link that was mailed last is good for its whole time again.
 //!
 //! However often strangers ask, and from however many networks, the newest link in the member's mailbox is good after the member has asked,
@@ -221,6 +222,9 @@ impl NewLink {
         // Those that were handed out are in nobody's mailbox.
         let mailed = theirs.iter().filter(same).filter_map(|link| Some((link, link.token?)));
         let Some((newest, token)) = mailed.max_by_key(|(link, _)| link.made_at) else { return Issue::New };
+        if newest.sent == 0 {
+            return Issue::Unsent(newest.hash, token);
+        }
         let is_good = newest.expires_at > self.at.after(LINK_AGAIN);
         if is_good && newest.sent >= LINK_SENDINGS {
             return Issue::Nothing;
@@ -235,14 +239,11 @@ impl NewLink {
 
     /// It goes to whatever address its member names, which may be anybody's: so many are made, whatever became of them.
     fn is_one_change_too_many(&self, theirs: &[LinkRow]) -> bool {
-        let made_since = |since: Timestamp| {
-            theirs
-                .iter()
-                .filter(|link| link.purpose == self.purpose && link.made_at > since)
-                .map(|link| link.sent)
-                .sum::<u32>()
+        let is_full = |since: Timestamp, most: u32| {
+            let made = theirs.iter().filter(|link| link.purpose == self.purpose && link.made_at > since).count();
+            u32::try_from(made).map_or(true, |made| made >= most)
         };
-        made_since(self.at.before(CHANGES_WITHIN)) >= CHANGES_MAX || made_since(forgotten_at(self.at)) >= LINKS_MAX
+        is_full(self.at.before(CHANGES_WITHIN), CHANGES_MAX) || is_full(forgotten_at(self.at), LINKS_MAX)
     }
 
     /// Whether as many mails were sent as there are in a day.
@@ -271,6 +272,8 @@ pub(in crate::store) enum Issue {
     New,
     /// One of before is sent again: it is recognised by this, and its token is derived from this.
     Again(LinkHash, TokenId),
+    /// One of before, whose mail was given up, is sent after all, and good for its whole time: there is nothing in the mailbox that could be.
+    Unsent(LinkHash, TokenId),
     /// One of before, which was mailed, is good for its whole time again. Its mail is written again only if it still waits.
     Longer(LinkHash, TokenId),
     /// Nothing: one of before was sent often enough, and is good for a while yet.

@@ -15,7 +15,7 @@ use crate::{
     store::{
         conversations::{Membership, StoredSettings},
         entries::{EntryBody, Format, StoredEntry},
-        members::{Contact, Invited, MemberRecord, StoredProfile, StoredVisibility, Suspension, email_key},
+        members::{Contact, Invited, MemberRecord, StoredProfile, StoredVisibility, Suspension},
         rules,
         second_factor::StoredFactor,
     },
@@ -177,13 +177,14 @@ impl MemberDoc {
     /// The document of a member.
     pub(super) fn of(record: MemberRecord, last_seen: Option<Timestamp>) -> Self {
         let (name_key, (words, company_words, position_words)) = (record.name_key(), words_of(&record));
+        let email_key = record.email_key();
         let MemberRecord { profile, password_hash, version, is_erased, second_factor, credentials } = record;
         let Contact { phone, company, position } = profile.contact;
         let (suspended_until, suspension_reason) =
             profile.suspension.map_or((None, None), |Suspension { until, reason }| (Some(until), reason));
         Self {
             id: member_oid(profile.id),
-            email_key: email_key(&profile.email),
+            email_key,
             name: profile.name,
             name_key,
             words,

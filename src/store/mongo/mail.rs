@@ -26,8 +26,8 @@ use crate::store::{
     changes::Change,
     mail::{
         AskedFrom, Claim, DISPLACED, Expired, FIRST_TURN, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, MEMBERS_MAX,
-        Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME, NewLink, Part, Purpose, Room, SHARE_MAX, STRANGERS_MAX, TakenMail,
-        TokenId, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of, turn,
+        Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME, NewLink, Part, Purpose, Room, SHARE_MAX, STRANGERS_MAX, TO_FORMER,
+        TakenMail, TokenId, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of, turn,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
@@ -230,10 +230,16 @@ async fn issue_in(
         theirs.extend(link_record(&found));
     }
     let room = Room::of_link(by, must_verify, link.asked);
+    let once_more = doc! { "$inc": { "sent": 1_i64 }, "$push": { "asked": link.asked.to_string() } };
     let (mail, again) = match link.issue(must_verify, &theirs) {
         Issue::Nothing => return Ok(Some(false)),
         Issue::New => (link.mail(), None),
-        Issue::Again(hash, token) => (purpose.mail(member, token), Some(hash)),
+        Issue::Again(hash, token) => (purpose.mail(member, token), Some((hash, once_more))),
+        Issue::Unsent(hash, token) => {
+            let asked = vec![link.asked.to_string()];
+            let sent = doc! { "sent": 1_i64, "asked": asked, "expires_at": date(link.good_until()) };
+            (purpose.mail(member, token), Some((hash, doc! { "$set": sent })))
+        }
         Issue::Longer(hash, token) => {
             let longer = doc! { "$set": { "expires_at": date(link.good_until()) } };
             links.update_one(doc! { "_id": binary(&hash) }, longer).session(&mut *session).await?;
@@ -258,10 +264,9 @@ async fn issue_in(
     }
     match again {
         None => write_link(db, session, &link.row()).await?,
-        Some(hash) => {
+        Some((hash, change)) => {
             let own = doc! { "_id": binary(&hash) };
-            let once_more = doc! { "$inc": { "sent": 1_i64 }, "$push": { "asked": link.asked.to_string() } };
-            links.update_one(own, once_more).session(&mut *session).await?;
+            links.update_one(own, change).session(&mut *session).await?;
         }
     }
     write(db, &mail, room, at, Some(session)).await.map(|()| Some(true))
@@ -340,18 +345,43 @@ pub(super) async fn follow(
         let (own, over) = (doc! { "member_id": member_oid(member) }, doc! { "$set": { "is_over": true } });
         db.collection::<Document>("links").update_many(own, over).session(&mut *session).await?;
     }
+    if !after.is_erased && before.profile.email != after.profile.email {
+        pin_notices(db, session, member, &before.profile.email).await?;
+    }
     match notice_of(change, before, after, at) {
         Some(notice) => tell(db, session, &notice, at).await,
         None => Ok(()),
     }
 }
 
-/// Removes the links of a member who is gone, and the mail to them and about their address.
+/// Has the notices that wait for a member sent to the address that they were written for, in their turn, though it is theirs no more.
+async fn pin_notices(db: &Db, session: &mut ClientSession, member: MemberId, former: &str) -> Result<(), Fault> {
+    let mails = db.collection::<Document>("mail");
+    let mut found = mails.find(doc! { "member_id": member_oid(member) }).session(&mut *session).await?;
+    let mut waiting = Vec::new();
+    while let Some(found) = found.next(&mut *session).await.transpose()? {
+        waiting.push(found);
+    }
+    for mut document in waiting {
+        let Some(pinned) = mail(&document).and_then(|notice| notice.for_former(former)) else { continue };
+        // What a document is found by cannot be changed.
+        mails.delete_one(doc! { "_id": document.get("_id") }).session(&mut *session).await?;
+        let key = pinned.key();
+        document
+            .extend(doc! { "_id": &key, "kind": pinned.kind().as_str(), "body": body(&pinned)?, "revision": drawn() });
+        mails.replace_one(doc! { "_id": key }, document).upsert(true).session(&mut *session).await?;
+    }
+    Ok(())
+}
+
+/// Removes the links of a member who is gone, and the mail to them and about their address; not what tells former addresses.
 pub(super) async fn forget(db: &Db, session: &mut ClientSession, member: MemberId, email: &str) -> Result<(), Fault> {
     let own = doc! { "member_id": member_oid(member) };
     db.collection::<Document>("links").delete_many(own.clone()).session(&mut *session).await?;
     let mail = db.collection::<Document>("mail");
-    mail.delete_many(own).session(&mut *session).await?;
+    let mut to_them = own;
+    to_them.insert("kind", doc! { "$nin": TO_FORMER.to_vec() });
+    mail.delete_many(to_them).session(&mut *session).await?;
     for key in keys_of_address(email) {
         // The zero is what comes after a slash.
         let about = doc! { "$gte": &key, "$lt": format!("{key}0") };
@@ -490,6 +520,23 @@ async fn hand_out(db: &Db, link: LinkRow, entry: AuditRecord) -> Result<(), Faul
     written.await.map(drop)
 }
 
+async fn give_up(db: &Db, taken: TakenMail) -> Result<(), Fault> {
+    let (own, never) = (db.clone(), CancellationToken::new());
+    let done = transaction(db, &never, move |session| {
+        let (db, taken) = (own.clone(), taken.clone());
+        async move {
+            let gone = db.collection::<Document>("mail").delete_one(still(&taken)).session(&mut *session).await?;
+            let Some((member, TokenId(token))) = taken.link().filter(|_| gone.deleted_count > 0) else { return Ok(()) };
+            let own = doc! { "member_id": member_oid(member), "token": binary(&token) };
+            let unsent = doc! { "$set": { "sent": 0_i64, "asked": Vec::<String>::new() } };
+            db.collection::<Document>("links").update_one(own, unsent).session(session).await?;
+            Ok(())
+        }
+        .boxed()
+    });
+    done.await.map(drop)
+}
+
 async fn waiting(db: &Db) -> Result<WaitingMail, Fault> {
     let count = db.collection::<Document>("mail").estimated_document_count().max_time(db.max_time).await?;
     let first = FindOneOptions::builder().sort(doc! { "due": 1 }).projection(doc! { "due": 1 }).build();
@@ -551,6 +598,10 @@ impl MailStore for Mongo {
             Ok(())
         })
         .await
+    }
+
+    async fn give_up(&self, taken: TakenMail) -> Result<(), StoreError> {
+        self.write(Caller::System, async move |_, db| give_up(&db, taken).await).await
     }
 
     async fn postpone(&self, taken: TakenMail, due: Timestamp) -> Result<(), StoreError> {

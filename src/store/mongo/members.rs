@@ -337,17 +337,30 @@ async fn change(
     }
 }
 
-/// Whether a member may have an address: nobody else has it, nor, for who is kept out by that, is it one that nobody registers with.
-async fn is_free(
+/// Whether a member may have an address.
+enum Availability {
+    Free,
+    /// Somebody has it, or, for who is kept out by that, it is one that nobody registers with.
+    Taken,
+    /// Somebody has registered with it who has not verified it, and nobody has written to.
+    Unverified(MemberId),
+}
+
+async fn availability(
     db: &Db,
     session: &mut ClientSession,
     id: MemberId,
     email: &str,
     is_kept_out: bool,
-) -> Result<bool, Fault> {
+) -> Result<Availability, Fault> {
+    if is_kept_out && addresses::is_barred(db, session, email).await? {
+        return Ok(Availability::Taken);
+    }
     let others = doc! { "email_key": email_key(email), "_id": { "$ne": member_oid(id) } };
-    let owner = db.collection::<Document>("members").find_one(others).session(&mut *session).await?;
-    Ok(owner.is_none() && !(is_kept_out && addresses::is_barred(db, session, email).await?))
+    let owner = db.collection::<MemberDoc>("members").find_one(others).session(&mut *session).await?;
+    let Some(owner) = owner.map(MemberDoc::into_record).transpose()? else { return Ok(Availability::Free) };
+    let is_free = owner.profile.must_verify && !registration::has_talked(db, owner.profile.id).await?;
+    Ok(if is_free { Availability::Unverified(owner.profile.id) } else { Availability::Taken })
 }
 
 async fn change_in(
@@ -369,10 +382,14 @@ async fn change_in(
     if change.is_stale(&before) {
         return Ok(Changed::Stale);
     }
-    if let Some((email, is_kept_out)) = change.new_email()
-        && !is_free(db, session, id, email, is_kept_out).await?
-    {
-        return Ok(Changed::EmailTaken);
+    let mut squatter = None;
+    if let Some((email, is_kept_out)) = change.new_email() {
+        match availability(db, session, id, email, is_kept_out).await? {
+            Availability::Taken => return Ok(Changed::EmailTaken),
+            Availability::Unverified(owner) if change.displaces_unverified() => squatter = Some(owner),
+            Availability::Unverified(_) => return Ok(Changed::EmailTaken),
+            Availability::Free => {}
+        }
     }
     if !mail::use_up(db, session, change, id, at).await? {
         return Ok(Changed::Stale);
@@ -391,6 +408,10 @@ async fn change_in(
     };
     if let Some(overtaken) = overtaken(db, session, by, by.is_other_than(id), at).await? {
         return Ok(Changed::Overtaken(overtaken));
+    }
+    if let Some(squatter) = squatter {
+        // Verified at the same moment: the two meet, and this is tried again.
+        registration::remove(db, session, doc! { "_id": member_oid(squatter), "must_verify": true }, at).await?;
     }
     let last_seen = last_seen.filter(|_| !after.is_erased).map(time);
     let document = MemberDoc::of(after.clone(), last_seen);

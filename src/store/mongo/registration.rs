@@ -6,13 +6,13 @@ use mongodb::{
     bson::{Document, doc},
     options::{FindOneOptions, FindOptions},
 };
-use protocol::Timestamp;
+use protocol::{MemberId, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     addresses, audit, claims,
     db::Db,
-    document::{MemberDoc, date},
+    document::{MemberDoc, date, member_oid},
     fault::{Fault, is_duplicate},
     invitations, mail,
     members::{by_id, transaction, waiting},
@@ -172,9 +172,7 @@ pub(super) async fn purge_unverified(db: &Db, before: Timestamp, at: Timestamp) 
         if removed >= PURGED_AT_ONCE {
             break;
         }
-        let talked = doc! { "participants.member_id": id };
-        let talked: Option<Document> = db.one("conversations", talked, FindOneOptions::default()).await?;
-        if talked.is_some() {
+        if has_talked(db, MemberId::from_bytes(id.bytes())).await? {
             continue;
         }
         let own = db.clone();
@@ -188,8 +186,21 @@ pub(super) async fn purge_unverified(db: &Db, before: Timestamp, at: Timestamp) 
     Ok(removed + claims::purge(db, before, PURGED_AT_ONCE - removed, at).await?)
 }
 
-/// Removes a record; false if they have verified the address meanwhile.
-async fn remove(db: &Db, session: &mut ClientSession, unverified: Document, at: Timestamp) -> Result<bool, Fault> {
+/// Whether anybody has written to somebody, who is kept then.
+pub(super) async fn has_talked(db: &Db, member: MemberId) -> Result<bool, Fault> {
+    let talked = doc! { "participants.member_id": member_oid(member) };
+    let talked: Option<Document> = db.one("conversations", talked, FindOneOptions::default()).await?;
+    Ok(talked.is_some())
+}
+
+/// Removes the record of somebody who has to verify the address, with what there is of them; false if they have verified it meanwhile. The use
+/// of an invitation comes back.
+pub(super) async fn remove(
+    db: &Db,
+    session: &mut ClientSession,
+    unverified: Document,
+    at: Timestamp,
+) -> Result<bool, Fault> {
     let members = db.collection::<MemberDoc>("members");
     let Some(found) = members.find_one_and_delete(unverified).session(&mut *session).await? else { return Ok(false) };
     let record = found.into_record()?;

@@ -18,8 +18,8 @@ use crate::store::{
     changes::Change,
     mail::{
         AskedFrom, Claim, DISPLACED, Expired, FIRST_TURN, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, MEMBERS_MAX,
-        Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME, NewLink, Part, Purpose, Room, SHARE_MAX, STRANGERS_MAX, TakenMail,
-        TokenId, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of, turn,
+        Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME, NewLink, Part, Purpose, Room, SHARE_MAX, STRANGERS_MAX, TO_FORMER,
+        TakenMail, TokenId, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of, turn,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
@@ -228,6 +228,15 @@ fn issue(tx: &Tx<'_>, by: Caller, link: &NewLink) -> rusqlite::Result<Option<boo
             again.execute(params![link.asked.to_string(), hash])?;
             Ok(Some(true))
         }
+        Issue::Unsent(hash, token) => {
+            if !add(tx, &purpose.mail(*member, token), room, *at)? {
+                return Ok(None);
+            }
+            let mut sent =
+                connection.prepare_cached("UPDATE links SET sent = 1, asked = ?, expires_at = ? WHERE hash = ?")?;
+            sent.execute(params![link.asked.to_string(), link.good_until().as_millis(), hash])?;
+            Ok(Some(true))
+        }
         Issue::Longer(hash, token) => {
             let mut longer = connection.prepare_cached("UPDATE links SET expires_at = ? WHERE hash = ?")?;
             longer.execute(params![link.good_until().as_millis(), hash])?;
@@ -314,13 +323,32 @@ pub(super) fn follow(
         let mut end = connection.prepare_cached("UPDATE links SET is_over = 1 WHERE member = ?")?;
         end.execute([member.as_bytes()])?;
     }
+    if !after.is_erased && before.profile.email != after.profile.email {
+        pin_notices(connection, member, &before.profile.email)?;
+    }
     notice_of(change, before, after, at).map_or(Ok(()), |notice| tell(connection, &notice, at))
 }
 
-/// Removes the links of a member who is gone, and the mail to them and about their address.
+/// Has the notices that wait for a member sent to the address that they were written for, in their turn, though it is theirs no more.
+fn pin_notices(connection: &Connection, member: MemberId, former: &str) -> rusqlite::Result<()> {
+    let mut waiting = connection.prepare_cached("SELECT key, body FROM mail WHERE member = ?")?;
+    let waiting = waiting.query_map([member.as_bytes()], |row| Ok((row.get::<_, String>("key")?, mail(row).ok())))?;
+    for (key, notice) in waiting.collect::<rusqlite::Result<Vec<_>>>()? {
+        let Some(pinned) = notice.and_then(|notice| notice.for_former(former)) else { continue };
+        let mut pin = connection.prepare_cached(
+            "UPDATE OR REPLACE mail SET key = ?, kind = ?, body = ?, revision = random() WHERE key = ?",
+        )?;
+        pin.execute(params![pinned.key(), pinned.kind().as_str(), body(&pinned)?, key])?;
+    }
+    Ok(())
+}
+
+/// Removes the links of a member who is gone, and the mail to them and about their address; not what tells former addresses.
 pub(super) fn forget(connection: &Connection, member: MemberId, email: &str) -> rusqlite::Result<()> {
     connection.prepare_cached("DELETE FROM links WHERE member = ?")?.execute([member.as_bytes()])?;
-    connection.prepare_cached("DELETE FROM mail WHERE member = ?")?.execute([member.as_bytes()])?;
+    let mut delete = connection.prepare_cached("DELETE FROM mail WHERE member = ? AND kind NOT IN (?, ?)")?;
+    let [changed, notice] = TO_FORMER;
+    delete.execute(params![member.as_bytes(), changed, notice])?;
     // The zero is what comes after a slash.
     let mut delete = connection.prepare_cached("DELETE FROM mail WHERE key >= ?1 AND key < ?1 || '0'")?;
     for key in keys_of_address(email) {
@@ -466,6 +494,18 @@ impl MailStore for Sqlite {
         self.write(move |tx| {
             let mut delete = tx.connection.prepare_cached("DELETE FROM mail WHERE key = ? AND revision = ?")?;
             delete.execute(params![taken.key, taken.revision]).map(drop)
+        })
+        .await
+    }
+
+    async fn give_up(&self, taken: TakenMail) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            let mut delete = tx.connection.prepare_cached("DELETE FROM mail WHERE key = ? AND revision = ?")?;
+            let is_gone = delete.execute(params![taken.key, taken.revision])? > 0;
+            let Some((member, TokenId(token))) = taken.link().filter(|_| is_gone) else { return Ok(()) };
+            let mut unsent =
+                tx.connection.prepare_cached("UPDATE links SET sent = 0, asked = '' WHERE member = ? AND token = ?")?;
+            unsent.execute(params![member.as_bytes(), token]).map(drop)
         })
         .await
     }

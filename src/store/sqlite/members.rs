@@ -289,10 +289,14 @@ fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timesta
     if change.is_stale(&before) {
         return Ok(Changed::Stale);
     }
-    if let Some((email, is_kept_out)) = change.new_email()
-        && !is_free(tx.connection, id, email, is_kept_out)?
-    {
-        return Ok(Changed::EmailTaken);
+    let mut squatter = None;
+    if let Some((email, is_kept_out)) = change.new_email() {
+        match availability(tx.connection, id, email, is_kept_out)? {
+            Availability::Taken => return Ok(Changed::EmailTaken),
+            Availability::Unverified(owner) if change.displaces_unverified() => squatter = Some(owner),
+            Availability::Unverified(_) => return Ok(Changed::EmailTaken),
+            Availability::Free => {}
+        }
     }
     if !mail::use_up(tx.connection, change, id, at)? {
         return Ok(Changed::Stale);
@@ -305,6 +309,9 @@ fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timesta
     };
     if let Some(overtaken) = overtaken(tx.connection, by, by.is_other_than(id), at)? {
         return Ok(Changed::Overtaken(overtaken));
+    }
+    if let Some(squatter) = squatter {
+        registration::remove(tx, &squatter, at)?;
     }
     // The log remembers whether a member may be written to.
     tx.memory.members.remove(&id);
@@ -329,13 +336,28 @@ fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timesta
     Ok(Changed::Done { before: Box::new(before), after: Box::new(after), ended })
 }
 
-/// Whether a member may have an address: nobody else has it, nor, for who is kept out by that, is it one that nobody registers with.
-fn is_free(connection: &Connection, id: MemberId, email: &str, is_kept_out: bool) -> rusqlite::Result<bool> {
-    let owner = by_email(connection, &email_key(email))?;
-    if owner.is_some_and(|owner| owner.profile.id != id) {
-        return Ok(false);
-    }
-    Ok(!is_kept_out || !addresses::is_barred(connection, email)?)
+/// Whether a member may have an address.
+enum Availability {
+    Free,
+    /// Somebody has it, or, for who is kept out by that, it is one that nobody registers with.
+    Taken,
+    /// Somebody has registered with it who has not verified it, and nobody has written to.
+    Unverified(Box<MemberRecord>),
+}
+
+fn availability(
+    connection: &Connection,
+    id: MemberId,
+    email: &str,
+    is_kept_out: bool,
+) -> rusqlite::Result<Availability> {
+    let owner = by_email(connection, &email_key(email))?.filter(|owner| owner.profile.id != id);
+    Ok(match owner {
+        _ if is_kept_out && addresses::is_barred(connection, email)? => Availability::Taken,
+        None => Availability::Free,
+        Some(owner) if registration::is_unverified(connection, &owner)? => Availability::Unverified(Box::new(owner)),
+        Some(_) => Availability::Taken,
+    })
 }
 
 fn has_admin(connection: &Connection) -> rusqlite::Result<bool> {
@@ -370,7 +392,7 @@ fn write(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<()>
         profile.name,
         record.name_key(),
         profile.email,
-        email_key(&profile.email),
+        record.email_key(),
         record.password_hash,
         profile.tier.as_str(),
         contact.phone,
@@ -426,7 +448,7 @@ pub(super) fn restore(tx: &Tx<'_>, record: &MemberRecord, last_seen: Option<Time
     let inserted = insert.execute(params![
         profile.id.as_bytes(),
         profile.email,
-        email_key(&profile.email),
+        record.email_key(),
         profile.tier.as_str(),
         profile.user_type.as_str(),
         profile.created_at.as_millis(),

@@ -109,16 +109,26 @@ pub(super) fn purge_unverified(tx: &mut Tx<'_>, before: Timestamp, at: Timestamp
     let old: Vec<MemberRecord> =
         old.query_map(params![before.as_millis(), PURGED_AT_ONCE], record)?.collect::<rusqlite::Result<_>>()?;
     for record in &old {
-        remove(tx.connection, record, at)?;
-        tx.memory.members.remove(&record.profile.id);
+        remove(tx, record, at)?;
     }
-    tx.memory.erased |= !old.is_empty();
     let claims = claims::purge(tx.connection, before, PURGED_AT_ONCE - old.len(), at)?;
     Ok(old.len() + claims)
 }
 
-fn remove(connection: &Connection, record: &MemberRecord, at: Timestamp) -> rusqlite::Result<()> {
-    let id: MemberId = record.profile.id;
+/// Whether somebody has registered and has not verified the address, and nobody has written to them.
+pub(super) fn is_unverified(connection: &Connection, record: &MemberRecord) -> rusqlite::Result<bool> {
+    let mut unwritten = connection.prepare_cached(
+        "SELECT 1 FROM members WHERE id = ? AND must_verify = 1
+             AND NOT EXISTS (SELECT 1 FROM participants WHERE participants.member = members.key)",
+    )?;
+    unwritten.exists([record.profile.id.as_bytes()])
+}
+
+/// Removes the record of such a one, with what there is of them; the use of an invitation comes back.
+pub(super) fn remove(tx: &mut Tx<'_>, record: &MemberRecord, at: Timestamp) -> rusqlite::Result<()> {
+    let (id, connection): (MemberId, _) = (record.profile.id, tx.connection);
+    tx.memory.members.remove(&id);
+    tx.memory.erased = true;
     mail::forget(connection, id, &record.profile.email)?;
     connection.prepare_cached("DELETE FROM members WHERE id = ?")?.execute([id.as_bytes()])?;
     if let Some(invited) = record.profile.invited {
