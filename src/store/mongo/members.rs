@@ -337,30 +337,49 @@ async fn change(
     }
 }
 
-/// Whether a member may have an address.
+/// Whether a member may have the address that a change gives them, if it gives one.
 enum Availability {
     Free,
     /// Somebody has it, or, for who is kept out by that, it is one that nobody registers with.
     Taken,
-    /// Somebody has registered with it who has not verified it, and nobody has written to.
+    /// Somebody has registered with it who gives way: they have not verified it, and nobody has written to them.
     Unverified(MemberId),
+}
+
+impl Availability {
+    /// Removes who gives way. Should they verify it at the same moment, the two meet, and the change is tried again.
+    async fn take(self, db: &Db, session: &mut ClientSession, at: Timestamp) -> Result<(), Fault> {
+        let Self::Unverified(owner) = self else { return Ok(()) };
+        registration::remove(db, session, doc! { "_id": member_oid(owner), "must_verify": true }, at).await.map(drop)
+    }
 }
 
 async fn availability(
     db: &Db,
     session: &mut ClientSession,
     id: MemberId,
-    email: &str,
-    is_kept_out: bool,
+    change: &Change,
 ) -> Result<Availability, Fault> {
+    let Some((email, is_kept_out)) = change.new_email() else { return Ok(Availability::Free) };
     if is_kept_out && addresses::is_barred(db, session, email).await? {
         return Ok(Availability::Taken);
     }
     let others = doc! { "email_key": email_key(email), "_id": { "$ne": member_oid(id) } };
     let owner = db.collection::<MemberDoc>("members").find_one(others).session(&mut *session).await?;
     let Some(owner) = owner.map(MemberDoc::into_record).transpose()? else { return Ok(Availability::Free) };
-    let is_free = owner.profile.must_verify && !registration::has_talked(db, owner.profile.id).await?;
-    Ok(if is_free { Availability::Unverified(owner.profile.id) } else { Availability::Taken })
+    let (owner, must_verify) = (owner.profile.id, owner.profile.must_verify);
+    let gives_way = must_verify && change.displaces_unverified() && !registration::has_talked(db, owner).await?;
+    Ok(if gives_way { Availability::Unverified(owner) } else { Availability::Taken })
+}
+
+/// Removes what there is of a member who has left, beside their record.
+async fn forget(db: &Db, session: &mut ClientSession, id: MemberId) -> Result<(), Fault> {
+    recommendations::forget(db, session, id).await?;
+    push::forget(db, session, id).await?;
+    settings::forget(db, session, id).await?;
+    let (theirs, forgotten) = sessions::forgetting(id);
+    db.collection::<Document>("sessions").update_many(theirs, forgotten).session(session).await?;
+    Ok(())
 }
 
 async fn change_in(
@@ -382,14 +401,9 @@ async fn change_in(
     if change.is_stale(&before) {
         return Ok(Changed::Stale);
     }
-    let mut squatter = None;
-    if let Some((email, is_kept_out)) = change.new_email() {
-        match availability(db, session, id, email, is_kept_out).await? {
-            Availability::Taken => return Ok(Changed::EmailTaken),
-            Availability::Unverified(owner) if change.displaces_unverified() => squatter = Some(owner),
-            Availability::Unverified(_) => return Ok(Changed::EmailTaken),
-            Availability::Free => {}
-        }
+    let availability = availability(db, session, id, change).await?;
+    if matches!(availability, Availability::Taken) {
+        return Ok(Changed::EmailTaken);
     }
     if !mail::use_up(db, session, change, id, at).await? {
         return Ok(Changed::Stale);
@@ -409,19 +423,12 @@ async fn change_in(
     if let Some(overtaken) = overtaken(db, session, by, by.is_other_than(id), at).await? {
         return Ok(Changed::Overtaken(overtaken));
     }
-    if let Some(squatter) = squatter {
-        // Verified at the same moment: the two meet, and this is tried again.
-        registration::remove(db, session, doc! { "_id": member_oid(squatter), "must_verify": true }, at).await?;
-    }
+    availability.take(db, session, at).await?;
     let last_seen = last_seen.filter(|_| !after.is_erased).map(time);
     let document = MemberDoc::of(after.clone(), last_seen);
     members.replace_one(doc! { "_id": member_oid(id) }, document).session(&mut *session).await?;
     if after.is_erased {
-        recommendations::forget(db, session, id).await?;
-        push::forget(db, session, id).await?;
-        settings::forget(db, session, id).await?;
-        let (theirs, forgotten) = sessions::forgetting(id);
-        db.collection::<Document>("sessions").update_many(theirs, forgotten).session(&mut *session).await?;
+        forget(db, session, id).await?;
     }
     let ended = sessions::revoke_by_change(db, session, id, (change.revokes(), at)).await?;
     if let Some(kept) = change.keeps() {
