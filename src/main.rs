@@ -25,7 +25,7 @@ use members_book::{
 };
 use protocol::{
     FieldError, SUBPROTOCOL,
-    rest::{EmailChange, RegisterRequest, RegistrationPolicy},
+    rest::{ForgotPasswordRequest, RegisterRequest, RegistrationPolicy},
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -276,10 +276,10 @@ async fn reset_link(settings: Settings, email: &str) -> Result<ExitCode, String>
 }
 
 async fn set_email(settings: Settings, old: &str, new: &str) -> Result<ExitCode, String> {
-    // By the rule of members who change theirs; nobody is asked for a password here.
-    let body = serde_json::json!({ "email": new.trim(), "password": "none" });
-    let change: EmailChange = protocol::parse_body(body).map_err(|errors| problems(&errors))?;
-    let (member, store) = app::set_email(settings, old, &change.email).await.map_err(|error| error.to_string())?;
+    // The request that has an address alone: by the rule of all of them.
+    let body = serde_json::json!({ "email": new.trim() });
+    let new: ForgotPasswordRequest = protocol::parse_body(body).map_err(|errors| problems(&errors))?;
+    let (member, store) = app::set_email(settings, old, &new.email).await.map_err(|error| error.to_string())?;
     println!("{old} is {} now, in {store}.", member.profile.email);
     Ok(ExitCode::SUCCESS)
 }
