@@ -31,8 +31,8 @@ mod room;
 pub use claims::{Claim, ClaimedAddress};
 pub(super) use claims::{claimed, holds_use};
 pub use links::{
-    AskedFrom, CHANGES_MAX, CHANGES_WITHIN, GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS, LINKS_FROM, LINKS_MAX,
-    LINKS_WITHIN, LinkHash, NewLink, Purpose, TokenId, UNVERIFIED_LINKS_FROM, handed_out,
+    AskedFrom, CHANGES_MAX, CHANGES_TO_MAX, CHANGES_WITHIN, GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS,
+    LINKS_FROM, LINKS_MAX, LINKS_WITHIN, LinkHash, NewLink, Purpose, TokenId, UNVERIFIED_LINKS_FROM, handed_out,
 };
 pub(super) use links::{Issue, forgotten_at};
 pub(super) use room::{DISPLACED, FIRST_TURN, Part, Restored, Room, turn};
@@ -274,6 +274,17 @@ impl Kind {
 }
 
 impl Mail {
+    /// What the token is derived from of the link that it brings, and whose it is; nothing of a mail that brings none.
+    #[must_use]
+    pub(in crate::store) const fn link(&self) -> Option<(MemberId, TokenId)> {
+        match self {
+            &(Self::VerifyEmail { member, token }
+            | Self::ResetPassword { member, token }
+            | Self::ChangeEmail { member, token }) => Some((member, token)),
+            _ => None,
+        }
+    }
+
     /// Whom it is for, as far as that is known.
     #[must_use]
     pub fn member(&self) -> Option<MemberId> {
@@ -416,19 +427,6 @@ pub struct TakenMail {
 }
 
 impl TakenMail {
-    /// What the token is derived from of the link that it brings, and whose it is; nothing of a mail that brings none.
-    #[must_use]
-    pub(in crate::store) const fn link(&self) -> Option<(MemberId, TokenId)> {
-        match self.mail {
-            Some(
-                Mail::VerifyEmail { member, token }
-                | Mail::ResetPassword { member, token }
-                | Mail::ChangeEmail { member, token },
-            ) => Some((member, token)),
-            _ => None,
-        }
-    }
-
     /// Until when it is tried, if that is longer than was written down: its time begins when it is taken for the first time. The node that
     /// wrote it may have a clock that is behind. What a link in it is good for does not change.
     #[must_use]

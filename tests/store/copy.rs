@@ -97,6 +97,8 @@ async fn fill_with_new_members(f: &Fixture, members: &mut Vec<MemberId>) {
     assert!(f.store.mail.issue(Caller::System, link).await.unwrap());
     f.change(left, Change::VerifyEmail { link: [9; 32] }).await;
     f.change(left, Change::Erase).await;
+    // And somebody who has got hold of the address that such a one gets.
+    members.push(f.member_with_email("Eva", &format!("{left}@erased.invalid")).await.profile.id);
     f.change(members[3], Change::Suspended(Some(Suspension { until, reason: Some("loud".to_owned()) }))).await;
 }
 

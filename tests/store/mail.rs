@@ -6,9 +6,9 @@ use members_book::store::{
     audit::AuditRecord,
     changes::{Actor, Change, Changed, EmailProof},
     mail::{
-        AskedFrom, CHANGES_MAX, CHANGES_WITHIN, Expired, GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS,
-        LINKS_FROM, LINKS_MAX, LINKS_WITHIN, Mail, NEW_DEVICES_MAX, NewLink, Purpose, TakenMail, TokenId,
-        UNVERIFIED_LINKS_FROM, WaitingMail, handed_out,
+        AskedFrom, CHANGES_MAX, CHANGES_TO_MAX, CHANGES_WITHIN, Expired, GoodLink, LINK_AGAIN, LINK_LIFETIME,
+        LINK_SENDINGS, LINKS_FROM, LINKS_MAX, LINKS_WITHIN, Mail, NEW_DEVICES_MAX, NewLink, Purpose, TakenMail,
+        TokenId, UNVERIFIED_LINKS_FROM, WaitingMail, handed_out,
     },
     members::{NewMember, Registration, UNVERIFIED_MAX, Way},
     sessions::{NewSession, NewToken, SessionDevice},
@@ -36,6 +36,7 @@ for_every_store![
     using_a_link_ends_all_of_its_purpose,
     a_link_that_changes_an_address_ends_the_former_and_is_used_once,
     an_address_is_one_members_whoever_is_first,
+    several_members_do_not_have_one_address_written_to_without_end,
     nobody_gets_an_address_that_nobody_registers_with,
     each_former_address_is_told_and_a_notice_goes_to_the_one_that_it_was_for,
     nobody_keeps_another_one_from_leaving_with_an_address,
@@ -368,6 +369,33 @@ async fn an_address_is_one_members_whoever_is_first(f: &Fixture) {
     let Changed::Done { before, after, .. } = change(f, owner, by_hand).await else { panic!() };
     assert_eq!(after.profile.email_verified_at, before.profile.email_verified_at);
     assert!(after.profile.email_verified_at.is_some());
+}
+
+async fn several_members_do_not_have_one_address_written_to_without_end(f: &Fixture) {
+    let mut byte = 0;
+    let mut ask = async |member, email: &str| {
+        byte += 1;
+        ask_change(f, member, byte, email).await
+    };
+    let mut members = Vec::new();
+    for number in 0..4 {
+        members.push(f.member_with_email("Ana", &format!("ana{number}@example.com")).await.profile.id);
+    }
+    let mut asked = 0;
+    for email in ["one@example.com", " One@example.COM", "ONE@example.com", "one@Example.com"] {
+        for member in &members[..3] {
+            assert!(ask(*member, email).await, "{asked}");
+            asked += 1;
+        }
+    }
+    assert_eq!(asked, CHANGES_TO_MAX);
+    assert!(!ask(members[0], "one@example.com").await, "it gets no more of them");
+    assert!(ask(members[0], "two@example.com").await, "another one does");
+    assert!(ask(members[3], "one@example.com").await, "nobody is kept from it by others");
+    assert!(!ask(members[3], "one@example.com").await);
+    drain(f).await;
+    f.wait(LINKS_WITHIN.as_secs());
+    assert!(ask(members[0], "one@example.com").await, "a day later");
 }
 
 #[expect(clippy::cognitive_complexity, reason = "what holds, one after the other")]

@@ -5,7 +5,7 @@ use std::ops::Range;
 use members_book::store::{
     StoreError,
     archive::{MailRow, Row},
-    changes::{Change, Changed},
+    changes::{Change, Changed, EmailProof},
     mail::{AskedFrom, LINK_LIFETIME, MEMBERS_MAX, Mail, NewLink, Purpose, SHARE_MAX, STRANGERS_MAX},
     members::{NewMember, Way},
     turns::Caller,
@@ -24,7 +24,11 @@ for_every_store![
     members_have_a_bound_and_what_is_made_or_told_has_none,
     networks_take_turns_and_an_address_that_is_asked_about_goes_first,
     nobody_has_the_mail_of_another_sent_later,
+    the_link_of_a_mail_that_gives_way_is_sent_when_it_is_asked_for_again,
 ];
+
+/// An address that nobody registers with: of a member who has left.
+const LEFT: &str = "uma@example.com";
 
 fn asked_for(number: u64, asked: u64) -> Mail {
     Mail::ForgotPassword { email: format!("{number}@example.com"), asked: AskedFrom(asked) }
@@ -150,6 +154,32 @@ async fn strangers_leave_room_for_members_and_for_who_was_invited(f: &Fixture, i
     assert_eq!(f.store.mail.issue(Caller::Member(rui), link(f, rui, Purpose::VerifyEmail, 10)).await, Ok(true));
 }
 
+/// A flood must not use up the links of who is pushed out by it: that mail was not sent.
+async fn the_link_of_a_mail_that_gives_way_is_sent_when_it_is_asked_for_again(f: &Fixture) {
+    let (ida, lia) = (unverified(f, "Ida").await, unverified(f, "Lia").await);
+    let ask = async |member, byte, asked| {
+        let wanted = NewLink { asked: AskedFrom(asked), ..link(f, member, Purpose::VerifyEmail, byte) };
+        f.store.mail.issue(Caller::Member(member), wanted).await
+    };
+    // The last of all: behind everything of a network that has its share but for one.
+    let row = |number: u64| {
+        let mail = taken(number, 90);
+        Row::Mail(MailRow { mail, due: f.now(), until: f.now().after(LINK_LIFETIME), attempts: 0 })
+    };
+    f.store.archive.insert_rows((0..SHARE_MAX - 1).map(row).collect()).await.unwrap();
+    fill(f, 0..STRANGERS_MAX - SHARE_MAX).await;
+    assert_eq!(ask(ida, 1, 90).await, Ok(true));
+    assert_eq!(ask(lia, 2, 91).await, Ok(true), "which takes the place of the last");
+    let now = f.now();
+    for _ in 0..5 {
+        let first = f.store.mail.take(now, now.after(LINK_LIFETIME)).await.unwrap().unwrap();
+        f.store.mail.finish(first).await.unwrap();
+    }
+    assert_eq!(ask(ida, 3, 90).await, Ok(true), "as the first");
+    assert_eq!(owner(f, Purpose::VerifyEmail, 3).await, None, "the same link");
+    assert_eq!((ask(ida, 4, 90).await, ask(ida, 5, 90).await), (Ok(true), Ok(false)), "once more");
+}
+
 /// Found by an attacker: with a full queue nothing came of a forgotten password, and so nothing ever left it.
 async fn what_comes_of_a_mail_that_waits_takes_its_place(f: &Fixture) {
     let ivo = f.member("Ivo").await;
@@ -159,12 +189,34 @@ async fn what_comes_of_a_mail_that_waits_takes_its_place(f: &Fixture) {
     assert_eq!(f.store.mail.waiting().await.unwrap().count, waiting + 1);
 }
 
+/// With [`LEFT`].
+async fn somebody_has_left(f: &Fixture) {
+    let uma = f.member("Uma").await;
+    let asked = NewLink { email: Some(LEFT.to_owned()), ..link(f, uma, Purpose::ChangeEmail, 15) };
+    assert_eq!(f.store.mail.issue(Caller::Member(uma), asked).await, Ok(true));
+    let verified = Change::Email { email: LEFT.to_owned(), proof: EmailProof::Link([15; 32]) };
+    for change_of in [verified, Change::Erase] {
+        assert!(matches!(change(f, uma, change_of).await, Changed::Done { .. }));
+    }
+}
+
+/// No mail is written to the one, which takes no room.
+async fn nobody_can_tell_an_address_of_who_has_left_from_another(f: &Fixture, member: MemberId) {
+    for (byte, email) in [(13, LEFT), (14, "free@example.com")] {
+        let change = NewLink { email: Some(email.to_owned()), ..link(f, member, Purpose::ChangeEmail, byte) };
+        let refused = f.store.mail.issue(Caller::Member(member), change).await;
+        assert_eq!(refused, Err(StoreError::Overloaded), "{email}");
+    }
+}
+
 async fn members_have_a_bound_and_what_is_made_or_told_has_none(f: &Fixture) {
     let ivo = f.member("Ivo").await;
+    somebody_has_left(f).await;
     fill_members(f).await;
     let refused = f.store.mail.issue(Caller::Member(ivo), link(f, ivo, Purpose::VerifyEmail, 11)).await;
     assert_eq!(refused, Err(StoreError::Overloaded));
     assert_eq!(owner(f, Purpose::VerifyEmail, 11).await, None);
+    nobody_can_tell_an_address_of_who_has_left_from_another(f, ivo).await;
     add(f, asked_for(1, 1)).await;
     let waiting = f.store.mail.waiting().await.unwrap().count;
     assert_eq!(f.store.mail.issue(Caller::System, link(f, ivo, Purpose::ResetPassword, 12)).await, Ok(true));

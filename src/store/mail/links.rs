@@ -10,8 +10,8 @@
 //!
 //! However often strangers ask, and from however many networks, the newest link in the member's mailbox is good after the member has asked,
 //! and the mails that come of it are bounded. What is over, because it was used or the password has changed, counts for nothing: what the
-//! member does has a mail sent again. A link that changes the address is asked for by its member alone: the newest ends those of before, and
-//! there are [`CHANGES_MAX`].
+//! member does has a mail sent again. A link that changes the address is asked for by its member alone: the newest ends those of before, there are
+//! [`CHANGES_MAX`], and several members together do not have more sent to one address ([`CHANGES_TO_MAX`]).
 
 use std::{fmt, time::Duration};
 
@@ -19,7 +19,7 @@ use protocol::{MemberId, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use super::{Claim, Mail};
-use crate::store::archive::LinkRow;
+use crate::store::{archive::LinkRow, members::email_key};
 
 /// How long a link is good, and how long its mail is tried to be sent.
 pub const LINK_LIFETIME: Duration = Duration::from_secs(30 * 60);
@@ -40,6 +40,9 @@ pub const LINKS_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 pub const CHANGES_MAX: u32 = 5;
 /// See [`CHANGES_MAX`].
 pub const CHANGES_WITHIN: Duration = Duration::from_secs(60 * 60);
+/// Links of all members that change their address to the same one and are made in [`LINKS_WITHIN`]. Beyond that each member has one: nobody
+/// keeps another one from an address by asking for it.
+pub const CHANGES_TO_MAX: u32 = 12;
 
 /// The hash of the token of a link.
 pub type LinkHash = [u8; 32];
@@ -213,10 +216,17 @@ impl NewLink {
         matches!(self.purpose, Purpose::ChangeEmail)
     }
 
-    /// What comes of asking for it, of a member with these links: those of the time that is not forgotten, and those that are good.
-    pub(in crate::store) fn issue(&self, must_verify: bool, theirs: &[LinkRow]) -> Issue {
+    /// The form of the new address under which links of all members to it are counted.
+    pub(in crate::store) fn email_key(&self) -> Option<String> {
+        self.email.as_deref().map(email_key)
+    }
+
+    /// What comes of asking for it, of a member with these links: those of the time that is not forgotten, and those that are good. `to_it` are
+    /// those of all members that change their address to the same one and are not forgotten.
+    pub(in crate::store) fn issue(&self, must_verify: bool, theirs: &[LinkRow], to_it: u32) -> Issue {
         if self.ends_former() {
-            return if self.is_one_change_too_many(theirs) { Issue::Nothing } else { Issue::New };
+            let is_too_much = self.is_one_change_too_many(theirs) || self.is_one_too_many_to_it(theirs, to_it);
+            return if is_too_much { Issue::Nothing } else { Issue::New };
         }
         let same = |link: &&LinkRow| link.purpose == self.purpose && !link.is_over;
         // Those that were handed out are in nobody's mailbox.
@@ -244,6 +254,13 @@ impl NewLink {
             u32::try_from(made).map_or(true, |made| made >= most)
         };
         is_full(self.at.before(CHANGES_WITHIN), CHANGES_MAX) || is_full(forgotten_at(self.at), LINKS_MAX)
+    }
+
+    /// Whether the address gets as many from all members as there are in a day, and one of this member.
+    fn is_one_too_many_to_it(&self, theirs: &[LinkRow], to_it: u32) -> bool {
+        let (key, since) = (self.email_key(), forgotten_at(self.at));
+        let is_to_it = |link: &LinkRow| link.made_at > since && link.email.as_deref().map(email_key) == key;
+        to_it >= CHANGES_TO_MAX && theirs.iter().any(is_to_it)
     }
 
     /// Whether as many mails were sent as there are in a day.

@@ -25,11 +25,12 @@ use crate::store::{
     audit::AuditRecord,
     changes::Change,
     mail::{
-        AskedFrom, Claim, DISPLACED, Expired, FIRST_TURN, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, MEMBERS_MAX,
-        Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME, NewLink, Part, Purpose, Room, SHARE_MAX, STRANGERS_MAX, TO_FORMER,
-        TakenMail, TokenId, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of, turn,
+        AskedFrom, CHANGES_TO_MAX, Claim, DISPLACED, Expired, FIRST_TURN, GoodLink, Issue, Kind, LINK_LIFETIME,
+        LinkHash, MEMBERS_MAX, Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME, NewLink, Part, Purpose, Room, SHARE_MAX,
+        STRANGERS_MAX, TO_FORMER, TakenMail, TokenId, WaitingMail, ends_links, forgotten_at, keys_of_address,
+        notice_of, turn,
     },
-    members::MemberRecord,
+    members::{MemberRecord, email_key},
     turns::{Caller, Turn},
 };
 use crate::telemetry::Metrics;
@@ -100,11 +101,21 @@ pub(super) async fn make_room(
     if turn_of(db, kind, share).await? >= last.get_i64("turn").unwrap_or(0) {
         return Ok(false);
     }
-    if mail.delete_one(doc! { "_id": last.get("_id") }).await?.deleted_count > 0 {
+    if let Some(gone) = mail.find_one_and_delete(doc! { "_id": last.get("_id") }).max_time(db.max_time).await? {
+        if let Some((own, unsent)) = self::mail(&gone).as_ref().and_then(not_sent) {
+            db.collection::<Document>("links").update_one(own, unsent).await?;
+        }
         let kind = last.get_str("kind").ok().and_then(Kind::of);
         metrics.mail(kind.map_or("unknown", Kind::as_str), DISPLACED);
     }
     Ok(true)
+}
+
+/// Has the link that a mail was to bring which nobody gets count as not sent: which one, and what becomes of it.
+fn not_sent(mail: &Mail) -> Option<(Document, Document)> {
+    let (member, TokenId(token)) = mail.link()?;
+    let own = doc! { "member_id": member_oid(member), "token": binary(&token) };
+    Some((own, doc! { "$set": { "sent": 0_i64, "asked": Vec::<String>::new() } }))
 }
 
 async fn is_there(db: &Db, key: &str) -> Result<bool, Fault> {
@@ -231,7 +242,7 @@ async fn issue_in(
     }
     let room = Room::of_link(by, must_verify, link.asked);
     let once_more = doc! { "$inc": { "sent": 1_i64 }, "$push": { "asked": link.asked.to_string() } };
-    let (mail, again) = match link.issue(must_verify, &theirs) {
+    let (mail, again) = match link.issue(must_verify, &theirs, links_to(db, link).await?) {
         Issue::Nothing => return Ok(Some(false)),
         Issue::New => (link.mail(), None),
         Issue::Again(hash, token) => (purpose.mail(member, token), Some((hash, once_more))),
@@ -250,17 +261,16 @@ async fn issue_in(
             return Ok(Some(false));
         }
     };
-    if let Some(email) = &link.email
-        && addresses::is_barred(db, session, email).await?
-    {
-        end_all(db, session, member, purpose).await?;
-        return write_link(db, session, &link.row_of_nobody(None)).await.map(|()| Some(true));
-    }
     if !make_room(db, metrics, (mail.kind(), &mail.key()), room).await? {
         return Ok(None);
     }
     if link.ends_former() {
         end_all(db, session, member, purpose).await?;
+    }
+    if let Some(email) = &link.email
+        && addresses::is_barred(db, session, email).await?
+    {
+        return write_link(db, session, &link.row_of_nobody(None)).await.map(|()| Some(true));
     }
     match again {
         None => write_link(db, session, &link.row()).await?,
@@ -270,6 +280,16 @@ async fn issue_in(
         }
     }
     write(db, &mail, room, at, Some(session)).await.map(|()| Some(true))
+}
+
+/// How many links of all members change their address to the one that a link changes it to. Several that are written at the same moment may go a
+/// little beyond a bound of them.
+async fn links_to(db: &Db, link: &NewLink) -> Result<u32, Fault> {
+    let Some(key) = link.email_key() else { return Ok(0) };
+    let to_it = doc! { "email_key": key, "made_at": { "$gt": date(forgotten_at(link.at)) } };
+    let links = db.collection::<Document>("links");
+    let count = links.count_documents(to_it).limit(u64::from(CHANGES_TO_MAX)).max_time(db.max_time).await?;
+    Ok(u32::try_from(count).unwrap_or(u32::MAX))
 }
 
 /// Writes a link alone.
@@ -455,7 +475,9 @@ pub(super) fn link_document(row: &LinkRow) -> Document {
         "sent": i64::from(*sent),
         "asked": asked.iter().map(ToString::to_string).collect::<Vec<_>>(),
     };
-    document.extend(email.as_ref().map(|email| ("email".to_owned(), email.into())));
+    if let Some(email) = email {
+        document.extend(doc! { "email": email, "email_key": email_key(email) });
+    }
     if let Some(Claim { invitation, address }) = claim {
         document.insert("is_claim", true);
         document.extend(invitation.map(|id| ("invitation_id".to_owned(), invitation_oid(id).into())));
@@ -526,9 +548,8 @@ async fn give_up(db: &Db, taken: TakenMail) -> Result<(), Fault> {
         let (db, taken) = (own.clone(), taken.clone());
         async move {
             let gone = db.collection::<Document>("mail").delete_one(still(&taken)).session(&mut *session).await?;
-            let Some((member, TokenId(token))) = taken.link().filter(|_| gone.deleted_count > 0) else { return Ok(()) };
-            let own = doc! { "member_id": member_oid(member), "token": binary(&token) };
-            let unsent = doc! { "$set": { "sent": 0_i64, "asked": Vec::<String>::new() } };
+            let mail = taken.mail.as_ref().filter(|_| gone.deleted_count > 0);
+            let Some((own, unsent)) = mail.and_then(not_sent) else { return Ok(()) };
             db.collection::<Document>("links").update_one(own, unsent).session(session).await?;
             Ok(())
         }

@@ -94,6 +94,7 @@ pub const INDEXES: &[Index] = &[
     later(20, "links", &["is_claim", "made_at"]),
     later(20, "links", &["invitation_id"]),
     later(20, "links", &["address"]),
+    later(22, "links", &["email_key", "made_at"]),
 ];
 
 /// Their names, in their order. A released one is never changed: a change is a new one.
@@ -119,6 +120,7 @@ const ALL: &[&str] = &[
     "mail shares",
     "claims",
     "claim keys",
+    "email change keys",
 ];
 
 /// What is missing, in words.
@@ -137,7 +139,7 @@ pub(super) async fn run(db: &Db) -> Result<StoreId, StoreError> {
             // That of sessions makes none: it keeps versions away that replace tokens of a session without saying so in it. Nor does that of
             // the second factor: it keeps versions away that would write a member without it. That of the audit log does the same for the number of
             // credentials.
-            1..=10 | 13 | 15 | 17..=19 => make_indexes(db, number + 1).await.map_err(StoreError::from)?,
+            1..=10 | 13 | 15 | 17..=19 | 21 => make_indexes(db, number + 1).await.map_err(StoreError::from)?,
             11 => create(db, &["secrets", "barred_addresses"]).await.map_err(StoreError::from)?,
             12 => {
                 make_indexes(db, number + 1).await.map_err(StoreError::from)?;

@@ -21,7 +21,7 @@ use crate::store::{
         Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME, NewLink, Part, Purpose, Room, SHARE_MAX, STRANGERS_MAX, TO_FORMER,
         TakenMail, TokenId, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of, turn,
     },
-    members::MemberRecord,
+    members::{MemberRecord, email_key},
     turns::{Caller, Turn},
 };
 
@@ -39,6 +39,9 @@ static TAKE: LazyLock<[String; 3]> = LazyLock::new(|| {
 
 /// How many of a share wait.
 const OF_SHARE: &str = "SELECT count(*) FROM mail WHERE share = ?";
+
+/// Links of all members that change their address to one.
+pub(super) const LINKS_TO: &str = "SELECT count(*) FROM links WHERE email_key = ? AND made_at > ?";
 
 /// The highest turn of a share: of what costs no mail, and of what does.
 static LAST_TURN: LazyLock<[String; 2]> = LazyLock::new(|| {
@@ -133,9 +136,19 @@ pub(super) fn make_room(tx: &Tx<'_>, kind: Kind, Room { part, share }: Room) -> 
         Ok(Some((turn, row.get::<_, String>("key")?, row.get::<_, String>("kind")?)))
     })?;
     let Some((_, key, kind)) = last.filter(|(turn, ..)| own < *turn) else { return Ok(false) };
-    connection.prepare_cached("DELETE FROM mail WHERE key = ?")?.execute([key])?;
+    let mut delete = connection.prepare_cached("DELETE FROM mail WHERE key = ? RETURNING body")?;
+    let gone = delete.query_row([key], |row| Ok(mail(row).ok()))?;
+    gone.map_or(Ok(()), |gone| not_sent(connection, &gone))?;
     tx.metrics.mail(Kind::of(&kind).map_or("unknown", Kind::as_str), DISPLACED);
     Ok(true)
+}
+
+/// Has the link that a mail was to bring which nobody gets count as not sent.
+fn not_sent(connection: &Connection, mail: &Mail) -> rusqlite::Result<()> {
+    let Some((member, TokenId(token))) = mail.link() else { return Ok(()) };
+    let mut unsent =
+        connection.prepare_cached("UPDATE links SET sent = 0, asked = '' WHERE member = ? AND token = ?")?;
+    unsent.execute(params![member.as_bytes(), token]).map(drop)
 }
 
 fn is_there(connection: &Connection, key: &str) -> rusqlite::Result<bool> {
@@ -216,7 +229,7 @@ fn issue(tx: &Tx<'_>, by: Caller, link: &NewLink) -> rusqlite::Result<Option<boo
     let mut theirs = connection.prepare_cached("SELECT * FROM links WHERE member = ?")?;
     let theirs = theirs.query_map([member.as_bytes()], link_record)?.collect::<rusqlite::Result<Vec<_>>>()?;
     let room = Room::of_link(by, must_verify, link.asked);
-    match link.issue(must_verify, &theirs) {
+    match link.issue(must_verify, &theirs, links_to(connection, link)?) {
         Issue::Nothing => Ok(Some(false)),
         Issue::New => issue_new(tx, link, room),
         Issue::Again(hash, token) => {
@@ -254,7 +267,9 @@ fn issue_new(tx: &Tx<'_>, link: &NewLink, room: Room) -> rusqlite::Result<Option
     let (connection, NewLink { member, purpose, at, .. }) = (tx.connection, link);
     let barred = link.email.as_deref().map(|email| addresses::is_barred(connection, email)).transpose()?;
     let is_barred = barred == Some(true);
-    if !is_barred && !add(tx, &link.mail(), room, *at)? {
+    let is_written =
+        if is_barred { make_room(tx, link.mail().kind(), room)? } else { add(tx, &link.mail(), room, *at)? };
+    if !is_written {
         return Ok(None);
     }
     if link.ends_former() {
@@ -262,6 +277,13 @@ fn issue_new(tx: &Tx<'_>, link: &NewLink, room: Room) -> rusqlite::Result<Option
     }
     let row = if is_barred { link.row_of_nobody(None) } else { link.row() };
     write_link(connection, &row).map(|()| Some(true))
+}
+
+/// How many links of all members change their address to the one that a link changes it to.
+fn links_to(connection: &Connection, link: &NewLink) -> rusqlite::Result<u32> {
+    let Some(key) = link.email_key() else { return Ok(0) };
+    let since = forgotten_at(link.at).as_millis();
+    connection.prepare_cached(LINKS_TO)?.query_row(params![key, since], |row| row.get(0))
 }
 
 /// Whether a link is known, good or not.
@@ -407,16 +429,28 @@ pub(super) fn write_link(connection: &Connection, row: &LinkRow) -> rusqlite::Re
     let (invitation, address) = claim.map_or((None, None), |claim| (claim.invitation, claim.address));
     let asked: String = asked.iter().map(ToString::to_string).collect();
     let mut insert = connection.prepare_cached(
-        "INSERT INTO links (hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, is_claim, invitation, address, email)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO links (hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, is_claim, invitation, address, email, email_key)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
     )?;
     let (made_at, expires_at, token) = (made_at.as_millis(), expires_at.as_millis(), token.map(|token| token.0));
     let (member, purpose, is_claim) = (member.as_bytes(), purpose.as_str(), claim.is_some());
     let invitation = invitation.as_ref().map(InvitationId::as_bytes);
     insert
         .execute(params![
-            hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, is_claim, invitation, address,
-            email
+            hash,
+            member,
+            purpose,
+            made_at,
+            expires_at,
+            is_over,
+            token,
+            sent,
+            asked,
+            is_claim,
+            invitation,
+            address,
+            email,
+            email.as_deref().map(email_key)
         ])
         .map(drop)
 }
@@ -502,10 +536,7 @@ impl MailStore for Sqlite {
         self.write(move |tx| {
             let mut delete = tx.connection.prepare_cached("DELETE FROM mail WHERE key = ? AND revision = ?")?;
             let is_gone = delete.execute(params![taken.key, taken.revision])? > 0;
-            let Some((member, TokenId(token))) = taken.link().filter(|_| is_gone) else { return Ok(()) };
-            let mut unsent =
-                tx.connection.prepare_cached("UPDATE links SET sent = 0, asked = '' WHERE member = ? AND token = ?")?;
-            unsent.execute(params![member.as_bytes(), token]).map(drop)
+            taken.mail.filter(|_| is_gone).map_or(Ok(()), |mail| not_sent(tx.connection, &mail))
         })
         .await
     }

@@ -47,6 +47,7 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0035_claims.sql")),
         M::up(include_str!("migrations/0036_claim_keys.sql")),
         M::up(include_str!("migrations/0037_email_change.sql")),
+        M::up(include_str!("migrations/0038_email_change_key.sql")),
     ]
 }
 
@@ -188,7 +189,7 @@ pub(super) fn run_to(connection: &mut Connection, count: usize) -> rusqlite_migr
 mod tests {
     use super::*;
     use crate::store::members::{MemberRecord, Standing};
-    use crate::store::sqlite::{claims, conversations, push, sessions};
+    use crate::store::sqlite::{claims, conversations, mail, push, sessions};
 
     #[test]
     fn apply_to_an_empty_file_and_again() {
@@ -510,6 +511,7 @@ mod tests {
             (claims::COUNT_OF, "links_by_invitation"),
             (claims::HOLDS, "links_by_address"),
             (claims::FORGET, "links_by_address"),
+            (mail::LINKS_TO, "links_by_email"),
         ] {
             let mut query = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let values = rusqlite::params_from_iter(1..=query.parameter_count());
