@@ -149,6 +149,16 @@ impl Smtp {
         outcome
     }
 
+    /// Connects and signs in, so that what is wrong with the settings is known before there is a mail. The connection is kept for the first one.
+    ///
+    /// # Errors
+    /// [`Undelivered::Unreachable`], and why.
+    pub async fn greet(&mut self) -> Result<(), Undelivered> {
+        let connection = self.connection().await?;
+        self.open = Some((connection, Instant::now()));
+        Ok(())
+    }
+
     /// Closes the connection, if one is open: there is nothing to send at the moment.
     pub async fn rest(&mut self) {
         if let Some((mut connection, _)) = self.open.take() {

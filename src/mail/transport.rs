@@ -54,6 +54,17 @@ impl Transport {
         }
     }
 
+    /// Finds out whether mails can be handed over, before there is one.
+    ///
+    /// # Errors
+    /// Why not.
+    pub async fn greet(&mut self) -> Result<(), Undelivered> {
+        match self {
+            Self::Smtp(smtp) => smtp.greet().await,
+            Self::Log | Self::Nowhere => Ok(()),
+        }
+    }
+
     /// Closes what is open.
     pub async fn rest(&mut self) {
         if let Self::Smtp(smtp) = self {

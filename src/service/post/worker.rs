@@ -50,8 +50,21 @@ impl Post {
         }
         // Of a run that panicked.
         self.let_go().await;
-        let _: Option<()> = stop.run_until_cancelled(self.work()).await;
+        let greeted_and_sent = async {
+            self.greet().await;
+            self.work().await;
+        };
+        let _: Option<()> = stop.run_until_cancelled(greeted_and_sent).await;
         self.let_go().await;
+    }
+
+    /// Says what is wrong with the settings before a member waits for a mail.
+    async fn greet(&self) {
+        if let Err(Undelivered::Refused(problem) | Undelivered::Later(problem) | Undelivered::Unreachable(problem)) =
+            self.transport.lock().await.greet().await
+        {
+            tracing::warn!(problem, "the mail server cannot be used as it is set up; mails wait until it can");
+        }
     }
 
     /// What was being handed over is due again, for whoever sends mails next. It may have been taken by the mail server, and is sent once more then.
