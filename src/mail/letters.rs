@@ -23,6 +23,8 @@ pub enum Template {
     NewDevice,
     /// Whoever waited for an administrator may come in.
     Approved,
+    /// The account was deleted; to the address that it had.
+    Left,
     /// The second factor was turned on.
     SecondFactorEnabled,
     /// The second factor was turned off.
@@ -75,6 +77,7 @@ macro_rules! texts {
             Template::AddressTaken => include_str!(concat!("templates/", $language, "/address_taken.txt")),
             Template::NewDevice => include_str!(concat!("templates/", $language, "/new_device.txt")),
             Template::Approved => include_str!(concat!("templates/", $language, "/approved.txt")),
+            Template::Left => include_str!(concat!("templates/", $language, "/left.txt")),
             Template::SecondFactorEnabled => {
                 include_str!(concat!("templates/", $language, "/second_factor_enabled.txt"))
             }
@@ -92,7 +95,7 @@ macro_rules! texts {
 
 impl Template {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::VerifyEmail,
         Self::ResetPassword,
         Self::ChangeEmail,
@@ -102,6 +105,7 @@ impl Template {
         Self::AddressTaken,
         Self::NewDevice,
         Self::Approved,
+        Self::Left,
         Self::SecondFactorEnabled,
         Self::SecondFactorDisabled,
         Self::SecondFactorReset,

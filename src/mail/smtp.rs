@@ -39,8 +39,23 @@ pub enum Undelivered {
     Refused(String),
     /// Not now; this one mail.
     Later(String),
+    /// Not now, and not soon: by a rule that may be about who sends, or how much, and not about whom it is for.
+    Denied(String),
+    /// The server was lost at this mail: it closed, said that it is not available, or did not answer in time. This one may be the reason, or it
+    /// holds for all. It may have been taken.
+    Lost(String),
     /// No mail can be handed over at the moment.
     Unreachable(String),
+}
+
+impl Undelivered {
+    /// Why.
+    #[must_use]
+    pub fn into_reason(self) -> String {
+        match self {
+            Self::Refused(why) | Self::Later(why) | Self::Denied(why) | Self::Lost(why) | Self::Unreachable(why) => why,
+        }
+    }
 }
 
 /// A mail to be handed over.
@@ -129,7 +144,7 @@ impl Smtp {
     /// Hands a mail over.
     ///
     /// # Errors
-    /// Why it was not taken. After [`Undelivered::Unreachable`] it may have been, if the server was lost in the middle.
+    /// Why it was not taken.
     pub async fn send(&mut self, parcel: &Parcel) -> Result<(), Undelivered> {
         let bytes = self.written(parcel)?;
         let to: Address =
@@ -138,7 +153,7 @@ impl Smtp {
         let mut connection = self.connection().await?;
         let outcome = hand_over(&mut connection, self.patience, (self.from.email.clone(), to), &bytes).await;
         match &outcome {
-            Err(Undelivered::Unreachable(_)) => {}
+            Err(Undelivered::Unreachable(_) | Undelivered::Lost(_)) => {}
             Ok(()) => self.open = Some((connection, Instant::now())),
             // It forgets the mail that it has refused.
             Err(_) if answered("RSET", self.patience, connection.command(Rset)).await.is_ok() => {
@@ -152,9 +167,9 @@ impl Smtp {
     /// Connects and signs in, so that what is wrong with the settings is known before there is a mail. The connection is kept for the first one.
     ///
     /// # Errors
-    /// [`Undelivered::Unreachable`], and why.
-    pub async fn greet(&mut self) -> Result<(), Undelivered> {
-        let connection = self.connection().await?;
+    /// What is wrong.
+    pub async fn greet(&mut self) -> Result<(), String> {
+        let connection = self.connection().await.map_err(Undelivered::into_reason)?;
         self.open = Some((connection, Instant::now()));
         Ok(())
     }
@@ -255,12 +270,19 @@ async fn hand_over(
     // Who is refused as a sender cannot send anything.
     let sender = answered("MAIL", patience, connection.command(Mail::new(Some(from), parameters))).await;
     sender.map_err(|undelivered| match undelivered {
-        Undelivered::Refused(why) => Undelivered::Unreachable(why),
+        Undelivered::Refused(why) | Undelivered::Denied(why) => Undelivered::Unreachable(why),
         other => other,
     })?;
-    answered("RCPT", patience, connection.command(Rcpt::new(to, Vec::new()))).await?;
-    answered("DATA", patience, connection.command(Data)).await?;
-    answered("the mail", patience.saturating_mul(ACCEPTANCE), connection.message(bytes)).await
+    let handed_over = async {
+        answered("RCPT", patience, connection.command(Rcpt::new(to, Vec::new()))).await?;
+        answered("DATA", patience, connection.command(Data)).await?;
+        answered("the mail", patience.saturating_mul(ACCEPTANCE), connection.message(bytes)).await
+    };
+    // Up to here there was nothing wrong that holds for all.
+    handed_over.await.map_err(|undelivered| match undelivered {
+        Undelivered::Unreachable(why) => Undelivered::Lost(why),
+        other => other,
+    })
 }
 
 /// What became of something that was said.
@@ -276,13 +298,27 @@ async fn answered<T>(
             Err(match error.status() {
                 // The service is not available, and closes the connection.
                 Some(code) if code.to_string() == "421" => Undelivered::Unreachable(problem),
-                Some(code) if code.severity == Severity::PermanentNegativeCompletion => Undelivered::Refused(problem),
+                Some(code) if code.severity == Severity::PermanentNegativeCompletion => {
+                    if is_of_a_rule(&error) {
+                        Undelivered::Denied(problem)
+                    } else {
+                        Undelivered::Refused(problem)
+                    }
+                }
                 Some(_) => Undelivered::Later(problem),
                 None => Undelivered::Unreachable(problem),
             })
         }
         Err(_) => Err(Undelivered::Unreachable(format!("{what}: no answer in time"))),
     }
+}
+
+/// Whether a refusal for good may be of who sends, of how much, or of the server itself, by its enhanced status (RFC 3463): of the mail system,
+/// of the way, or of security and policy. Many servers say what they hold against a sender only as the answer to RCPT.
+fn is_of_a_rule(error: &SmtpError) -> bool {
+    let text = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
+    let status = text.split_whitespace().next().unwrap_or_default();
+    ["5.3.", "5.4.", "5.7."].iter().any(|class| status.starts_with(class))
 }
 
 /// An error in words that name nobody.

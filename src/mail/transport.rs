@@ -43,7 +43,7 @@ impl Transport {
         match self {
             Self::Smtp(smtp) => {
                 let sent = timeout(smtp.longest(), smtp.send(parcel)).await;
-                sent.unwrap_or_else(|_| Err(Undelivered::Unreachable("it took too long".to_owned()))).map(|()| "sent")
+                sent.unwrap_or_else(|_| Err(Undelivered::Lost("it took too long".to_owned()))).map(|()| "sent")
             }
             Self::Log => {
                 let Parcel { to, letter: Letter { subject, body }, .. } = parcel;
@@ -58,7 +58,7 @@ impl Transport {
     ///
     /// # Errors
     /// Why not.
-    pub async fn greet(&mut self) -> Result<(), Undelivered> {
+    pub async fn greet(&mut self) -> Result<(), String> {
         match self {
             Self::Smtp(smtp) => smtp.greet().await,
             Self::Log | Self::Nowhere => Ok(()),

@@ -8,8 +8,10 @@
 //! | --- | --- |
 //! | [`worker`] | taking what is due, handing it over, trying it again |
 //! | [`compose`] | what a mail says, and to whom |
+//! | [`lost`] | where the mail server was lost a moment ago |
 
 mod compose;
+mod lost;
 mod worker;
 
 use std::{

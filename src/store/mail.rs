@@ -35,7 +35,9 @@ pub use links::{
     LINKS_FROM, LINKS_MAX, LINKS_WITHIN, LinkHash, NewLink, Purpose, TokenId, UNVERIFIED_LINKS_FROM, handed_out,
 };
 pub(super) use links::{Issue, forgotten_at};
-pub(super) use room::{DISPLACED, FIRST_TURN, Part, Restored, Room, turn};
+pub(super) use room::{
+    ASIDE, ASIDE_OF_MEMBERS, ASIDE_OF_STRANGERS, DISPLACED, FIRST_TURN, Part, Restored, Room, aside, turn,
+};
 pub use room::{MEMBERS_MAX, SHARE_MAX, STRANGERS_MAX};
 
 /// Notices of new devices that wait for one member at a time. One more is not written; the last one says that there were more.
@@ -174,6 +176,13 @@ kinds! {
         /// When.
         at: Timestamp,
     }
+    /// The account was deleted. Never on its own: the member is gone, and it goes to the address that they had ([`Mail::FormerNotice`]).
+    Left = "left" {
+        /// Who was the member.
+        member: MemberId,
+        /// When.
+        at: Timestamp,
+    }
     /// The second factor was turned on.
     SecondFactorEnabled = "second_factor_enabled" {
         /// The member.
@@ -234,6 +243,7 @@ impl Kind {
             | Self::PasswordReset
             | Self::NewDevice
             | Self::Approved
+            | Self::Left
             | Self::SecondFactorEnabled
             | Self::SecondFactorDisabled
             | Self::SecondFactorReset
@@ -254,6 +264,7 @@ impl Kind {
             | Self::PasswordReset
             | Self::NewDevice
             | Self::Approved
+            | Self::Left
             | Self::SecondFactorEnabled
             | Self::SecondFactorDisabled
             | Self::SecondFactorReset
@@ -299,6 +310,7 @@ impl Mail {
             | Self::PasswordReset { member, .. }
             | Self::NewDevice { member, .. }
             | Self::Approved { member, .. }
+            | Self::Left { member, .. }
             | Self::SecondFactorEnabled { member, .. }
             | Self::SecondFactorDisabled { member, .. }
             | Self::SecondFactorReset { member, .. }
@@ -338,6 +350,7 @@ impl Mail {
             | Self::PasswordChanged { member, .. }
             | Self::PasswordReset { member, .. }
             | Self::Approved { member, .. }
+            | Self::Left { member, .. }
             | Self::SecondFactorEnabled { member, .. }
             | Self::SecondFactorDisabled { member, .. }
             | Self::SecondFactorReset { member, .. }
@@ -359,6 +372,7 @@ impl Mail {
             | Self::PasswordReset { .. }
             | Self::NewDevice { .. }
             | Self::Approved { .. }
+            | Self::Left { .. }
             | Self::SecondFactorEnabled { .. }
             | Self::SecondFactorDisabled { .. }
             | Self::SecondFactorReset { .. }
@@ -456,6 +470,10 @@ pub(crate) fn notice_of(change: &Change, before: &MemberRecord, after: &MemberRe
         Change::Password { .. } => Some(Mail::PasswordChanged { member, at }),
         Change::ResetPassword { .. } => Some(Mail::PasswordReset { member, at }),
         Change::Approve => Some(Mail::Approved { member, at }),
+        Change::Erase => outlives(before).then(|| Mail::FormerNotice {
+            former: before.profile.email.clone(),
+            notice: Box::new(Mail::Left { member, at }),
+        }),
         Change::EnableSecondFactor { .. } => Some(Mail::SecondFactorEnabled { member, at }),
         Change::DisableSecondFactor(_) => Some(Mail::SecondFactorDisabled { member, at }),
         Change::ResetSecondFactor => Some(Mail::SecondFactorReset { member, at }),
@@ -466,6 +484,13 @@ pub(crate) fn notice_of(change: &Change, before: &MemberRecord, after: &MemberRe
         }
         _ => None,
     }
+}
+
+/// Whether what waits for a member who leaves is sent all the same, and that they have left: whoever has taken an account must not hide it by
+/// deleting that. Not of who has not shown that the address is theirs, or was never let in.
+#[must_use]
+pub(super) fn outlives(before: &MemberRecord) -> bool {
+    !before.is_erased && !before.profile.is_unknown()
 }
 
 /// Whether the links of a member are good no more after a change: they were made for a password or an address of before, or for
@@ -527,11 +552,17 @@ pub trait MailStore: Send + Sync {
 
     /// Takes the mail that has been due for longest, which is due again at `until`: first of those that no stranger has asked for, then of those
     /// for members, then of those of strangers ([`Kind::is_of_strangers`]). What strangers have asked for is taken in turns by their
-    /// networks, and an address that is asked about before a mail to it.
+    /// networks, and an address that is asked about before a mail to it. What was [set aside](Self::set_aside) comes last.
     ///
     /// # Errors
     /// The store.
     async fn take(&self, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, StoreError>;
+
+    /// The same of what was [set aside](Self::set_aside) alone.
+    ///
+    /// # Errors
+    /// The store.
+    async fn take_aside(&self, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, StoreError>;
 
     /// Removes a mail that was taken, unless another one has taken its place.
     ///
@@ -550,6 +581,12 @@ pub trait MailStore: Send + Sync {
     /// # Errors
     /// The store.
     async fn postpone(&self, taken: TakenMail, due: Timestamp) -> Result<(), StoreError>;
+
+    /// The same, after all that is due by then: the mail server was lost at it, and would be at it again before others were sent.
+    ///
+    /// # Errors
+    /// The store.
+    async fn set_aside(&self, taken: TakenMail, due: Timestamp) -> Result<(), StoreError>;
 
     /// Has mails that are due after a time due at `now`: nobody has them in hand, and nobody waits that long. Those that nobody has taken
     /// yet, too, that are due after `now`: they are due since they were written, by whatever clock. Writes only if there are any.
@@ -609,6 +646,7 @@ mod tests {
             Kind::PasswordReset => Mail::PasswordReset { member: MEMBER, at },
             Kind::NewDevice => Mail::NewDevice { member: MEMBER, session, device, at, more: false },
             Kind::Approved => Mail::Approved { member: MEMBER, at },
+            Kind::Left => Mail::Left { member: MEMBER, at },
             Kind::SecondFactorEnabled => Mail::SecondFactorEnabled { member: MEMBER, at },
             Kind::SecondFactorDisabled => Mail::SecondFactorDisabled { member: MEMBER, at },
             Kind::SecondFactorReset => Mail::SecondFactorReset { member: MEMBER, at },

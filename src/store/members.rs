@@ -316,6 +316,13 @@ pub enum Way {
 }
 
 impl Way {
+    /// Whether who comes in like this takes the place of somebody who has registered with the same address and has not verified it: who was
+    /// invited, of who was not. Else a stranger who is first has their name, their tier, and whether they wait, whoever reads the mail.
+    #[must_use]
+    pub(super) const fn displaces(self, owner: &MemberRecord) -> bool {
+        matches!(self, Self::Invitation(_)) && owner.profile.must_verify && owner.profile.invited.is_none()
+    }
+
     /// Its name, for the metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -39,6 +39,8 @@ pub enum How {
 pub enum Trouble {
     /// The answer to RCPT.
     Recipient(u16),
+    /// The same, for a reason that an enhanced status says.
+    Rule(&'static str),
     /// The answer to the whole mail.
     Content(u16),
     /// RCPT is not answered.
@@ -78,6 +80,8 @@ impl Received {
 struct State {
     received: Mutex<Vec<Received>>,
     trouble: Mutex<VecDeque<Trouble>>,
+    /// With all of a domain.
+    at: Mutex<Option<(String, Trouble)>>,
     connections: Mutex<usize>,
 }
 
@@ -129,6 +133,11 @@ impl MailServer {
     /// Has trouble with the next recipients, one after the other.
     pub fn expect(&self, trouble: impl IntoIterator<Item = Trouble>) {
         self.state.trouble.lock().unwrap().extend(trouble);
+    }
+
+    /// Has trouble with every recipient of a domain from now on.
+    pub fn expect_at(&self, domain: &str, trouble: Trouble) {
+        *self.state.at.lock().unwrap() = Some((format!("@{domain}"), trouble));
     }
 
     /// Whether all the trouble was had.
@@ -253,9 +262,11 @@ where
             }
             "RCPT" => {
                 to = address(&line);
-                trouble = state.trouble.lock().unwrap().pop_front();
+                let at = state.at.lock().unwrap().clone().filter(|(domain, _)| to.ends_with(domain));
+                trouble = at.map(|(_, trouble)| trouble).or_else(|| state.trouble.lock().unwrap().pop_front());
                 match trouble {
                     Some(Trouble::Recipient(code)) => say(&mut io, &format!("{code} no, not {to}")).await?,
+                    Some(Trouble::Rule(rule)) => say(&mut io, &format!("550 {rule} no, not {from}")).await?,
                     Some(Trouble::Hangs) => std::future::pending().await,
                     _ => say(&mut io, "250 ok").await?,
                 }

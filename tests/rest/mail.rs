@@ -520,7 +520,53 @@ async fn after_a_server_that_hangs_a_mail_has_its_pause() {
     assert_eq!(mail.mail(0).await.to, "ben@example.com", "the other is not due");
     clock.advance(Duration::from_secs(2));
     assert_eq!(register(&server, "eva@example.com").await.status(), 202);
-    assert_eq!(mail.mail(1).await.to, "ana@example.com");
+    assert_eq!([mail.mail(1).await.to, mail.mail(2).await.to], ["eva@example.com", "ana@example.com"]);
+}
+
+/// Found by an attacker and by faults: a mail server that was lost at some mails got no others for as long as those waited, which is a day.
+#[tokio::test]
+async fn a_server_that_is_lost_at_some_mails_gets_all_others() {
+    for trouble in [Trouble::Recipient(421), Trouble::Hangs, Trouble::Closes] {
+        let mail = MailServer::start(How::Plain).await;
+        let server = Server::with(|settings| {
+            mail.set(settings);
+            settings.mail.smtp_timeout = Duration::from_millis(500);
+        });
+        let server = server.await;
+        join(&server, &mail, "ana@example.com").await;
+        join(&server, &mail, "eva@slow.example.com").await;
+        let before = mail.count();
+        mail.expect_at("slow.example.com", trouble);
+        // What a member is told waits for a day, and goes before what others ask for.
+        for _ in 0..3 {
+            assert_eq!(log_in(&server, "eva@slow.example.com", PASSWORD).await.status(), 200);
+        }
+        for number in 0..3 {
+            assert_eq!(register(&server, &format!("{number}@slow.example.com")).await.status(), 202);
+        }
+        outcome(&server, "new_device", "failed", 2.0).await;
+        outcome(&server, "verify_email", "failed", 1.0).await;
+        assert_eq!(forgot(&server, "ana@example.com").await.status(), 202);
+        assert_eq!(register(&server, "ben@example.com").await.status(), 202);
+        let to = [mail.mail(before).await.to, mail.mail(before + 1).await.to];
+        assert_eq!(to, ["ana@example.com", "ben@example.com"], "{trouble:?}");
+        server.stop().await;
+    }
+}
+
+/// Found by faults: many servers say what they hold against the sender as the answer to RCPT, and each mail was given up for good.
+#[tokio::test]
+async fn a_rule_that_may_be_about_the_sender_keeps_a_mail_back_and_loses_none() {
+    let mail = MailServer::start(How::Plain).await;
+    let server = Server::with(|settings| mail.set(settings)).await;
+    mail.expect([Trouble::Rule("5.7.1"), Trouble::Rule("5.4.5"), Trouble::Rule("5.1.1")]);
+    for email in ["ana@example.com", "ben@example.com"] {
+        assert_eq!(register(&server, email).await.status(), 202);
+    }
+    outcome(&server, "verify_email", "refused", 1.0).await;
+    assert_eq!(mail.mail(0).await.subject, "Confirm your e-mail address");
+    outcome(&server, "verify_email", "sent", 1.0).await;
+    assert_eq!(server.metric("mail_total{mail=\"verify_email\",outcome=\"failed\"}").await, 2.0);
 }
 
 #[tokio::test]
@@ -573,7 +619,7 @@ async fn without_a_mail_server_links_are_in_the_log_or_there_are_none() {
 }
 
 #[tokio::test]
-async fn what_waits_for_who_leaves_is_not_sent() {
+async fn of_what_waits_for_who_leaves_that_is_sent_which_they_have_to_know() {
     let mail = MailServer::down(How::Plain).await;
     let server = Server::start().await;
     let (ana, ben) = server.two_members().await;
@@ -586,10 +632,35 @@ async fn what_waits_for_who_leaves_is_not_sent() {
     outcome(&server, "verify_email", "failed", 1.0).await;
     assert_eq!(ana.request(Method::DELETE, "/api/members/me", Value::Null).await.status(), 204);
     mail.launch().await;
-    let received: Received = mail.mail(0).await;
-    assert_eq!(received.to, ben.auth.member.email);
+    let mut received: Vec<Received> = vec![mail.mail(0).await, mail.mail(1).await];
+    received.sort_by_key(|received| received.to != ben.auth.member.email);
+    assert_eq!((&received[0].to, &received[1].to), (&ben.auth.member.email, &ana.auth.member.email));
+    assert_eq!(received[1].subject, "Your account was deleted");
     eventually("nothing waits", async || (server.metric("mail_waiting").await == 0.0).then_some(())).await;
-    assert_eq!(mail.count(), 1);
+    assert_eq!(mail.count(), 2);
+}
+
+/// Found by faults: whoever had taken an account deleted it before the mail server had taken the notices, and its owner was never told.
+#[tokio::test]
+async fn who_deletes_an_account_does_not_hide_what_they_did_with_it() {
+    let mail = MailServer::start(How::Plain).await;
+    let server = Server::with(|settings| mail.set(settings)).await;
+    join(&server, &mail, "ana@example.com").await;
+    mail.expect([Trouble::Recipient(450), Trouble::Recipient(450)]);
+    let thief: AuthResponse = log_in(&server, "ana@example.com", PASSWORD).await.json().await.unwrap();
+    let as_thief =
+        |method: Method, path: &str| server.http().request(method, server.url(path)).bearer_auth(&thief.access_token);
+    let passwords = json!({ "current_password": PASSWORD, "new_password": "battery staple horse" });
+    assert_eq!(as_thief(Method::PUT, "/api/members/me/password").json(&passwords).send().await.unwrap().status(), 200);
+    assert_eq!(as_thief(Method::DELETE, "/api/members/me").send().await.unwrap().status(), 204);
+    let mut subjects = HashSet::new();
+    for number in 1..4 {
+        let received = mail.mail(number).await;
+        assert_eq!(received.to, "ana@example.com");
+        subjects.insert(received.subject);
+    }
+    let expected = ["A new device logged in", "Your password was changed", "Your account was deleted"];
+    assert_eq!(subjects, expected.map(str::to_owned).into());
 }
 
 /// Found by faults: a mail that was put off while the clock was ahead waited until the clock had come to that.

@@ -46,6 +46,7 @@ for_every_store![
     the_session_of_a_login_is_kept_however_the_clock_goes,
     expired_tokens_and_their_sessions_are_removed,
     so_many_used_tokens_are_kept,
+    a_clock_that_was_ahead_does_not_have_the_token_forgotten_that_was_used_just_now,
     so_many_sessions_are_kept,
 ];
 
@@ -597,6 +598,29 @@ async fn expired_tokens_and_their_sessions_are_removed(f: &Fixture) {
     assert_eq!(f.store.sessions.view(old).await.unwrap(), None);
     assert!(f.store.sessions.view(fresh).await.unwrap().is_some());
     assert_eq!(f.store.sessions.purge(f.now()).await.unwrap(), 0);
+}
+
+/// Found by faults: sixteen exchanges while the clock was ahead, and each token that was used once it was right was forgotten at once: a lost
+/// answer logged the member out, and a thief was not found.
+async fn a_clock_that_was_ahead_does_not_have_the_token_forgotten_that_was_used_just_now(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let id = session(f, ana, 1).await;
+    let kept = u8::try_from(USED_TOKENS_OF_SESSION).unwrap();
+    let right = f.now();
+    f.wait(600);
+    let exchange = async |used: u8| {
+        f.wait(1);
+        assert!(matches!(rotate(f, used, used + 1).await, Rotation::Rotated(_)), "{used}");
+    };
+    for used in 1..=kept + 1 {
+        exchange(used).await;
+    }
+    f.clock.set(right);
+    for used in kept + 2..kept + 5 {
+        exchange(used).await;
+    }
+    assert!(matches!(rotate(f, kept + 3, 200).await, Rotation::Reused { .. }), "a thief");
+    assert!(revoked(f, id).await);
 }
 
 async fn so_many_used_tokens_are_kept(f: &Fixture) {

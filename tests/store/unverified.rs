@@ -42,6 +42,7 @@ for_every_store![
     taken_addresses_count_against_the_bound_as_free_ones,
     who_leaves_is_in_no_registration_with_their_address,
     who_reads_the_mail_has_the_address_and_not_who_has_registered_with_it,
+    who_was_invited_comes_in_as_invited_whoever_has_registered_with_the_address,
 ];
 
 const FROM: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 7));
@@ -402,6 +403,39 @@ async fn who_leaves_is_in_no_registration_with_their_address(f: &Fixture) {
     f.wait(10);
     assert_eq!(f.store.members.purge_unverified(f.now(), f.now()).await.unwrap(), 1);
     assert_eq!(used(f, &invitation).await, 0, "the use comes back all the same");
+}
+
+/// Found by an attacker: whoever registered first with the address of somebody who was invited had their name, their tier, and had them wait.
+async fn who_was_invited_comes_in_as_invited_whoever_has_registered_with_the_address(f: &Fixture) {
+    let ben = f.member("Ben").await;
+    let (invitation, other) = (invite(f, ben, 2).await, invite(f, ben, 2).await);
+    for (byte, way) in [(1, Way::Free), (10, Way::Application { most: 5 })] {
+        let squatter = NewMember { name: "Nobody".to_owned(), ..registration(f, "Eva", way, byte).member };
+        let squatted = Registration { member: squatter.clone(), ..registration(f, "Eva", way, byte) };
+        f.store.members.register(squatted).await.unwrap().unwrap();
+        mails(f).await;
+        let invited = Way::Invitation(invitation.id);
+        let eva = register(f, "Eva", invited, byte + 1).await.unwrap().profile;
+        assert_eq!((eva.name.as_str(), eva.is_pending), ("Eva", false));
+        assert_eq!(eva.invited.map(|invited| invited.by), Some(ben));
+        assert!(f.store.members.by_id(Caller::System, squatter.id).await.unwrap().is_none());
+        assert_eq!(mails(f).await, [Mail::VerifyEmail { member: eva.id, token: TokenId([byte + 1; 16]) }]);
+        // Neither the next one who was invited nor a stranger takes her place.
+        for (byte, way) in [(byte + 2, Way::Invitation(other.id)), (byte + 3, Way::Free)] {
+            assert_eq!(register(f, "Eva", way, byte).await.err(), Some(NotRegistered::EmailTaken));
+        }
+        verify(f, eva.id, byte + 1).await;
+        assert_eq!(
+            register(f, "Eva", Way::Invitation(other.id), byte + 4).await.err(),
+            Some(NotRegistered::EmailTaken)
+        );
+        change(f, eva.id, Change::Email { email: format!("eva{byte}@example.com"), proof: EmailProof::Command }).await;
+    }
+    // An invitation that is not good changes nothing.
+    let uma = register(f, "Uma", Way::Free, 20).await.unwrap().profile.id;
+    let revoked = register(f, "Uma", Way::Invitation(f.ids.invitation()), 21).await;
+    assert_eq!(revoked.err(), Some(NotRegistered::InvitationInvalid));
+    verify(f, uma, 20).await;
 }
 
 /// Found by an attacker: whoever had taken an account registered its former address, without its mail, and its owner did not get it back.

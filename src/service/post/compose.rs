@@ -1,6 +1,7 @@
 //! What a mail says, and to whom: found out when it is sent, not when it is asked for.
 
 use protocol::{MemberId, Timestamp, rest::Language};
+use sha2::{Digest as _, Sha256};
 
 use super::{Post, may_be_written_to};
 use crate::{
@@ -192,9 +193,14 @@ fn dropped(taken: &TakenMail, member: MemberId) -> Composed {
     Composed::Nothing("dropped")
 }
 
-/// What a mail is recognised by when it is sent again.
+/// What a mail is recognised by when it is sent again. A notice is the same one wherever it waits; a link that is asked for again is another mail.
 fn id_of(taken: &TakenMail) -> String {
-    format!("{}.{:016x}", taken.kind.as_str(), taken.revision)
+    let notice =
+        taken.mail.as_ref().map(|mail| if let Mail::FormerNotice { notice, .. } = mail { notice } else { mail });
+    let of_notice = notice.filter(|mail| of_notice(mail).is_some()).and_then(|mail| serde_json::to_vec(mail).ok());
+    let Some(notice) = of_notice else { return format!("{}.{:016x}", taken.kind.as_str(), taken.revision) };
+    let digest = Sha256::digest(notice);
+    digest.iter().take(12).fold("notice.".to_owned(), |id, byte| format!("{id}{byte:02x}"))
 }
 
 /// What a notice of something that was done says; nothing of another mail.
@@ -206,6 +212,7 @@ fn of_notice(mail: &Mail) -> Option<(Template, Fields)> {
             (Template::NewDevice, at, Fields { device: device.clone(), more: *more, ..Fields::default() })
         }
         Mail::Approved { at, .. } => (Template::Approved, at, Fields::default()),
+        Mail::Left { at, .. } => (Template::Left, at, Fields::default()),
         Mail::SecondFactorEnabled { at, .. } => (Template::SecondFactorEnabled, at, Fields::default()),
         Mail::SecondFactorDisabled { at, .. } => (Template::SecondFactorDisabled, at, Fields::default()),
         Mail::SecondFactorReset { at, .. } => (Template::SecondFactorReset, at, Fields::default()),

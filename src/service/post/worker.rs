@@ -5,13 +5,16 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Post, compose::Composed};
+use super::{Post, compose::Composed, lost::LostDomains};
 use crate::{
-    mail::Undelivered,
-    store::mail::{Expired, TakenMail, WaitingMail},
+    mail::{Undelivered, smtp::Parcel},
+    store::{
+        StoreError,
+        mail::{Expired, Mail, TakenMail, WaitingMail},
+    },
 };
 
 /// How often it is looked for mails that nobody told of: those whose time has come, and those of other nodes.
@@ -28,6 +31,12 @@ const PAUSE_MAX: Duration = Duration::from_secs(300);
 const REST: Duration = Duration::from_secs(1);
 /// The longest time of that.
 const REST_MAX: Duration = Duration::from_secs(60);
+/// How many mails in a row the mail server may be lost at until it is taken for lost to all.
+const LOST_MAX: u32 = 2;
+/// Of so many mails one is taken of those that were set aside, if one is due: else those would never be sent while there are always others.
+const ASIDE_EVERY: u32 = 8;
+/// When a mail is tried again that a rule of the mail server keeps back: it is asked less and less often, and so often at least.
+const DENIED_MAX: Duration = Duration::from_secs(3600);
 /// How far what nodes take the clock that they share to show may be apart, and more: answers of the database are slow, or it has moved to
 /// a server with another clock.
 const SKEW: Duration = Duration::from_secs(60);
@@ -39,6 +48,29 @@ enum Attempt {
     Alone,
     /// It has answered: the mail was taken, refused, or refused for now.
     Answered,
+    /// It was lost, at this mail.
+    Lost,
+}
+
+/// Why no mail is sent for a while.
+enum Stopped {
+    /// No mail can be sent.
+    ForAll(String),
+    /// The mail server was lost at several in a row; another one may be sent.
+    ForSome,
+}
+
+/// How it went until now.
+#[derive(Debug, Default)]
+struct Run {
+    /// How often no mail could be sent, in a row.
+    failures: u32,
+    /// At how many mails in a row the mail server was lost.
+    lost: u32,
+    /// Mails that were taken.
+    taken: u32,
+    /// Where it was lost a moment ago.
+    lost_domains: LostDomains,
 }
 
 impl Post {
@@ -60,9 +92,7 @@ impl Post {
 
     /// Says what is wrong with the settings before a member waits for a mail.
     async fn greet(&self) {
-        if let Err(Undelivered::Refused(problem) | Undelivered::Later(problem) | Undelivered::Unreachable(problem)) =
-            self.transport.lock().await.greet().await
-        {
+        if let Err(problem) = self.transport.lock().await.greet().await {
             tracing::warn!(problem, "the mail server cannot be used as it is set up; mails wait until it can");
         }
     }
@@ -105,25 +135,34 @@ impl Post {
     }
 
     async fn work(&self) {
-        let mut failures = 0;
+        let mut run = Run::default();
         loop {
             let rest = self.look().await;
             if rest.is_zero() {
-                match self.send_due(&mut failures).await {
-                    Ok(()) => failures = 0,
-                    Err(problem) => {
-                        let pause = REST.saturating_mul(1 << failures.min(16)).min(REST_MAX);
-                        failures += 1;
-                        tracing::warn!(problem, seconds = pause.as_secs(), "no mail can be sent; it is tried again");
-                        self.transport.lock().await.rest().await;
-                        // Not to be woken: a further mail would fail too.
-                        sleep(pause).await;
-                    }
+                match self.send_due(&mut run).await {
+                    Ok(()) => run.failures = 0,
+                    Err(stopped) => self.pause(stopped, &mut run).await,
                 }
             } else if timeout(rest, self.wanted.notified()).await.is_err() && rest >= LOOK {
                 // For longer than that no connection is kept.
                 self.transport.lock().await.rest().await;
             }
+        }
+    }
+
+    /// Sends nothing for a while.
+    async fn pause(&self, stopped: Stopped, run: &mut Run) {
+        self.transport.lock().await.rest().await;
+        match stopped {
+            Stopped::ForAll(problem) => {
+                let pause = REST.saturating_mul(1 << run.failures.min(16)).min(REST_MAX);
+                run.failures += 1;
+                tracing::warn!(problem, seconds = pause.as_secs(), "no mail can be sent; it is tried again");
+                // Not to be woken: a further mail would fail too.
+                sleep(pause).await;
+            }
+            // Each of them waits longer and longer; others may be waiting behind them.
+            Stopped::ForSome => sleep(REST).await,
         }
     }
 
@@ -147,34 +186,53 @@ impl Post {
         self.metrics.mail_waiting.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
-    /// Sends what is due. Once the mail server has taken or refused one, the next `failures` begin anew.
+    /// The next mail that is due. What was set aside comes last, and now and then first.
+    async fn next(&self, run: &mut Run) -> Result<Option<TakenMail>, StoreError> {
+        let now = self.now();
+        let until = now.after(self.lease);
+        run.taken = run.taken.wrapping_add(1);
+        if run.taken.is_multiple_of(ASIDE_EVERY)
+            && let Some(taken) = self.store.take_aside(now, until).await?
+        {
+            return Ok(Some(taken));
+        }
+        self.store.take(now, until).await
+    }
+
+    /// Sends what is due. Once the mail server has taken or refused one, failures begin anew.
     ///
     /// # Errors
-    /// Why none can be sent at the moment.
-    async fn send_due(&self, failures: &mut u32) -> Result<(), String> {
+    /// Why none are sent at the moment.
+    async fn send_due(&self, run: &mut Run) -> Result<(), Stopped> {
         loop {
-            let now = self.now();
-            match self.store.take(now, now.after(self.lease)).await {
+            match self.next(run).await {
                 Ok(Some(taken)) => {
                     *self.in_hand() = Some(taken.clone());
                     // A queue is long when a run is: whoever watches it must not wait for the end of that.
                     if let Ok(waiting) = self.store.waiting().await {
                         self.count(waiting);
                     }
-                    let attempted = self.attempt(taken).await;
+                    let attempted = self.attempt(taken, run).await;
                     *self.in_hand() = None;
-                    if attempted? == Attempt::Answered {
-                        *failures = 0;
+                    match attempted.map_err(Stopped::ForAll)? {
+                        Attempt::Alone => {}
+                        Attempt::Answered => (run.failures, run.lost) = (0, 0),
+                        Attempt::Lost => run.lost += 1,
+                    }
+                    if run.lost >= LOST_MAX {
+                        // One more, and it is once more.
+                        run.lost = LOST_MAX - 1;
+                        return Err(Stopped::ForSome);
                     }
                 }
                 Ok(None) => return Ok(()),
-                Err(error) => return Err(error.to_string()),
+                Err(error) => return Err(Stopped::ForAll(error.to_string())),
             }
         }
     }
 
     /// Tries a mail; it is tried again later if it fails.
-    async fn attempt(&self, taken: TakenMail) -> Result<Attempt, String> {
+    async fn attempt(&self, taken: TakenMail, run: &mut Run) -> Result<Attempt, String> {
         let (kind, attempts, until) = (taken.kind.as_str(), taken.attempts, taken.until);
         let Some(mail) = taken.mail.clone() else {
             tracing::warn!(mail = kind, key = taken.key, "a mail is given up: what is stored of it cannot be read");
@@ -199,12 +257,29 @@ impl Post {
                 return Ok(Attempt::Alone);
             }
         };
-        match self.transport.lock().await.take(&parcel).await {
+        if attempts <= 1 && run.lost_domains.has(&parcel.to) {
+            // Due all the same: where there are no others it is the next.
+            self.settle(|| self.store.set_aside(taken.clone(), self.now())).await;
+            return Ok(Attempt::Alone);
+        }
+        self.hand_over(taken, &parcel, run).await
+    }
+
+    /// Hands a mail over to the mail server.
+    async fn hand_over(&self, taken: TakenMail, parcel: &Parcel, run: &mut Run) -> Result<Attempt, String> {
+        let (kind, attempts) = (taken.kind.as_str(), taken.attempts);
+        let taken_over = self.transport.lock().await.take(parcel).await;
+        match &taken_over {
+            Err(Undelivered::Unreachable(_)) => {}
+            Err(Undelivered::Lost(_)) => run.lost_domains.add(&parcel.to),
+            _ => run.lost_domains.remove(&parcel.to),
+        }
+        match taken_over {
             Ok(outcome) => self.finish(taken, outcome).await,
             Err(Undelivered::Refused(why)) => {
                 tracing::warn!(
                     mail = kind,
-                    member = mail.member().map(tracing::field::display),
+                    member = taken.mail.as_ref().and_then(Mail::member).map(tracing::field::display),
                     why,
                     "a mail is given up: it is refused"
                 );
@@ -214,6 +289,21 @@ impl Post {
                 tracing::info!(mail = kind, attempts, why, "a mail is sent again later");
                 self.postpone(taken, PAUSE_MAX).await;
             }
+            Err(Undelivered::Denied(why)) => {
+                tracing::warn!(
+                    mail = kind,
+                    attempts,
+                    why,
+                    "a rule of the mail server keeps a mail back; it is sent again later"
+                );
+                self.postpone(taken, DENIED_MAX).await;
+            }
+            Err(Undelivered::Lost(why)) => {
+                tracing::warn!(mail = kind, attempts, why, "the mail server was lost at a mail; others go before it");
+                self.metrics.mail(kind, "failed");
+                self.set_aside(taken).await;
+                return Ok(Attempt::Lost);
+            }
             Err(Undelivered::Unreachable(why)) => return Err(self.put_off(taken, why).await),
         }
         Ok(Attempt::Answered)
@@ -221,19 +311,36 @@ impl Post {
 
     async fn finish(&self, taken: TakenMail, outcome: &'static str) {
         self.metrics.mail(taken.kind.as_str(), outcome);
-        if let Err(error) = self.store.finish(taken).await {
-            // It is due again when its lease ends.
-            tracing::debug!(%error, "what became of a mail was not stored");
+        self.settle(|| self.store.finish(taken.clone())).await;
+    }
+
+    /// Stores what became of a mail. A store that takes no writes for a moment must not leave it in hand until its lease ends: that is minutes.
+    async fn settle<F: Future<Output = Result<(), StoreError>>>(&self, store: impl Fn() -> F) {
+        let begun = Instant::now();
+        let mut failed = false;
+        while let Err(error) = store().await {
+            if !failed {
+                tracing::warn!(%error, "what became of a mail was not stored; it is tried again");
+            }
+            failed = true;
+            if begun.elapsed() + PAUSE >= self.lease {
+                // It is due again.
+                return;
+            }
+            sleep(PAUSE).await;
         }
     }
 
     /// Ends a mail that nobody has got: a link in it is not one that was sent.
     async fn give_up(&self, taken: TakenMail, outcome: &'static str) {
         self.metrics.mail(taken.kind.as_str(), outcome);
-        if let Err(error) = self.store.give_up(taken).await {
-            // It is due again when its lease ends.
-            tracing::debug!(%error, "what became of a mail was not stored");
-        }
+        self.settle(|| self.store.give_up(taken.clone())).await;
+    }
+
+    /// Has a mail tried again after all others that are due by then.
+    async fn set_aside(&self, taken: TakenMail) {
+        let pause = pause_after(taken.attempts, PAUSE_MAX);
+        self.settle(|| self.store.set_aside(taken.clone(), self.now().after(pause))).await;
     }
 
     /// Has a mail tried again that failed of what all fail of, and says of what. That passes for all at once. Each is put off all the same:
@@ -246,10 +353,13 @@ impl Post {
     /// Has a mail tried again, after `longest` at most. The pause begins now: a server that hangs has one, too.
     async fn postpone(&self, taken: TakenMail, longest: Duration) {
         self.metrics.mail(taken.kind.as_str(), "failed");
-        let doubled = taken.attempts.min(16).saturating_sub(1);
-        let pause = PAUSE.saturating_mul(1 << doubled).min(longest);
-        if let Err(error) = self.store.postpone(taken, self.now().after(pause)).await {
-            tracing::debug!(%error, "when a mail is tried again was not stored");
-        }
+        let pause = pause_after(taken.attempts, longest);
+        self.settle(|| self.store.postpone(taken.clone(), self.now().after(pause))).await;
     }
+}
+
+/// When a mail is tried again after so many attempts: later each time, after `longest` at most.
+fn pause_after(attempts: u32, longest: Duration) -> Duration {
+    let doubled = attempts.min(16).saturating_sub(1);
+    PAUSE.saturating_mul(1 << doubled).min(longest)
 }

@@ -5,7 +5,8 @@
 //! - What no stranger asks for has a part of its own ([`MEMBERS_MAX`]) and goes first: notices, what a member asks for who is signed in,
 //!   who was invited. Strangers take none of it.
 //! - Networks take turns ([`turn`]): however much one asks for, another one waits for one mail of it.
-//! - When the part of strangers is full ([`STRANGERS_MAX`]), who comes takes the place of what would be sent last, unless that would be
+//! - A mail at which the mail server was lost is set aside ([`ASIDE`]): others go before it, so it keeps none of them back.
+//! - When the part of strangers is full ([`STRANGERS_MAX`]), who comes takes the place of what would be sent last, of what was set aside first, unless that would be
 //!   themselves. So who floods pushes out their own flood: with a thousand networks as with one, whoever asks for something from
 //!   elsewhere gets a place, and a near one.
 
@@ -94,6 +95,25 @@ impl Kind {
         Self::names_of(|kind| {
             (kind.is_of_strangers() || kind == Self::ResetPassword) && costs_mail(kind) == costs_mail(self)
         })
+    }
+}
+
+/// The turns of mails that were set aside because the mail server was lost at them: each counts in its part as before, and is sent when nothing
+/// else is due. Of strangers, of members, and of what was made of a mail that waited.
+pub(in crate::store) const ASIDE: [i64; 3] = [ASIDE_OF_STRANGERS, ASIDE_OF_MEMBERS, ASIDE_MADE];
+/// See [`ASIDE`].
+pub(in crate::store) const ASIDE_OF_STRANGERS: i64 = -1;
+/// See [`ASIDE`].
+pub(in crate::store) const ASIDE_OF_MEMBERS: i64 = -2;
+const ASIDE_MADE: i64 = -3;
+
+/// The turn of a mail that is set aside, which has this one.
+pub(in crate::store) const fn aside(kind: Kind, turn: Option<i64>) -> i64 {
+    match turn {
+        None => ASIDE_OF_MEMBERS,
+        Some(turn) if turn < 0 => turn,
+        Some(_) if kind.is_of_strangers() => ASIDE_OF_STRANGERS,
+        Some(_) => ASIDE_MADE,
     }
 }
 

@@ -25,10 +25,10 @@ use crate::store::{
     audit::AuditRecord,
     changes::Change,
     mail::{
-        AskedFrom, CHANGES_TO_MAX, Claim, DISPLACED, Expired, FIRST_TURN, GoodLink, Issue, Kind, LINK_LIFETIME,
-        LinkHash, MEMBERS_MAX, Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME, NewLink, Part, Purpose, Room, SHARE_MAX,
-        STRANGERS_MAX, TO_FORMER, TakenMail, TokenId, WaitingMail, ends_links, forgotten_at, keys_of_address,
-        notice_of, turn,
+        ASIDE_OF_MEMBERS, ASIDE_OF_STRANGERS, AskedFrom, CHANGES_TO_MAX, Claim, DISPLACED, Expired, FIRST_TURN,
+        GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, MEMBERS_MAX, Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME, NewLink,
+        Part, Purpose, Room, SHARE_MAX, STRANGERS_MAX, TO_FORMER, TakenMail, TokenId, WaitingMail, aside, ends_links,
+        forgotten_at, keys_of_address, notice_of, outlives, turn,
     },
     members::{MemberRecord, email_key},
     turns::{Caller, Turn},
@@ -58,9 +58,9 @@ fn attempts(document: &Document) -> u32 {
     u32::try_from(document.get_i64("attempts").unwrap_or(0)).unwrap_or(u32::MAX)
 }
 
-/// What strangers have written.
-fn of_strangers() -> Document {
-    doc! { "kind": { "$in": Kind::names_of(Kind::is_of_strangers) }, "turn": { "$gte": 0_i64 } }
+/// What strangers have written, with a turn from this one on.
+fn of_strangers(turn: i64) -> Document {
+    doc! { "kind": { "$in": Kind::names_of(Kind::is_of_strangers) }, "turn": { "$gte": turn } }
 }
 
 /// Whether there is room for a further mail of a kind, after another one has given way where that is what the room is for. Several nodes that
@@ -77,10 +77,10 @@ pub(super) async fn make_room(
     let has_place = never_full || {
         let all = mail.estimated_document_count().max_time(db.max_time).await?;
         all < most || {
-            let mut own = of_strangers();
+            let mut own = of_strangers(ASIDE_OF_STRANGERS);
             if share.is_none() {
                 own = known();
-                own.insert("turn", Bson::Null);
+                own.insert("turn", doc! { "$in": [Bson::Null, Bson::Int64(ASIDE_OF_MEMBERS)] });
             }
             mail.count_documents(own).limit(most).max_time(db.max_time).await? < most
         }
@@ -96,11 +96,20 @@ pub(super) async fn make_room(
     if !has_share {
         return Ok(false);
     }
-    let last: Option<Document> = db.one("mail", of_strangers(), by_turn(-1)).await?;
-    let Some(last) = last else { return Ok(true) };
-    if turn_of(db, kind, share).await? >= last.get_i64("turn").unwrap_or(0) {
-        return Ok(false);
-    }
+    let mut set_aside = of_strangers(ASIDE_OF_STRANGERS);
+    set_aside.insert("turn", ASIDE_OF_STRANGERS);
+    let set_aside: Option<Document> = db.one("mail", set_aside, by_turn(-1)).await?;
+    let last = match set_aside {
+        Some(set_aside) => set_aside,
+        None => {
+            let last: Option<Document> = db.one("mail", of_strangers(0), by_turn(-1)).await?;
+            let Some(last) = last else { return Ok(true) };
+            if turn_of(db, kind, share).await? >= last.get_i64("turn").unwrap_or(0) {
+                return Ok(false);
+            }
+            last
+        }
+    };
     if let Some(gone) = mail.find_one_and_delete(doc! { "_id": last.get("_id") }).max_time(db.max_time).await? {
         if let Some((own, unsent)) = self::mail(&gone).as_ref().and_then(not_sent) {
             db.collection::<Document>("links").update_one(own, unsent).await?;
@@ -132,7 +141,7 @@ async fn turn_of(db: &Db, kind: Kind, share: AskedFrom) -> Result<i64, Fault> {
     let turn_in = |found: Option<Document>| found.and_then(|found| found.get_i64("turn").ok());
     let own = doc! { "share": share.to_string(), "kind": { "$in": kind.in_turn_with() } };
     let last = turn_in(db.one("mail", own, by_turn(-1)).await?);
-    let next = turn_in(db.one("mail", of_strangers(), by_turn(1)).await?);
+    let next = turn_in(db.one("mail", of_strangers(0), by_turn(1)).await?);
     Ok(turn(kind, last, next))
 }
 
@@ -150,6 +159,8 @@ pub(super) async fn write(
     let mut former: Option<Document> = None;
     if room != Room::MEMBERS {
         former = db.one("mail", doc! { "_id": mail.key() }, FindOneOptions::default()).await?;
+        // What was set aside has a place like others again.
+        former = former.filter(|former| former.get_i64("turn").unwrap_or(0) >= 0);
     }
     match (former, room.share) {
         (Some(mut former), _) => {
@@ -359,6 +370,9 @@ pub(super) async fn follow(
 ) -> Result<(), Fault> {
     let member = after.profile.id;
     if after.is_erased {
+        if outlives(before) {
+            pin_notices(db, session, member, &before.profile.email).await?;
+        }
         forget(db, session, member, &before.profile.email).await?;
         claims::forget(db, session, &before.profile.email).await?;
     } else if ends_links(before, after) {
@@ -499,7 +513,14 @@ async fn take(db: &Db, now: Timestamp, until: Timestamp) -> Result<Option<TakenM
             return Ok(Some(taken));
         }
     }
-    Ok(None)
+    take_aside(db, now, until).await
+}
+
+/// Takes the first that is due of those that were set aside.
+async fn take_aside(db: &Db, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, Fault> {
+    let mut due = known();
+    due.extend(doc! { "turn": { "$lt": 0_i64 }, "due": { "$lte": date(now) } });
+    take_first(db, due, now, until).await
 }
 
 /// Takes the first of those that are due. The index has it for each kind, so that no others are looked at.
@@ -613,6 +634,10 @@ impl MailStore for Mongo {
         self.write(Caller::System, async move |_, db| take(&db, now, until).await).await
     }
 
+    async fn take_aside(&self, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, StoreError> {
+        self.write(Caller::System, async move |_, db| take_aside(&db, now, until).await).await
+    }
+
     async fn finish(&self, taken: TakenMail) -> Result<(), StoreError> {
         self.write(Caller::System, async move |_, db| {
             db.collection::<Document>("mail").delete_one(still(&taken)).await?;
@@ -628,6 +653,18 @@ impl MailStore for Mongo {
     async fn postpone(&self, taken: TakenMail, due: Timestamp) -> Result<(), StoreError> {
         self.write(Caller::System, async move |_, db| {
             let later = doc! { "$set": { "due": date(due) } };
+            db.collection::<Document>("mail").update_one(still(&taken), later).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    async fn set_aside(&self, taken: TakenMail, due: Timestamp) -> Result<(), StoreError> {
+        self.write(Caller::System, async move |_, db| {
+            let found: Option<Document> = db.one("mail", still(&taken), FindOneOptions::default()).await?;
+            let Some(found) = found else { return Ok(()) };
+            let turn = aside(taken.kind, found.get_i64("turn").ok());
+            let later = doc! { "$set": { "due": date(due), "turn": turn } };
             db.collection::<Document>("mail").update_one(still(&taken), later).await?;
             Ok(())
         })

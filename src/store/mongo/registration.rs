@@ -99,7 +99,13 @@ async fn register_in(
     // Both are looked at in any case: nobody can tell one from the other.
     let is_barred = addresses::is_barred(db, session, &email).await?;
     let owner = members.find_one(same).session(&mut *session).await?.map(MemberDoc::into_record).transpose()?;
-    let is_taken = owner.is_some() || is_barred;
+    let displaced = match &owner {
+        Some(owner) if !is_barred && way.displaces(owner) && !has_talked(db, owner.profile.id).await? => {
+            Some(owner.profile.id)
+        }
+        _ => None,
+    };
+    let is_taken = (owner.is_some() && displaced.is_none()) || is_barred;
     if is_taken && link.is_none() {
         return Ok(Err(NotRegistered::EmailTaken));
     }
@@ -131,6 +137,10 @@ async fn register_in(
             record.invited(&invitation)
         }
     };
+    if let Some(displaced) = displaced {
+        // Who has verified the address meanwhile keeps it: it is looked at once more.
+        remove(db, session, doc! { "_id": member_oid(displaced), "must_verify": true }, at).await?;
+    }
     if !is_taken {
         members.insert_one(MemberDoc::of(record.clone(), None)).session(&mut *session).await?;
     }

@@ -17,9 +17,10 @@ use crate::store::{
     audit::AuditRecord,
     changes::Change,
     mail::{
-        AskedFrom, Claim, DISPLACED, Expired, FIRST_TURN, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, MEMBERS_MAX,
-        Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME, NewLink, Part, Purpose, Room, SHARE_MAX, STRANGERS_MAX, TO_FORMER,
-        TakenMail, TokenId, WaitingMail, ends_links, forgotten_at, keys_of_address, notice_of, turn,
+        ASIDE, ASIDE_OF_MEMBERS, ASIDE_OF_STRANGERS, AskedFrom, Claim, DISPLACED, Expired, FIRST_TURN, GoodLink, Issue,
+        Kind, LINK_LIFETIME, LinkHash, MEMBERS_MAX, Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME, NewLink, Part, Purpose,
+        Room, SHARE_MAX, STRANGERS_MAX, TO_FORMER, TakenMail, TokenId, WaitingMail, aside, ends_links, forgotten_at,
+        keys_of_address, notice_of, outlives, turn,
     },
     members::{MemberRecord, email_key},
     turns::{Caller, Turn},
@@ -35,6 +36,12 @@ static TAKE: LazyLock<[String; 3]> = LazyLock::new(|| {
         take_first("turn >= 0", |kind| !kind.is_of_strangers()),
         take_first("turn >= 0", Kind::is_of_strangers),
     ]
+});
+
+/// Takes the first that is due of those that were set aside.
+static TAKE_ASIDE: LazyLock<String> = LazyLock::new(|| {
+    let turns = ASIDE.map(|turn| firsts(&format!("turn = {turn}"), |_| true));
+    take_of(&turns.join(" UNION ALL "))
 });
 
 /// How many of a share wait.
@@ -57,8 +64,20 @@ static LAST: LazyLock<String> = LazyLock::new(|| of_strangers("DESC"));
 
 /// How many strangers have written, and how many no stranger has.
 static OF_PART: LazyLock<[String; 2]> = LazyLock::new(|| {
-    [("turn >= 0", among(&Kind::names_of(Kind::is_of_strangers))), ("turn IS NULL", (*KNOWN).clone())]
-        .map(|(turn, of_kind)| format!("SELECT count(*) FROM mail WHERE {turn} AND {of_kind}"))
+    let (strangers, known) = (among(&Kind::names_of(Kind::is_of_strangers)), &*KNOWN);
+    [
+        format!("SELECT count(*) FROM mail WHERE turn >= {ASIDE_OF_STRANGERS} AND {strangers}"),
+        format!(
+            "SELECT (SELECT count(*) FROM mail WHERE turn IS NULL AND {known})
+                 + (SELECT count(*) FROM mail WHERE turn = {ASIDE_OF_MEMBERS} AND {known})"
+        ),
+    ]
+});
+
+/// What would be sent last of what strangers have written and was set aside.
+static LAST_ASIDE: LazyLock<String> = LazyLock::new(|| {
+    let strangers = among(&Kind::names_of(Kind::is_of_strangers));
+    format!("SELECT key, kind FROM mail WHERE turn = {ASIDE_OF_STRANGERS} AND {strangers} LIMIT 1")
 });
 
 /// The first of what strangers have written, in an order of its turns.
@@ -83,6 +102,10 @@ fn among(names: &[&str]) -> String {
 
 /// One look into the index for each kind, however many wait.
 fn take_first(turn: &str, which: impl Fn(Kind) -> bool) -> String {
+    take_of(&firsts(turn, which))
+}
+
+fn firsts(turn: &str, which: impl Fn(Kind) -> bool) -> String {
     let firsts = Kind::names_of(which).into_iter().map(|name| {
         format!(
             "SELECT * FROM
@@ -90,11 +113,14 @@ fn take_first(turn: &str, which: impl Fn(Kind) -> bool) -> String {
                   ORDER BY turn, due LIMIT 1)"
         )
     });
+    firsts.collect::<Vec<_>>().join(" UNION ALL ")
+}
+
+fn take_of(firsts: &str) -> String {
     format!(
         "UPDATE mail SET due = ?2, attempts = attempts + 1
-         WHERE key = (SELECT key FROM ({}) ORDER BY turn, due LIMIT 1)
-         RETURNING key, kind, body, attempts, until, revision",
-        firsts.collect::<Vec<_>>().join(" UNION ALL ")
+         WHERE key = (SELECT key FROM ({firsts}) ORDER BY turn, due LIMIT 1)
+         RETURNING key, kind, body, attempts, until, revision"
     )
 }
 
@@ -130,17 +156,27 @@ pub(super) fn make_room(tx: &Tx<'_>, kind: Kind, Room { part, share }: Room) -> 
     if count(strangers)? < STRANGERS_MAX {
         return Ok(true);
     }
+    let set_aside = connection.prepare_cached(&LAST_ASIDE)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)));
+    if let Some((key, kind)) = set_aside.optional()? {
+        return displace(tx, key, kind).map(|()| true);
+    }
     let own = turn_of(connection, kind, share)?;
     let last = connection.prepare_cached(&LAST)?.query_row([], |row| {
         let Some(turn) = row.get::<_, Option<i64>>("turn")? else { return Ok(None) };
         Ok(Some((turn, row.get::<_, String>("key")?, row.get::<_, String>("kind")?)))
     })?;
     let Some((_, key, kind)) = last.filter(|(turn, ..)| own < *turn) else { return Ok(false) };
+    displace(tx, key, kind).map(|()| true)
+}
+
+/// Removes a mail that gives way to one that is sent sooner.
+fn displace(tx: &Tx<'_>, key: String, kind: String) -> rusqlite::Result<()> {
+    let connection = tx.connection;
     let mut delete = connection.prepare_cached("DELETE FROM mail WHERE key = ? RETURNING body")?;
     let gone = delete.query_row([key], |row| Ok(mail(row).ok()))?;
     gone.map_or(Ok(()), |gone| not_sent(connection, &gone))?;
     tx.metrics.mail(Kind::of(&kind).map_or("unknown", Kind::as_str), DISPLACED);
-    Ok(true)
+    Ok(())
 }
 
 /// Has the link that a mail was to bring which nobody gets count as not sent.
@@ -176,7 +212,8 @@ fn turn_of(connection: &Connection, kind: Kind, share: AskedFrom) -> rusqlite::R
 /// The share and the turn of a mail that takes the place of one that waits: its own, so that whoever else asks for it does not have it sent
 /// later.
 fn place_of(connection: &Connection, key: &str) -> rusqlite::Result<Option<(Option<String>, Option<i64>)>> {
-    let mut place = connection.prepare_cached("SELECT share, turn FROM mail WHERE key = ?")?;
+    // What was set aside has a place like others again.
+    let mut place = connection.prepare_cached("SELECT share, turn FROM mail WHERE key = ? AND ifnull(turn, 0) >= 0")?;
     place.query_row([key], |row| Ok((row.get("share")?, row.get("turn")?))).optional()
 }
 
@@ -339,6 +376,9 @@ pub(super) fn follow(
 ) -> rusqlite::Result<()> {
     let member = after.profile.id;
     if after.is_erased {
+        if outlives(before) {
+            pin_notices(connection, member, &before.profile.email)?;
+        }
         forget(connection, member, &before.profile.email)?;
         claims::forget(connection, &before.profile.email)?;
     } else if ends_links(before, after) {
@@ -459,7 +499,7 @@ pub(super) fn write_link(connection: &Connection, row: &LinkRow) -> rusqlite::Re
 const LATE: &str = "(due > ?2 OR (due > ?1 AND attempts = 0))";
 
 fn take(connection: &Connection, now: Timestamp, until: Timestamp) -> rusqlite::Result<Option<TakenMail>> {
-    for sql in &*TAKE {
+    for sql in TAKE.iter().chain([&*TAKE_ASIDE]) {
         if let Some(taken) = take_with(connection, sql, now, until)? {
             return Ok(Some(taken));
         }
@@ -524,6 +564,10 @@ impl MailStore for Sqlite {
         self.write(move |tx| take(tx.connection, now, until)).await
     }
 
+    async fn take_aside(&self, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, StoreError> {
+        self.write(move |tx| take_with(tx.connection, &TAKE_ASIDE, now, until)).await
+    }
+
     async fn finish(&self, taken: TakenMail) -> Result<(), StoreError> {
         self.write(move |tx| {
             let mut delete = tx.connection.prepare_cached("DELETE FROM mail WHERE key = ? AND revision = ?")?;
@@ -545,6 +589,17 @@ impl MailStore for Sqlite {
         self.write(move |tx| {
             let mut update = tx.connection.prepare_cached("UPDATE mail SET due = ? WHERE key = ? AND revision = ?")?;
             update.execute(params![due.as_millis(), taken.key, taken.revision]).map(drop)
+        })
+        .await
+    }
+
+    async fn set_aside(&self, taken: TakenMail, due: Timestamp) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            let mut turn = tx.connection.prepare_cached("SELECT turn FROM mail WHERE key = ? AND revision = ?")?;
+            let turn = turn.query_row(params![taken.key, taken.revision], |row| row.get(0)).optional()?;
+            let Some(turn) = turn else { return Ok(()) };
+            let mut update = tx.connection.prepare_cached("UPDATE mail SET due = ?, turn = ? WHERE key = ?")?;
+            update.execute(params![due.as_millis(), aside(taken.kind, turn), taken.key]).map(drop)
         })
         .await
     }
@@ -632,7 +687,12 @@ mod tests {
         let ([own, members, strangers], [free, costly]) = (&*TAKE, &*LAST_TURN);
         let [of_strangers, of_members] = &*OF_PART;
         let counted = [of_strangers, of_members, free, costly];
-        for sql in [own, members, strangers, &*NEXT_TURN, &*LAST, OF_SHARE].into_iter().chain(counted.map(|sql| &**sql))
+        let taken = [own, members, strangers, &*TAKE_ASIDE];
+        for sql in taken
+            .into_iter()
+            .map(|sql| &**sql)
+            .chain([&**NEXT_TURN, &**LAST, &**LAST_ASIDE, OF_SHARE])
+            .chain(counted.map(|sql| &**sql))
         {
             let mut query = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let values = rusqlite::params_from_iter(1..=query.parameter_count());

@@ -17,7 +17,7 @@ use crate::store::{
 
 /// Nothing, and nothing is written, if a link is to be sent and there is no room for its mail, or for who has to follow it.
 pub(super) fn register(
-    tx: &Tx<'_>,
+    tx: &mut Tx<'_>,
     new: Registration,
 ) -> rusqlite::Result<Option<Result<MemberRecord, NotRegistered>>> {
     let Registration { member, way, from, link, most_unverified } = new;
@@ -42,7 +42,11 @@ pub(super) fn register(
     // Both are looked at in any case: nobody can tell one from the other.
     let is_barred = addresses::is_barred(tx.connection, &email)?;
     let owner = by_email(tx.connection, &email_key(&email))?;
-    let is_taken = owner.is_some() || is_barred;
+    let displaced = match &owner {
+        Some(owner) if !is_barred && way.displaces(owner) && is_unverified(tx.connection, owner)? => Some(owner),
+        _ => None,
+    };
+    let is_taken = (owner.is_some() && displaced.is_none()) || is_barred;
     if is_taken && link.is_none() {
         return Ok(Some(Err(NotRegistered::EmailTaken)));
     }
@@ -80,6 +84,9 @@ pub(super) fn register(
             mail::write_link(tx.connection, &link.row_of_nobody(claim))?;
         }
         return Ok(Some(Err(NotRegistered::EmailTaken)));
+    }
+    if let Some(displaced) = displaced {
+        remove(tx, displaced, at)?;
     }
     if insert_record(tx, &record)? == Err(EmailTaken) {
         return Ok(Some(Err(NotRegistered::EmailTaken)));

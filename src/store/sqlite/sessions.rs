@@ -190,7 +190,7 @@ fn rotate(tx: &Tx<'_>, exchange: &Exchange) -> rusqlite::Result<Rotation> {
         exchange.address.map(|address| address.to_string()),
         token.session_key
     ])?;
-    forget_used(tx.connection, &token)?;
+    forget_used(tx.connection, &token, at)?;
     Ok(renewal(next, token.generation + 1, false))
 }
 
@@ -228,19 +228,20 @@ fn rename(connection: &Connection, member: MemberId, session: SessionId, name: &
 
 /// The used tokens of a member beyond the newest; from the index of sessions on, whatever the planner thinks.
 pub(super) const USED_OF_MEMBER: &str = "SELECT t.hash FROM sessions s CROSS JOIN refresh_tokens t ON t.session = s.key
-    WHERE s.member = ? AND t.used_at IS NOT NULL ORDER BY t.used_at DESC LIMIT -1 OFFSET ?";
+    WHERE s.member = ?1 AND t.used_at IS NOT NULL ORDER BY t.used_at > ?2, t.used_at DESC LIMIT -1 OFFSET ?3";
 
-/// Removes used tokens beyond those that are kept.
-fn forget_used(connection: &Connection, token: &StoredToken) -> rusqlite::Result<()> {
+/// Removes used tokens beyond those that are kept. Those of a time that is not yet, when the clock was ahead, are the first to go.
+fn forget_used(connection: &Connection, token: &StoredToken, at: Timestamp) -> rusqlite::Result<()> {
+    let latest = at.after(AHEAD).as_millis();
     let mut of_session = connection.prepare_cached(
         "DELETE FROM refresh_tokens WHERE hash IN (
-            SELECT hash FROM refresh_tokens WHERE session = ? AND used_at IS NOT NULL
-            ORDER BY used_at DESC LIMIT -1 OFFSET ?)",
+            SELECT hash FROM refresh_tokens WHERE session = ?1 AND used_at IS NOT NULL
+            ORDER BY used_at > ?2, used_at DESC LIMIT -1 OFFSET ?3)",
     )?;
-    of_session.execute(params![token.session_key, USED_TOKENS_OF_SESSION])?;
+    of_session.execute(params![token.session_key, latest, USED_TOKENS_OF_SESSION])?;
     let mut of_member =
         connection.prepare_cached(&format!("DELETE FROM refresh_tokens WHERE hash IN ({USED_OF_MEMBER})"))?;
-    of_member.execute(params![token.member_key, USED_TOKENS_OF_MEMBER]).map(drop)
+    of_member.execute(params![token.member_key, latest, USED_TOKENS_OF_MEMBER]).map(drop)
 }
 
 /// A session and the state of its member.

@@ -16,7 +16,7 @@ use crate::store::{
         members,
     },
     sessions::{
-        AttemptHash, Exchange, NewToken, Presented, Renewal, Rotation, TokenFacts, TokenHash, TokenOwner,
+        AHEAD, AttemptHash, Exchange, NewToken, Presented, Renewal, Rotation, TokenFacts, TokenHash, TokenOwner,
         USED_TOKENS_OF_MEMBER, USED_TOKENS_OF_SESSION, end, presented,
     },
 };
@@ -111,7 +111,7 @@ async fn try_rotate(db: &Db, exchange: &Exchange) -> Result<Option<Rotation>, Fa
     // The token is used up: whatever fails from here on must not let its client believe that it is not.
     let marked = if token.used { Ok(()) } else { mark_used(db, exchange).await };
     let tidied = match marked {
-        Ok(()) if !again => forget_used(db, stored.member, token.session).await,
+        Ok(()) if !again => forget_used(db, stored.member, token.session, at).await,
         other => other,
     };
     if let Err(fault) = tidied {
@@ -162,21 +162,23 @@ async fn mark_used(db: &Db, exchange: &Exchange) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Removes used tokens beyond those that are kept.
-async fn forget_used(db: &Db, member: MemberId, session: ObjectId) -> Result<(), Fault> {
+/// Removes used tokens beyond those that are kept. Those of a time that is not yet, when the clock was ahead, are the first to go.
+async fn forget_used(db: &Db, member: MemberId, session: ObjectId, at: Timestamp) -> Result<(), Fault> {
+    let latest = date(at.after(AHEAD));
     let id_only = FindOptions::builder().projection(doc! { "_id": 1 }).build();
     let sessions: Vec<Document> = db.all("sessions", doc! { "member_id": member_oid(member) }, id_only).await?;
     let sessions: Vec<ObjectId> = sessions.iter().filter_map(|session| session.get_object_id("_id").ok()).collect();
     for (sessions, kept) in [(vec![session], USED_TOKENS_OF_SESSION), (sessions, USED_TOKENS_OF_MEMBER)] {
         let used = doc! { "session_id": { "$in": sessions }, "used_at": { "$ne": null } };
-        let older = FindOptions::builder()
-            .projection(doc! { "_id": 1 })
+        let most = PURGE.saturating_add(i64::try_from(kept).unwrap_or(i64::MAX));
+        let newest_first = FindOptions::builder()
+            .projection(doc! { "_id": 1, "used_at": 1 })
             .sort(doc! { "used_at": -1 })
-            .skip(u64::try_from(kept).unwrap_or(u64::MAX))
-            .limit(PURGE)
+            .limit(most)
             .build();
-        let older: Vec<Document> = db.all("refresh_tokens", used, older).await?;
-        let older: Vec<_> = older.into_iter().filter_map(|mut token| token.remove("_id")).collect();
+        let mut found: Vec<Document> = db.all("refresh_tokens", used, newest_first).await?;
+        found.sort_by_key(|token| token.get_datetime("used_at").is_ok_and(|used_at| *used_at > latest));
+        let older: Vec<_> = found.into_iter().skip(kept).filter_map(|mut token| token.remove("_id")).collect();
         if !older.is_empty() {
             db.collection::<Document>("refresh_tokens").delete_many(doc! { "_id": { "$in": older } }).await?;
         }
