@@ -1,0 +1,6 @@
+import type { ConversationView } from "@members-book/client";
+
+/** Devices keep the focus themselves. */
+export function useRowFocus(_shown: readonly ConversationView[], _open: boolean): (key: string) => void {
+  return () => undefined;
+}
