@@ -1,9 +1,10 @@
 // The lists of chats: pinned ones first, archived ones apart, only those unread, on all devices of a member; where the focus is when a row leaves; without the server.
 
 import assert from "node:assert/strict";
-import { base, button, call, field, heading, isIn, kill, LAPTOP, person, problems, serve, setupCode, signIn, tidy } from "./club.mjs";
+import { button, call, field, heading, isIn, kill, LAPTOP, person, problems, serve, setupCode, signIn, tidy } from "./club.mjs";
+import { look, looks, lookTwice } from "./look.mjs";
 
-const PHONE = { viewport: { width: 420, height: 700 } };
+const PHONE = { viewport: { width: 420, height: 700 }, hasTouch: true };
 const PASSWORD = "correct horse";
 
 let running = await serve();
@@ -24,10 +25,20 @@ async function shows(page, names) {
 /** Opens the sheet of a row as a keyboard does, and chooses. */
 async function set(page, name, label) {
   await row(page, name).focus();
-  await row(page, name).dispatchEvent("contextmenu");
+  await page.keyboard.press("Shift+F10");
   await option(page, label).focus();
   await page.keyboard.press("Enter");
   await page.getByRole("dialog").waitFor({ state: "detached" });
+}
+
+/** Holds a finger on a row until its sheet is there. */
+async function hold(page, name) {
+  const { x, y, width, height } = await row(page, name).boundingBox();
+  const finger = await page.context().newCDPSession(page);
+  await finger.send("Input.dispatchTouchEvent", { type: "touchStart", touchPoints: [{ x: x + width / 2, y: y + height / 2 }] });
+  await page.getByRole("dialog").waitFor();
+  await finger.send("Input.dispatchTouchEvent", { type: "touchEnd", touchPoints: [] });
+  await finger.detach();
 }
 
 const focused = (page, name) => page.waitForFunction((text) => document.activeElement?.id.startsWith("chat-") && document.activeElement.innerText.includes(text), name);
@@ -42,15 +53,26 @@ async function arranged(phone, laptop) {
   }
   await focused(phone, "Ben Okafor");
   await set(phone, "Eva Sommer", "Archive");
-  await row(laptop, "Archived \\(1\\).*1 unread").waitFor();
+  await row(laptop, "Archived \\(1\\)\\s*1 unread").waitFor();
   for (const page of [phone, laptop]) await shows(page, ["Ben Okafor", "Dinis Faria"]);
   await focused(phone, "Dinis Faria");
   await phone.getByRole("status").filter({ hasText: "Chat archived" }).waitFor({ state: "attached" });
+  await look(phone, "chats-undo");
   await button(phone, "Undo").focus();
   await phone.keyboard.press("Enter");
   for (const page of [phone, laptop]) await shows(page, ["Ben Okafor", "Eva Sommer", "Dinis Faria"]);
   await focused(phone, "Eva Sommer");
   await row(laptop, "Archived").waitFor({ state: "detached" });
+}
+
+/** A chat is muted from its row, too, and that it is pinned outlives it. */
+async function muted(phone) {
+  for (const [choice, seen] of [["For 8 hours", /pinned\s*muted/], ["Turn on", /pinned(?!\s*muted)/]]) {
+    await row(phone, "Ben Okafor").click({ button: "right" });
+    await option(phone, "Notifications").click();
+    await option(phone, choice).click();
+    await phone.getByRole("link", { name: seen }).and(row(phone, "Ben Okafor")).waitFor();
+  }
 }
 
 /** The archived ones are apart, and stay so when something comes; who looks for a name finds them. */
@@ -64,6 +86,7 @@ async function apart(phone, laptop, ana, eva) {
   await heading(phone, "Archived").waitFor();
   await shows(phone, ["Eva Sommer"]);
   await row(phone, "still there\\?").waitFor();
+  await lookTwice(phone, "chats-archived");
   await button(phone, "Back").click();
   await heading(phone, "Chats").waitFor();
   await field(phone, "Find a conversation").fill("eva");
@@ -76,6 +99,7 @@ async function apart(phone, laptop, ana, eva) {
   await row(laptop, "Eva Sommer").click();
   await field(laptop, "Message to Eva Sommer").waitFor();
   await shows(laptop, ["Eva Sommer"]);
+  await look(laptop, "chats-archived-laptop");
   await button(laptop, "Options of this chat").click();
   await option(laptop, "Unarchive").click();
   await heading(laptop, "Nothing is archived").waitFor();
@@ -104,16 +128,17 @@ async function unread(phone, ana, ben, eva) {
   await shows(phone, ["Ben Okafor", "Dinis Faria"]);
 }
 
-/** Without the server it says so, and nothing has changed. With it, all of them can be archived. */
+/** Without the server it says so, and nothing has changed. With it, all of them can be archived. A finger that has opened the sheet and is lifted closes nothing. */
 async function offline(phone) {
+  await hold(phone, "Ben Okafor");
+  await lookTwice(phone, "chats-options");
   await kill(running);
-  await row(phone, "Ben Okafor").dispatchEvent("contextmenu");
   await option(phone, "Unpin").click();
   await phone.getByRole("dialog").getByText(/^The server was not reached/).waitFor();
   await option(phone, "Cancel").click();
   await shows(phone, ["Ben Okafor", "Dinis Faria"]);
   running = await serve();
-  await row(phone, "Ben Okafor").dispatchEvent("contextmenu");
+  await row(phone, "Ben Okafor").click({ button: "right" });
   await option(phone, "Unpin").click();
   await phone.getByRole("dialog").waitFor({ state: "detached" });
   await shows(phone, ["Dinis Faria", "Ben Okafor"]);
@@ -138,6 +163,7 @@ try {
     await isIn(page);
   }
   await arranged(phone, laptop);
+  await muted(phone);
   await apart(phone, laptop, ana, eva);
   await choose(phone, "All");
   await unread(phone, ana, ben, eva);
@@ -145,7 +171,7 @@ try {
   await offline(phone);
 
   assert.deepEqual(problems, []);
-  console.log(`lists: pinned, archived, unread, undone and found, in ${Math.round((Date.now() - started) / 1000)} s`);
+  console.log(`lists: pinned, archived, unread, undone and found, ${looks} looks by axe, in ${Math.round((Date.now() - started) / 1000)} s`);
 } finally {
   await kill(running);
   await tidy();

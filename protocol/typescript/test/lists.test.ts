@@ -103,6 +103,28 @@ describe("a full sync that had no room for all", () => {
   });
 });
 
+test("settings that this version does not know are kept for the one that does, so the schema stays as it is", async () => {
+  const environment = platformEnvironment();
+  const storage = new MemoryStorage();
+  const [me, other] = ["a".repeat(24), "b".repeat(24)];
+  const open = async () => {
+    const journal = new Journal(storage, environment.clock, () => undefined);
+    const book = new Book(environment, journal, new Keys(me), { online: false, request: () => Promise.reject(new Error("there is no network")) } as never);
+    await book.load();
+    return { book, journal };
+  };
+  const settings = { notify: "all", pinned: true, colour: "green" };
+  const { book, journal } = await open();
+  const members = [me, other].map((member) => ({ member, delivered: 0, read: 0 }));
+  const state = { id: "c".repeat(24), kind: "direct", members, last_seq: 1, last_at: new Date(0).toISOString(), unread: 0, unread_more: false, entries: [], settings, settings_revision: 1 };
+  book.received({ type: "sync", conversations: [state], cursor: "1" } as never);
+  await journal.stored();
+  book.stop();
+  const again = await open();
+  expect(again.book.list.getSnapshot().conversations[0]?.settings).toEqual(settings);
+  again.book.stop();
+});
+
 describe("with a server", () => {
   let world: World;
   beforeEach(async () => {

@@ -51,6 +51,10 @@ export function ConversationList({ archived = false, beside = false }: Props) {
     [key, archived, sought, openSheet],
   );
   const opened = all.find((each) => each.key === sheet);
+  const empty = found ? <NobodyFound sought={sought.trim()} nameless={found.nameless} />
+    : archived ? <NothingArchived />
+    : onlyUnread ? <NothingUnread archived={apart.unread} onAll={() => chooseUnread(false)} />
+    : <AllArchived />;
   const searchable = (archived ? apart.conversations : all).length > 0;
   return (
     <View style={styles.screen} id={LIST_ID} {...webOnly({ tabIndex: -1 })}>
@@ -70,7 +74,7 @@ export function ConversationList({ archived = false, beside = false }: Props) {
           data={shown as ConversationView[]} keyExtractor={keyOf} renderItem={render} aria-label="Conversations" style={styles.list} contentContainerStyle={styles.rows}
           initialNumToRender={16} windowSize={11} keyboardShouldPersistTaps="handled"
           ListHeaderComponent={archived || found || apart.conversations.length === 0 ? null : <ArchivedRow count={apart.conversations.length} unread={apart.unread} />}
-          ListEmptyComponent={found ? <NobodyFound sought={sought.trim()} nameless={found.nameless} /> : archived ? <NothingArchived /> : onlyUnread ? <NothingUnread archived={apart.unread} onAll={() => chooseUnread(false)} /> : <AllArchived />}
+          ListEmptyComponent={empty}
         />
       )}
       {opened ? <ConversationSheet conversation={opened} onClose={() => setSheet(undefined)} onUndo={() => moves(opened.key)} /> : null}

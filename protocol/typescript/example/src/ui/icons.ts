@@ -33,7 +33,7 @@ export const icons = {
   bellOff: "M3 3l18 18M8.2 5.4A6 6 0 0 1 18 10c0 2 .3 3.4.8 4.5M6.3 8.3A6 6 0 0 0 6 10c0 5-2 6.5-2 6.5h12.5M10 20a2.2 2.2 0 0 0 4 0",
   pin: "M9 3h6M10 3v6l-3 4v1h10v-1l-3-4V3M12 14v7",
   archive: "M3 4h18v5H3zM5 9v11h14V9M10 13h4",
-  more: "M12 5.5v.1M12 12v.1M12 18.5v.1",
+  more: "M12 5.2a.6.6 0 1 0 0 .1zM12 11.7a.6.6 0 1 0 0 .1zM12 18.2a.6.6 0 1 0 0 .1z",
   plug: "M9 3v5M15 3v5M6 8h12v3a6 6 0 0 1-12 0zM12 17v4",
 } as const;
 
