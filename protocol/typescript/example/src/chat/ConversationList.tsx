@@ -37,6 +37,7 @@ export function ConversationList({ archived = false, beside = false }: Props) {
   const list = useConversations({ archived, onlyUnread });
   const { key } = useGlobalSearchParams<{ key?: string }>();
   const [sought, setSought] = useState("");
+  const searching = sought.trim() !== "";
   const found = useFound(archived ? apart.conversations : all, sought.trim());
   const shown = found ? found.conversations.filter(({ unread }) => !onlyUnread || unread > 0) : list.conversations;
 
@@ -47,8 +48,8 @@ export function ConversationList({ archived = false, beside = false }: Props) {
     setSheet(row);
   }, [moves]);
   const render = useCallback(
-    ({ item }: ListRenderItemInfo<ConversationView>) => <ConversationRow conversation={item} selected={item.key === key} sought={!archived && sought !== ""} onSheet={openSheet} />,
-    [key, archived, sought, openSheet],
+    ({ item }: ListRenderItemInfo<ConversationView>) => <ConversationRow conversation={item} selected={item.key === key} sought={searching && !archived} onSheet={openSheet} />,
+    [key, searching, archived, openSheet],
   );
   const opened = all.find((each) => each.key === sheet);
   const empty = found ? <NobodyFound sought={sought.trim()} nameless={found.nameless} />
