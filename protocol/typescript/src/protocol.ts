@@ -544,6 +544,14 @@ notify: Notify,
  */
 muted_until?: Timestamp, 
 /**
+ * Whether the member has put it away. Absent if not.
+ */
+archived?: boolean, 
+/**
+ * Whether it is shown at the top of the list. Absent if not.
+ */
+pinned?: boolean, 
+/**
  * Grows with every change of the settings: of two, those with the larger one are the newer ones.
  */
 revision: number, };
