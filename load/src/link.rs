@@ -128,7 +128,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     ) -> Result<Vec<Conversation>, Ended> {
         let (mut all, mut after) = (Vec::new(), None);
         loop {
-            let list = ConversationsList { limit: Some(PAGE_MAX), after };
+            let list = ConversationsList { limit: Some(PAGE_MAX), after, ..<_>::default() };
             match self.ask(&ClientFrame::ConversationsList(list), &mut push).await? {
                 ServerFrame::Conversations(page) => {
                     all.extend(page.conversations);

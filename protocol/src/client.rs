@@ -209,7 +209,7 @@ pub struct PresenceUnwatch {
 }
 
 /// `conversations.list`: asks for the member's conversations, the one with the newest entry first.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
 #[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS), ts(optional_fields))]
 #[garde(allow_unvalidated)]
 pub struct ConversationsList {
@@ -223,6 +223,15 @@ pub struct ConversationsList {
     #[garde(inner(custom(rules::chars(1, crate::limits::CURSOR_MAX_CHARS))))]
     #[cfg_attr(feature = "codegen", schemars(length(min = 1, max = crate::limits::CURSOR_MAX_CHARS)))]
     pub after: Option<String>,
+    /// Only those that the member has archived, or with `false` only those that they have not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archived: Option<bool>,
+    /// Only those that the member has at the top of the list, or with `false` only those that they have not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<bool>,
+    /// Only those with messages that the member has not read, or with `false` only those without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unread: Option<bool>,
 }
 
 /// `conversation.configure`: sets the member's own settings of a conversation, all of them. The same ones again change nothing.
@@ -472,7 +481,7 @@ mod tests {
             assert_eq!(read(text).unwrap_err().field.as_deref(), Some("seq"), "{text}");
         }
         let list = Request::decode(r#"{"type":"conversations.list","limit":10.0}"#).unwrap();
-        assert_eq!(list.frame, ClientFrame::ConversationsList(ConversationsList { limit: Some(10), after: None }));
+        assert_eq!(list.frame, ClientFrame::ConversationsList(ConversationsList { limit: Some(10), ..<_>::default() }));
         assert_eq!(refused(r#"{"type":"conversations.list","limit":1e9}"#).1.as_deref(), Some("limit"));
         let null = format!(r#"{{"type":"history.get","conversation":"{MEMBER}","before":null,"limit":null}}"#);
         assert!(Request::decode(&null).is_ok());

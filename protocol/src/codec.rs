@@ -265,6 +265,11 @@ pub(crate) fn optional_count<'de, D: Deserializer<'de>>(deserializer: D) -> Resu
     Ok(optional_integer(deserializer)?.map(|value| u32::try_from(value).unwrap_or(u32::MAX)))
 }
 
+/// `null` is the same as a flag that is left out: it is not set.
+pub(crate) fn flag<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
 /// The `id` of a frame that is refused without being decoded. Looks through the first [`REFUSED_SCAN_BYTES`] for a field of
 /// the frame itself; `None` if it stands further back, or is not a valid id.
 #[must_use]

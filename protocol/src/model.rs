@@ -126,7 +126,7 @@ impl Notify {
     }
 }
 
-/// A member's own settings of a conversation. Nobody else sees them. The default: told of all, not muted.
+/// A member's own settings of a conversation. Nobody else sees them. The default: told of all, not muted, in the list and not at its top.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, garde::Validate)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS), ts(optional_fields))]
@@ -139,6 +139,15 @@ pub struct ConversationSettings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub muted_until: Option<Timestamp>,
+    /// Whether the member has put it away: it is shown apart from the others. A further message does not change that, and it says nothing
+    /// about pushes. Absent if not.
+    #[serde(default, deserialize_with = "crate::codec::flag", skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(feature = "codegen", ts(as = "Option<bool>", optional))]
+    pub archived: bool,
+    /// Whether it is shown at the top of the list. Absent if not.
+    #[serde(default, deserialize_with = "crate::codec::flag", skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(feature = "codegen", ts(as = "Option<bool>", optional))]
+    pub pinned: bool,
 }
 
 impl ConversationSettings {

@@ -40,8 +40,8 @@ pub use self::{
         MemberReplacement, Profile, SearchQuery, SharedWith, Visibility, VisibilityPatch,
     },
     messages::{
-        ConfiguredConversation, ConversationList, ConversationSummary, ConversationUnread, HistoryQuery,
-        MessageDocument, MessagePage, MessageStatus, SendRequest, Unread,
+        ConfiguredConversation, ConversationList, ConversationSummary, ConversationUnread, ConversationsQuery,
+        HistoryQuery, MessageDocument, MessagePage, MessageStatus, SendRequest, Unread,
     },
     push::{
         PUSH_ADDRESS_MAX_CHARS, PUSH_TOKEN_MAX_CHARS, PushAddress, PushContent, PushDevice, PushKeys, PushPatch,

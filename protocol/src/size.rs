@@ -5,7 +5,7 @@ use crate::model::{Conversation, Entry};
 /// Bytes of an entry beside its content: ids, times, names of fields.
 pub const ENTRY_BYTES: usize = 320;
 /// Bytes of a conversation beside its members and entries, with settings.
-const CONVERSATION_BYTES: usize = 360;
+const CONVERSATION_BYTES: usize = 400;
 /// Bytes of the watermarks of one member.
 const WATERMARKS_BYTES: usize = 100;
 
@@ -83,7 +83,12 @@ mod tests {
             unread: INTEGER_MAX,
             unread_more: true,
             last_at: at,
-            settings: ConversationSettings { notify: Notify::Mentions, muted_until: Some(at) },
+            settings: ConversationSettings {
+                notify: Notify::Mentions,
+                muted_until: Some(at),
+                archived: true,
+                pinned: true,
+            },
             settings_revision: INTEGER_MAX,
             entries: Vec::new(),
         };

@@ -262,8 +262,8 @@ async fn ask(
         Query::Typing { target, active } => {
             context.messaging.typing(member, Some(connection.id), target, active).await.map(|()| None)
         }
-        Query::List { after, limit } => {
-            let page = context.messaging.list(member, after.as_deref(), limit).await;
+        Query::List { filter, after, limit } => {
+            let page = context.messaging.list(member, filter, after.as_deref(), limit).await;
             page.map(|page| Some(ServerFrame::Conversations(page).into()))
         }
         Query::History { conversation, range, limit } => {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use protocol::{
     ClientFrame, ClientMessageId, CloseCode, ConversationId, DecodeError, ErrorCode, MemberId, Request, RequestId,
     ServerFrame, Timestamp,
-    client::{HistoryGet, PushRegister},
+    client::{ConversationsList, HistoryGet, PushRegister},
     limits::{AUTH_EXPIRING_MS, BAD_FRAMES_MAX, Limits, PAGE_DEFAULT, RATE_LIMITED_MAX, TOO_MUCH_WAIT_MS},
     model::{ConversationSettings, DeviceStatus},
     rest::PushRegistration,
@@ -32,7 +32,10 @@ use crate::{
         connections::SignedIn,
         messaging::{Draft, Target},
     },
-    store::conversations::{MarkKind, Range},
+    store::{
+        conversations::{MarkKind, Range},
+        lists::ListFilter,
+    },
 };
 
 /// What a connection asks of the services.
@@ -82,6 +85,8 @@ pub enum Query {
     Watch(Vec<MemberId>),
     /// A page of conversations.
     List {
+        /// Which ones.
+        filter: ListFilter,
         /// `next` of the page before.
         after: Option<String>,
         /// How many.
@@ -387,7 +392,9 @@ impl Machine {
                 Call::Configure { conversation: wanted.conversation, settings: wanted.settings }
             }
             ClientFrame::ConversationsList(list) => {
-                Call::Query(Query::List { after: list.after, limit: list.limit.unwrap_or(PAGE_DEFAULT) })
+                let ConversationsList { limit, after, archived, pinned, unread } = list;
+                let filter = ListFilter { archived, pinned, unread };
+                Call::Query(Query::List { filter, after, limit: limit.unwrap_or(PAGE_DEFAULT) })
             }
             ClientFrame::HistoryGet(get) => Call::Query(Query::History {
                 conversation: get.conversation,

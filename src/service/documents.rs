@@ -7,8 +7,8 @@ use protocol::{
     limits::{IDEMPOTENCY_KEY_MAX_CHARS, PAGE_DEFAULT, PAGE_MAX},
     model::{Conversation, ConversationSettings, Entry, Message, Watermarks},
     rest::{
-        ConfiguredConversation, ConversationList, ConversationSummary, ConversationUnread, HistoryQuery,
-        MessageDocument, MessagePage, MessageStatus, PageQuery, SendRequest, Unread, page_size,
+        ConfiguredConversation, ConversationList, ConversationSummary, ConversationUnread, ConversationsQuery,
+        HistoryQuery, MessageDocument, MessagePage, MessageStatus, PageQuery, SendRequest, Unread, page_size,
     },
 };
 use sha2::{Digest as _, Sha256};
@@ -24,6 +24,7 @@ use crate::{
         ConversationStore, MemberStore,
         conversations::{Configure, Mark, MarkKind, Range, ReceiptRange, ReceiptTimes, StoredSettings, UnreadCount},
         entries::StoredEntry,
+        lists::ListFilter,
         turns::Caller,
     },
 };
@@ -125,13 +126,20 @@ impl Documents {
         Ok(documents.into_iter().zip(more).collect())
     }
 
-    /// A page of the member's conversations, those with the newest message first.
+    /// A page of the member's conversations that a query asks for, those with the newest message first.
     ///
     /// # Errors
     /// A bad cursor, or the store.
-    pub async fn list(&self, me: MemberId, page: &PageQuery) -> Result<ConversationList, Failure> {
+    pub async fn list(
+        &self,
+        me: MemberId,
+        query: ConversationsQuery,
+        page: &PageQuery,
+    ) -> Result<ConversationList, Failure> {
+        let ConversationsQuery { archived, pinned, unread } = query;
+        let filter = ListFilter { archived, pinned, unread };
         let limit = page.limit.unwrap_or(PAGE_DEFAULT);
-        let found = self.messaging.list(me, page.cursor.as_deref(), limit).await?;
+        let found = self.messaging.list(me, filter, page.cursor.as_deref(), limit).await?;
         let mut found_all = found.conversations;
         let parts = found_all.iter_mut().map(|conversation| {
             // Without a pair there is nothing to be shown here.
@@ -178,8 +186,9 @@ impl Documents {
         let configure = Configure { conversation, member: me, settings };
         let permit = self.messaging.wait_for_room(conversation, 0).await?;
         let configured = super::answered(|respond| self.messaging.configure(configure, permit, None, respond)).await?;
-        let StoredSettings { settings: ConversationSettings { notify, muted_until }, revision } = configured.stored;
-        Ok(ConfiguredConversation { notify, muted_until, revision })
+        let StoredSettings { settings, revision } = configured.stored;
+        let ConversationSettings { notify, muted_until, archived, pinned } = settings;
+        Ok(ConfiguredConversation { notify, muted_until, archived, pinned, revision })
     }
 
     /// What the member has not read.

@@ -272,7 +272,7 @@ impl Exports {
     ) -> Result<(), Failure> {
         let mut page = protocol::rest::PageQuery { limit: Some(PAGE_MAX), cursor: None };
         loop {
-            let mut list = self.documents.list(who.member, &page).await?;
+            let mut list = self.documents.list(who.member, <_>::default(), &page).await?;
             list.conversations.retain(|conversation| !written.contains(&conversation.id));
             for conversations in list.conversations.chunks(AT_A_TIME) {
                 if !written.is_empty() {

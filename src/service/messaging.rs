@@ -37,6 +37,7 @@ use crate::{
             Admission, Append, Command, Configure, Configured, Mark, MarkKind, Marked, Membership, NewConversation,
             Range, UnreadCount,
         },
+        lists::ListFilter,
         sync::{Delta, SyncPart},
         turns::Caller,
     },
@@ -341,11 +342,17 @@ impl Messaging {
         self.events.to_members(&others, origin, &ServerFrame::TypingPush(typing));
     }
 
-    /// A page of the member's conversations; `after` is `next` of the page before.
+    /// A page of the member's conversations that a filter lets through; `after` is `next` of the page before, of the same filter.
     ///
     /// # Errors
     /// A bad `after`, or the store.
-    pub async fn list(&self, member: MemberId, after: Option<&str>, limit: u32) -> Result<Conversations, Failure> {
+    pub async fn list(
+        &self,
+        member: MemberId,
+        filter: ListFilter,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Conversations, Failure> {
         let after = after.map(|after| {
             let place = after.parse().ok().and_then(|after| self.cursors.decode(member, cursor::Kind::Page, &after));
             place.map(|place| place.position)
@@ -361,7 +368,7 @@ impl Messaging {
             Some(position) => position,
             None => None,
         };
-        let page = self.store.list(member, before, to_usize(limit)).await?;
+        let page = self.store.list(member, filter, before, to_usize(limit)).await?;
         // The order of the list is the same in every epoch.
         let place = |position| StreamPosition { epoch: Epoch::NONE, position };
         let next = page.next.map(|next| self.cursors.encode(member, cursor::Kind::Page, place(next)).to_string());

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{
     StoreError,
     entries::StoredEntry,
+    lists::ListFilter,
     sync::{Delta, SyncPart},
     turns::Caller,
 };
@@ -533,13 +534,19 @@ pub trait ConversationStore: Send + Sync {
     /// The store.
     async fn partners(&self, member: MemberId) -> Result<Vec<MemberId>, StoreError>;
 
-    /// The conversations of a member, those with the newest entry first, from `before` on.
+    /// The conversations of a member that a filter lets through, those with the newest entry first, from `before` on. The order and
+    /// `before` are the same whatever the filter is.
+    ///
+    /// A page is as full as `limit` and [`limits::LIST_BYTES`] let it be, or the last one. What it costs: every conversation of the member
+    /// is looked at for the order, and of those with these settings [`LIST_LOOKED`](super::lists::LIST_LOOKED) at most for what is unread, if
+    /// that is asked for. When a page has come so far and is not full, it ends there, and `next` goes on.
     ///
     /// # Errors
     /// The store.
     async fn list(
         &self,
         member: MemberId,
+        filter: ListFilter,
         before: Option<Position>,
         limit: usize,
     ) -> Result<ConversationPage, StoreError>;

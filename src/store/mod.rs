@@ -32,6 +32,7 @@ pub mod epochs;
 pub mod fleet;
 pub mod invitations;
 pub mod jobs;
+pub mod lists;
 pub mod mail;
 pub mod members;
 pub mod mongo;

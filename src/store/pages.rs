@@ -4,7 +4,7 @@
 use protocol::limits;
 
 use super::{
-    conversations::ConversationState,
+    conversations::{ConversationPage, ConversationState},
     entries::StoredEntry,
     sync::{Delta, SYNC_PART_BYTES, SyncPart},
 };
@@ -64,9 +64,13 @@ impl List {
         fits
     }
 
-    /// What is in it.
-    pub(super) fn into_vec(self) -> Vec<ConversationState> {
-        self.conversations
+    /// The page. `places` are those of the conversations that were chosen for it, in their order, with one more if there is one;
+    /// `stopped` is that of the last one that was looked at, if others were not.
+    pub(super) fn into_page(self, places: &[Position], stopped: Option<Position>) -> ConversationPage {
+        let conversations = self.conversations;
+        let last = conversations.len().checked_sub(1).and_then(|last| places.get(last)).copied();
+        let next = if conversations.len() < places.len() { last } else { stopped };
+        ConversationPage { conversations, next }
     }
 }
 

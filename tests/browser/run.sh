@@ -29,5 +29,6 @@ timeout 300 node second-factor.mjs
 timeout 300 node mends.mjs
 timeout 300 node newcomer.mjs
 timeout 300 node chats.mjs
+timeout 300 node lists.mjs
 timeout 300 node push.mjs
 timeout 300 node long.mjs

@@ -10,7 +10,8 @@ use protocol::{
 use crate::harness::{Client, fleet::Fleet};
 
 fn settings(notify: Notify) -> ConversationSettings {
-    ConversationSettings { notify, muted_until: None }
+    let (archived, pinned) = (notify == Notify::Nothing, notify == Notify::Mentions);
+    ConversationSettings { notify, muted_until: None, archived, pinned }
 }
 
 fn configure(conversation: ConversationId, notify: Notify) -> ClientFrame {

@@ -92,7 +92,9 @@ impl Writer {
                         next.push(Request { id, frame: ClientFrame::MessageRead(read) }.encode());
                         // Other settings for each message.
                         let until = Timestamp::from_millis(i64::try_from(seq).unwrap());
-                        let settings = ConversationSettings { muted_until: Some(until), ..<_>::default() };
+                        let (archived, pinned) = (seq % 2 == 0, seq % 3 == 0);
+                        let settings =
+                            ConversationSettings { muted_until: Some(until), archived, pinned, ..<_>::default() };
                         let configure = ConversationConfigure { conversation, settings };
                         let id = Some(format!("settings {seq}").parse().unwrap());
                         next.push(Request { id, frame: ClientFrame::ConversationConfigure(configure) }.encode());

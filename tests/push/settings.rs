@@ -281,6 +281,25 @@ async fn of_a_conversation_that_is_muted_nothing_is_pushed() {
 }
 
 #[tokio::test]
+async fn of_a_conversation_that_is_archived_messages_are_pushed_as_of_any_other() {
+    let mut expo = Expo::start().await;
+    let server = Server::with(|settings| expo.set(settings)).await;
+    let (ana, ben) = server.two_members().await;
+    register(&ben, "phone", "ben").await;
+    let mut anas = ana.connect().await;
+    let message = anas.say(ben.id, "Hello").await;
+    assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), "Hello", 1)]);
+    let path = format!("/api/conversations/{}/settings", message.conversation);
+    for (count, settings) in [(2, json!({ "notify": "all", "archived": true })), (3, json!({ "notify": "all" }))] {
+        assert_eq!(ben.request(Method::PUT, &path, settings).await.status(), StatusCode::OK);
+        anas.say(ben.id, "Still there?").await;
+        let text = format!("Still there? (+{})", count - 1);
+        assert_eq!(shown(&[expo.expect().await]), [(&*token("ben"), &*text, count)]);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_too_old_is_not_pushed() {
     let mut expo = Expo::start().await;
     let clock = ManualClock::at(at("2026-12-01T12:00:00Z"));

@@ -174,7 +174,7 @@ async fn a_conversation_needs_two_active_members(f: &Fixture) {
     f.change(ben, Change::Active(false)).await;
     assert_eq!(f.apply(append(ana, ben, client_id(), "x")).await.unwrap_err(), Refusal::RecipientDeactivated);
     assert_eq!(f.apply(append(ben, ana, client_id(), "x")).await.unwrap_err(), Refusal::SenderDeactivated);
-    let page = f.store.conversations.list(ana, None, 10).await.unwrap();
+    let page = f.store.conversations.list(ana, <_>::default(), None, 10).await.unwrap();
     assert!(page.conversations.is_empty(), "a refused message makes no conversation");
     f.change(ben, Change::Active(true)).await;
     assert_eq!(f.say(ana, ben, "x").await.seq, 1);
@@ -272,7 +272,7 @@ async fn unread_is_exact_up_to_a_thousand_whoever_wrote_them(f: &Fixture) {
     }
     let more = UnreadCount { count: limits::UNREAD_MAX, more: true };
     assert_eq!(f.store.conversations.unread(ben).await.unwrap(), [(conversation, more)]);
-    let listed = f.store.conversations.list(ben, None, 10).await.unwrap().conversations.remove(0);
+    let listed = f.store.conversations.list(ben, <_>::default(), None, 10).await.unwrap().conversations.remove(0);
     assert_eq!((listed.unread.count, listed.unread.more), (limits::UNREAD_MAX, true));
     // Ana has 143 of Ben's left, and 1,007 of her own.
     let listed = f.store.conversations.delta(ana, None).await.unwrap().conversations.remove(0);
@@ -431,7 +431,7 @@ async fn conversations_are_listed_newest_first(f: &Fixture) {
     let mut listed = Vec::new();
     let mut before = None;
     loop {
-        let page = f.store.conversations.list(ana, before, 2).await.unwrap();
+        let page = f.store.conversations.list(ana, <_>::default(), before, 2).await.unwrap();
         for conversation in page.conversations {
             assert_eq!(seqs(&conversation.entries), [conversation.last_seq], "each with its newest entry");
             listed.push(conversation.id);
@@ -536,7 +536,7 @@ async fn a_page_of_conversations_is_bounded_in_bytes(f: &Fixture) {
     }
     let (mut listed, mut before) = (Vec::new(), None);
     for expected in [2, 2, 1] {
-        let page = f.store.conversations.list(ana, before, 100).await.unwrap();
+        let page = f.store.conversations.list(ana, <_>::default(), before, 100).await.unwrap();
         assert_eq!(page.conversations.len(), expected);
         listed.extend(page.conversations.iter().map(|conversation| conversation.id));
         before = page.next;

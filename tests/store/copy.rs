@@ -21,7 +21,7 @@ use members_book::{
 use mongodb::bson::{Document, doc};
 use protocol::{
     DeviceId, MemberId, PhotoName, RecommendationId,
-    model::{Platform, Tier},
+    model::{ConversationSettings, Platform, Tier},
     rest::ai::{Advice, AdviceSource, Introduction},
     rest::{Language, PushAddress, PushContent, PushKeys, QuietHours},
 };
@@ -206,6 +206,7 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
         f.mark(conversation, members[from], MarkKind::Read, round as u64 / 4).await;
     }
     let muted = super::settings::muted(1_795_370_633_120);
+    let muted = ConversationSettings { archived: true, pinned: true, ..muted };
     let conversation = members_book::service::messaging::direct_conversation(members[0], members[1]);
     super::settings::set(f, conversation, members[0], muted).await;
     let advice = Advice::Connect(Introduction { member_id: members[1], member: None, reasons: Vec::new() });
@@ -252,7 +253,7 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
 /// What a member sees of everything.
 async fn view(f: &Fixture, member: MemberId) -> (Vec<ConversationState>, Vec<ConversationState>) {
     let changes = f.store.conversations.delta(member, None).await.unwrap();
-    let listed = f.store.conversations.list(member, None::<Position>, 10).await.unwrap();
+    let listed = f.store.conversations.list(member, <_>::default(), None::<Position>, 10).await.unwrap();
     let sorted = |mut conversations: Vec<ConversationState>| {
         for conversation in &mut conversations {
             conversation.members.sort_by_key(|state| state.member);
@@ -368,7 +369,7 @@ async fn everything_arrives_and_goes_on_from_there() {
     back.clock.set(file.now());
     assert_eq!(back.say(members[1], members[0], "in a file again").await.seq, next.seq + 1);
     assert_eq!(
-        back.store.conversations.list(members[0], None, 1).await.unwrap().conversations[0].id,
+        back.store.conversations.list(members[0], <_>::default(), None, 1).await.unwrap().conversations[0].id,
         next.conversation
     );
 }

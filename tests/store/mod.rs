@@ -8,6 +8,7 @@ mod copy;
 mod directory;
 mod fixture;
 mod jobs;
+mod lists;
 mod mail;
 mod mail_room;
 mod members;

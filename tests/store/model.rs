@@ -1,7 +1,7 @@
 //! Random commands against a plain model: the log, the watermarks, the unread counts and the receipts are what the
 //! model says, after every batch and after the store was closed and opened again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use members_book::{
     position::Position,
@@ -12,6 +12,7 @@ use members_book::{
             UnreadCount,
         },
         entries::{EntryBody, StoredEntry},
+        lists::ListFilter,
     },
 };
 use proptest::prelude::*;
@@ -70,7 +71,9 @@ fn step() -> impl Strategy<Value = Step> {
 fn settings() -> impl Strategy<Value = ConversationSettings> {
     let notify = prop_oneof![Just(Notify::All), Just(Notify::Mentions), Just(Notify::Nothing)];
     let muted_until = prop_oneof![Just(None), (1_i64..3).prop_map(|until| Some(Timestamp::from_millis(until)))];
-    (notify, muted_until).prop_map(|(notify, muted_until)| ConversationSettings { notify, muted_until })
+    (notify, muted_until, any::<bool>(), any::<bool>()).prop_map(|(notify, muted_until, archived, pinned)| {
+        ConversationSettings { notify, muted_until, archived, pinned }
+    })
 }
 
 /// When a message was delivered and read.
@@ -261,6 +264,47 @@ async fn check(f: &Fixture, models: &Models, members: &[MemberId]) {
             assert_eq!(entries(conversation.entries), log[log.len().saturating_sub(SYNC_FULL_ENTRIES)..]);
             check_pages(f, member, conversation.id, &log).await;
         }
+        check_lists(f, models, members, member).await;
+    }
+}
+
+/// Every list has what its filter says, each conversation once.
+async fn check_lists(f: &Fixture, models: &Models, members: &[MemberId], member: MemberId) {
+    let others = members.iter().filter(|other| **other != member);
+    let mine: Vec<_> = others
+        .map(|other| direct_conversation(member, *other))
+        .filter_map(|id| models.get(&id).map(|model| (id, model)))
+        .collect();
+    let all = ListFilter::default();
+    for filter in [
+        ListFilter { archived: Some(true), ..all },
+        ListFilter { unread: Some(true), ..all },
+        ListFilter { pinned: Some(false), unread: Some(false), ..all },
+    ] {
+        let ListFilter { archived, pinned, unread } = filter;
+        let fits = |wanted: Option<bool>, is: bool| wanted.is_none_or(|wanted| wanted == is);
+        let expected: BTreeSet<_> = mine
+            .iter()
+            .filter(|(_, model)| {
+                let settings = model.settings.get(&member).copied().unwrap_or_default().settings;
+                fits(archived, settings.archived)
+                    && fits(pinned, settings.pinned)
+                    && fits(unread, model.unread(member) > 0)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        let mut listed = Vec::new();
+        let mut before = None;
+        loop {
+            let page = f.store.conversations.list(member, filter, before, 1).await.unwrap();
+            listed.extend(page.conversations.iter().map(|conversation| conversation.id));
+            before = page.next;
+            if before.is_none() {
+                break;
+            }
+        }
+        assert_eq!(listed.len(), expected.len(), "{filter:?}");
+        assert_eq!(listed.into_iter().collect::<BTreeSet<_>>(), expected, "{filter:?}");
     }
 }
 

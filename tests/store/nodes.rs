@@ -226,7 +226,7 @@ async fn what_is_unread_is_counted_on_from_what_is_remembered() {
         }
         // By its number only, and with entries at hand.
         assert_eq!(unread().await, expected, "in round {round}");
-        let list = f.store.conversations.list(ana, None, 10).await.unwrap();
+        let list = f.store.conversations.list(ana, <_>::default(), None, 10).await.unwrap();
         let synced = f.store.conversations.delta(ana, None).await.unwrap();
         assert_eq!((list.conversations[0].unread.count, synced.conversations[0].unread.count), (expected, expected));
     }

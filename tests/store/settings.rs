@@ -29,12 +29,14 @@ for_every_store![
 
 /// Muted until a while after the epoch.
 pub(super) fn muted(millis: i64) -> ConversationSettings {
-    ConversationSettings { notify: Notify::All, muted_until: Some(Timestamp::from_millis(millis)) }
+    ConversationSettings { muted_until: Some(Timestamp::from_millis(millis)), ..<_>::default() }
 }
 
-const NOTHING: ConversationSettings = ConversationSettings { notify: Notify::Nothing, muted_until: None };
+/// Muted, archived and at the top of the list: nothing as it is by default.
+const NOTHING: ConversationSettings =
+    ConversationSettings { notify: Notify::Nothing, muted_until: None, archived: true, pinned: true };
 
-fn configure(conversation: ConversationId, member: MemberId, settings: ConversationSettings) -> Command {
+pub(super) fn configure(conversation: ConversationId, member: MemberId, settings: ConversationSettings) -> Command {
     Command::Configure(Configure { conversation, member, settings })
 }
 
@@ -64,12 +66,19 @@ async fn what_a_member_sets_is_theirs_alone(f: &Fixture) {
     let (stored, changed) = set(f, id, ana, muted(1_795_370_633_120)).await;
     assert_eq!((stored, changed), (StoredSettings { settings: muted(1_795_370_633_120), revision: 1 }, true));
     assert_eq!(seen(f, ana, None).await, [(id, stored)]);
-    let listed = f.store.conversations.list(ana, None, 10).await.unwrap().conversations;
+    let listed = f.store.conversations.list(ana, <_>::default(), None, 10).await.unwrap().conversations;
     assert_eq!(listed[0].settings, stored);
     assert_eq!(seen(f, ben, None).await, [(id, StoredSettings::default())]);
+    // Each of them by itself.
+    for (revision, archived, pinned) in [(2, true, false), (3, false, true)] {
+        let settings = ConversationSettings { archived, pinned, ..<_>::default() };
+        let (stored, _) = set(f, id, ana, settings).await;
+        assert_eq!(stored, StoredSettings { settings, revision });
+        assert_eq!(seen(f, ana, None).await, [(id, stored)]);
+    }
     // Back to the default: it is another change, and newer than the one before.
     let (stored, _) = set(f, id, ana, ConversationSettings::default()).await;
-    assert_eq!(stored, StoredSettings { settings: ConversationSettings::default(), revision: 2 });
+    assert_eq!(stored, StoredSettings { settings: ConversationSettings::default(), revision: 4 });
     assert_eq!(seen(f, ana, None).await, [(id, stored)]);
 }
 

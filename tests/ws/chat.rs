@@ -146,8 +146,7 @@ async fn what_cannot_be_sent_is_refused_with_a_reason_and_changes_nothing() {
     assert_eq!(refused(&mut anas, to(ben.id, &too_long)).await, (ErrorCode::ContentTooLong, field("content")));
     server.set_active(ben.id, false).await;
     assert_eq!(refused(&mut anas, to(ben.id, "hi")).await, (ErrorCode::RecipientDeactivated, None));
-    let list: Conversations =
-        anas.ask(ClientFrame::ConversationsList(ConversationsList { limit: None, after: None })).await;
+    let list: Conversations = anas.ask(ClientFrame::ConversationsList(ConversationsList::default())).await;
     assert!(list.conversations.is_empty());
 }
 
@@ -203,7 +202,7 @@ async fn history_and_lists_are_paged() {
     assert_eq!(page(&mut anas, None, Some(3)).await, (vec![4, 5], false));
 
     let list = async |client: &mut Client, after| {
-        let list = ClientFrame::ConversationsList(ConversationsList { limit: Some(2), after });
+        let list = ClientFrame::ConversationsList(ConversationsList { limit: Some(2), after, ..<_>::default() });
         client.ask::<Conversations>(list).await
     };
     let first = list(&mut anas, None).await;
@@ -212,7 +211,8 @@ async fn history_and_lists_are_paged() {
     assert_eq!(first.conversations[0].entries[0].seq(), 5);
     let second = list(&mut anas, first.next).await;
     assert_eq!((second.conversations.len(), second.next), (1, None));
-    let foreign = ClientFrame::ConversationsList(ConversationsList { limit: None, after: Some("elsewhere".into()) });
+    let foreign =
+        ClientFrame::ConversationsList(ConversationsList { after: Some("elsewhere".into()), ..<_>::default() });
     assert_eq!(refused(&mut anas, foreign).await, (ErrorCode::ValidationFailed, Some("after".into())));
 }
 

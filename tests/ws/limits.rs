@@ -91,7 +91,7 @@ async fn a_list_of_conversations_costs_more_than_a_frame() {
     })
     .await;
     let mut anas = server.member("Ana").await.connect().await;
-    let list = || ClientFrame::ConversationsList(ConversationsList { after: None, limit: None });
+    let list = || ClientFrame::ConversationsList(ConversationsList::default());
     for _ in 0..2 {
         let _: Conversations = anas.ask(list()).await;
     }

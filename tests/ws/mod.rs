@@ -7,6 +7,7 @@ mod fuzz;
 mod handshake;
 mod late;
 mod limits;
+mod lists;
 mod presence;
 mod session_check;
 mod settings;

@@ -13,10 +13,12 @@ use crate::harness::{Client, Server};
 
 /// Muted "until I say so".
 fn muted() -> ConversationSettings {
-    ConversationSettings { notify: Notify::All, muted_until: Some(Timestamp::from_millis(253_370_764_800_000)) }
+    ConversationSettings { muted_until: Some(Timestamp::from_millis(253_370_764_800_000)), ..<_>::default() }
 }
 
-const NOTHING: ConversationSettings = ConversationSettings { notify: Notify::Nothing, muted_until: None };
+/// Muted, archived and at the top of the list: nothing as it is by default.
+const NOTHING: ConversationSettings =
+    ConversationSettings { notify: Notify::Nothing, muted_until: None, archived: true, pinned: true };
 
 async fn configure(
     client: &mut Client,
@@ -96,12 +98,18 @@ async fn settings_of_a_conversation_of_others_are_refused_by_name() {
         let error: Error = evas.ask(frame).await;
         assert_eq!(error.code, ErrorCode::ConversationNotFound);
     }
-    let bad = format!(
-        r#"{{"type":"conversation.configure","id":"x","conversation":"{conversation}","settings":{{"notify":"loud"}}}}"#
-    );
-    evas.send_text(&bad).await;
-    let ServerFrame::Error(error) = evas.reply(&"x".parse().unwrap()).await else { panic!() };
-    assert_eq!((error.code, error.field.as_deref()), (ErrorCode::ValidationFailed, Some("settings.notify")));
+    for (field, settings) in [
+        ("settings.notify", r#""notify":"loud""#),
+        ("settings.archived", r#""notify":"all","archived":"yes""#),
+        ("settings.pinned", r#""notify":"all","pinned":1"#),
+    ] {
+        let bad = format!(
+            r#"{{"type":"conversation.configure","id":"x","conversation":"{conversation}","settings":{{{settings}}}}}"#
+        );
+        evas.send_text(&bad).await;
+        let ServerFrame::Error(error) = evas.reply(&"x".parse().unwrap()).await else { panic!() };
+        assert_eq!((error.code, error.field.as_deref()), (ErrorCode::ValidationFailed, Some(field)));
+    }
 }
 
 #[tokio::test]
@@ -111,7 +119,8 @@ async fn what_is_set_over_rest_shows_on_sockets_in_the_list_and_in_the_export() 
     let (mut phone, mut bens) = (ana.connect().await, ben.connect().await);
     let conversation = phone.say(ben.id, "hi").await.conversation;
     let path = format!("/api/conversations/{conversation}/settings");
-    let body = json!({ "notify": "mentions", "muted_until": "2099-01-01T00:00:00.000Z" });
+    let body =
+        json!({ "notify": "mentions", "muted_until": "2099-01-01T00:00:00.000Z", "archived": true, "pinned": true });
     let answer = ana.request(Method::PUT, &path, body.clone()).await;
     assert_eq!(answer.status(), 200);
     let push: ConversationSettingsPush = phone.expect().await;
@@ -128,9 +137,14 @@ async fn what_is_set_over_rest_shows_on_sockets_in_the_list_and_in_the_export() 
     let export = ana.request(Method::GET, "/api/members/me/export", Value::Null).await.json::<Value>().await.unwrap();
     assert_eq!(export["conversations"][0]["settings"], body);
     // What is left out is the default: the settings are set whole.
-    let answer = ana.request(Method::PUT, &path, json!({ "notify": "all", "muted_until": null })).await;
+    let answer = ana.request(Method::PUT, &path, json!({ "notify": "all", "muted_until": null, "pinned": null })).await;
     assert_eq!(answer.json::<Value>().await.unwrap(), json!({ "notify": "all", "revision": push.revision + 1 }));
-    for (body, field) in [(json!({}), "notify"), (json!({ "notify": "all", "muted_until": "soon" }), "muted_until")] {
+    for (body, field) in [
+        (json!({}), "notify"),
+        (json!({ "notify": "all", "muted_until": "soon" }), "muted_until"),
+        (json!({ "notify": "all", "archived": "yes" }), "archived"),
+        (json!({ "notify": "all", "pinned": 1 }), "pinned"),
+    ] {
         let answer = ana.request(Method::PUT, &path, body).await;
         assert_eq!(answer.status(), 422);
         assert_eq!(answer.json::<Value>().await.unwrap()["errors"][0]["field"], field);

@@ -331,7 +331,7 @@ async fn no_frame_of_the_server_is_larger_than_it_may_be() {
     };
     assert_eq!(synced, 14);
     loop {
-        let list = protocol::client::ConversationsList { limit: Some(100), after: after.take() };
+        let list = protocol::client::ConversationsList { limit: Some(100), after: after.take(), ..<_>::default() };
         let page: Conversations = client.ask(ClientFrame::ConversationsList(list)).await;
         (listed, pages) = (listed + page.conversations.len(), pages + 1);
         after = page.next.clone();
@@ -348,7 +348,7 @@ async fn no_frame_of_the_server_is_larger_than_it_may_be() {
 }
 
 async fn direct_conversation_of(client: &mut Client) -> ConversationId {
-    let list = protocol::client::ConversationsList { limit: Some(1), after: None };
+    let list = protocol::client::ConversationsList { limit: Some(1), ..<_>::default() };
     let page: Conversations = client.ask(ClientFrame::ConversationsList(list)).await;
     page.conversations[0].id
 }
@@ -365,9 +365,7 @@ async fn a_list_request_during_the_sync_is_answered_after_it() {
     );
     // Everything at once, without waiting for welcome.
     client.send_text(&hello).await;
-    let list = client
-        .post(ClientFrame::ConversationsList(protocol::client::ConversationsList { limit: None, after: None }))
-        .await;
+    let list = client.post(ClientFrame::ConversationsList(protocol::client::ConversationsList::default())).await;
     let mut order = Vec::new();
     for _ in 0..4 {
         let envelope = client.next().await;

@@ -3,7 +3,7 @@
 use garde::Validate;
 use serde::{Deserialize, Serialize};
 
-use super::{page_limit, seq};
+use super::{from_text, page_limit, seq};
 use crate::{
     ClientMessageId, ConversationId, MemberId, MessageId, Timestamp, limits,
     model::{ConversationKind, ConversationSettings, Notify, Watermarks},
@@ -111,6 +111,26 @@ pub struct HistoryQuery {
     pub after: Option<u64>,
 }
 
+/// `GET /api/messages/conversations`: which conversations. Of several conditions all must be true.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, Validate)]
+#[cfg_attr(feature = "openapi", derive(utoipa::IntoParams), into_params(parameter_in = Query))]
+#[garde(allow_unvalidated)]
+#[serde(default)]
+pub struct ConversationsQuery {
+    /// Only those that the member has archived, or with `false` only those that they have not.
+    #[serde(deserialize_with = "from_text")]
+    #[cfg_attr(feature = "openapi", param(nullable = false))]
+    pub archived: Option<bool>,
+    /// Only those that the member has at the top of the list, or with `false` only those that they have not.
+    #[serde(deserialize_with = "from_text")]
+    #[cfg_attr(feature = "openapi", param(nullable = false))]
+    pub pinned: Option<bool>,
+    /// Only those with messages that the member has not read, or with `false` only those without.
+    #[serde(deserialize_with = "from_text")]
+    #[cfg_attr(feature = "openapi", param(nullable = false))]
+    pub unread: Option<bool>,
+}
+
 /// A page of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
@@ -170,6 +190,14 @@ pub struct ConfiguredConversation {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub muted_until: Option<Timestamp>,
+    /// Whether the member has put it away. Absent if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(feature = "codegen", ts(as = "Option<bool>", optional))]
+    pub archived: bool,
+    /// Whether it is shown at the top of the list. Absent if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[cfg_attr(feature = "codegen", ts(as = "Option<bool>", optional))]
+    pub pinned: bool,
     /// Grows with every change of the settings: of two, those with the larger one are the newer ones.
     #[cfg_attr(feature = "codegen", ts(type = "number"))]
     pub revision: u64,

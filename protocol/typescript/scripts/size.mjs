@@ -8,7 +8,7 @@ const MEMORY = `export { MemoryStorage } from "./dist/storage/memory.js";`;
 const INDEXED_DB = `export { IndexedDbStorage } from "./dist/storage/indexeddb.js";`;
 const SQLITE = `export { ExpoSqliteStorage } from "./dist/storage/expo-sqlite.js";`;
 const PEOPLE = `export { People } from "./dist/people.js";`;
-const REST = `export { Account } from "./dist/account.js"; export { Members } from "./dist/members.js"; export { Invitations } from "./dist/invitations.js"; export { Conversations } from "./dist/conversations.js";`;
+const REST = `export { Account } from "./dist/account.js"; export { Members } from "./dist/members.js"; export { Invitations } from "./dist/invitations.js"; export { Conversations, listOf } from "./dist/conversations.js";`;
 const ADMINISTRATION = `export { Administration } from "./dist/admin.js";`;
 
 /** What an app imports, and how many bytes that may be: what it is, and 1 %. */
@@ -17,8 +17,8 @@ const rows = [
   ["core, outbox, IndexedDB", CORE + INDEXED_DB],
   ["core, outbox, expo-sqlite", CORE + SQLITE],
   ["  and People: names, presence, typing", CORE + INDEXED_DB + PEOPLE],
-  ["  and REST: Account, Members, Invitations, Conversations", CORE + INDEXED_DB + PEOPLE + REST],
-  ["  and Administration: everything, with IndexedDB", CORE + INDEXED_DB + PEOPLE + REST + ADMINISTRATION, 23_110],
+  ["  and REST: Account, Members, Invitations, Conversations, lists", CORE + INDEXED_DB + PEOPLE + REST],
+  ["  and Administration: everything, with IndexedDB", CORE + INDEXED_DB + PEOPLE + REST + ADMINISTRATION, 23_360],
   ["createWebClient: core, outbox, tabs, IndexedDB", `export { createWebClient } from "./dist/web.js";`],
   ["createExpoClient: core, outbox, expo-sqlite, hints", `export { createExpoClient } from "./dist/expo.js";`],
   ["  and pushes to this browser", `export { createWebClient } from "./dist/web.js"; export { WebPush } from "./dist/push.js";`],

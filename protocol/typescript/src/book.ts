@@ -471,22 +471,29 @@ export class Book {
     this.journal.put(this.keys.listing, listing ? "1" : null);
   }
 
-  /** Lists the conversations that the full state had no room for. */
+  /** Lists the conversations that the full state had no room for: those at the top of the list first. */
   private async listAll(): Promise<void> {
     if (this.listingAll) return;
     this.listingAll = true;
     await this.insist(async () => {
+      await this.listPage({ pinned: true });
       let after: string | undefined;
       for (let page = 0; page < LIST_PAGES; page += 1) {
-        const list = await this.connection.request<"conversations">({ type: "conversations.list", limit: LIST_PAGE, ...given({ after }) });
-        for (const state of list.conversations) this.apply(state, true);
-        after = list.next;
+        // With those that are pinned: what is pinned between two pages is in one of them.
+        after = await this.listPage(given({ after }));
         if (after === undefined) break;
       }
       this.listMore(false);
       this.fill(0);
     });
     this.listingAll = false;
+  }
+
+  /** Takes a page of the list. Gives back where the next one begins. */
+  private async listPage(which: { pinned?: boolean; after?: string }): Promise<string | undefined> {
+    const { conversations, next } = await this.connection.request<"conversations">({ type: "conversations.list", limit: LIST_PAGE, ...which });
+    for (const state of conversations) this.apply(state, true);
+    return next;
   }
 
   /** Shows what has changed now, and not a moment later. */

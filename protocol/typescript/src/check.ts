@@ -12,7 +12,7 @@ const TEXT_MAX = 20_000;
 /** What has to be there of what a server sends, and of what is stored: nothing else is relied on without a look. */
 export const ENTRY: Form<Entry> = { id: "string", seq: "number", sender: "string", client_id: "string", content: "string", at: "d" };
 export const STATE: Form<Conversation> = { id: "string", members: "object", last_seq: "number", unread: "number", entries: "object" };
-export const SETTINGS: Form<ConversationSettings> = { notify: "string", muted_until: "string?" };
+export const SETTINGS: Form<ConversationSettings> = { notify: "string", muted_until: "string?", archived: "boolean?", pinned: "boolean?" };
 export const CARD: Form<MemberCard> = { id: "string", name: "string", tier: "string", updated_at: "d", profile_image_url: "string?" };
 export const OWN: Form<Member> = { _id: "string", name: "string", email: "string", tier: "string", contact_info: "object", visibility: "object" };
 export const OUTBOX: Form<OutboxRecord> = { id: "string", conversation: "string", content: "string", at: "number", problem: "object?" };

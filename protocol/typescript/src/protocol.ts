@@ -544,6 +544,14 @@ notify: Notify,
  */
 muted_until?: Timestamp, 
 /**
+ * Whether the member has put it away. Absent if not.
+ */
+archived?: boolean, 
+/**
+ * Whether it is shown at the top of the list. Absent if not.
+ */
+pinned?: boolean, 
+/**
  * Grows with every change of the settings: of two, those with the larger one are the newer ones.
  */
 revision: number, };
@@ -686,7 +694,7 @@ conversations: Array<ConversationSummary>,
 next: string | null, };
 
 /**
- * A member's own settings of a conversation. Nobody else sees them. The default: told of all, not muted.
+ * A member's own settings of a conversation. Nobody else sees them. The default: told of all, not muted, in the list and not at its top.
  */
 export type ConversationSettings = { 
 /**
@@ -697,7 +705,16 @@ notify: Notify,
  * Until then the member is told of none, whatever `notify` says. Absent, or a time that is over: not muted. "Until I say so" is a
  * time that is far off, such as `9999-01-01T00:00:00.000Z`.
  */
-muted_until?: Timestamp, };
+muted_until?: Timestamp, 
+/**
+ * Whether the member has put it away: it is shown apart from the others. A further message does not change that, and it says nothing
+ * about pushes. Absent if not.
+ */
+archived?: boolean, 
+/**
+ * Whether it is shown at the top of the list. Absent if not.
+ */
+pinned?: boolean, };
 
 /**
  * `conversation.settings`: the member's own settings of a conversation, as they are now.
@@ -802,7 +819,19 @@ limit?: number,
 /**
  * `next` of the page before.
  */
-after?: string, };
+after?: string, 
+/**
+ * Only those that the member has archived, or with `false` only those that they have not.
+ */
+archived?: boolean, 
+/**
+ * Only those that the member has at the top of the list, or with `false` only those that they have not.
+ */
+pinned?: boolean, 
+/**
+ * Only those with messages that the member has not read, or with `false` only those without.
+ */
+unread?: boolean, };
 
 /**
  * A place in the stream of changes, made by the server. Opaque; presented in `hello` to catch up from there.

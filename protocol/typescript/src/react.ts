@@ -1,13 +1,13 @@
 import { createContext, createElement, useCallback, useContext, useEffect, useMemo, useSyncExternalStore } from "react";
 import type { ReactElement, ReactNode } from "react";
 
-import { Conversations } from "./conversations.js";
+import { Conversations, listOf } from "./conversations.js";
 import type { Observable } from "./environment.js";
 import { MembersBookError, misuse } from "./errors.js";
 import { People } from "./people.js";
 import type { ConversationSettings, MemberId } from "./protocol.js";
 import type {
-  ConnectionState, ConversationHandle, ConversationsState, ConversationView, MembersBook, MessagesState, PresenceView, SessionState, Target,
+  ConnectionState, ConversationFilter, ConversationHandle, ConversationList, ConversationsState, ConversationView, MembersBook, MessagesState, PresenceView, SessionState, Target,
   UnreadState,
 } from "./types.js";
 
@@ -45,9 +45,13 @@ export function useConnection(): ConnectionState {
   return useObservable(useClient().connection);
 }
 
-/** All conversations, the one with the newest message first. */
-export function useConversations(): ConversationsState {
-  return useObservable(useClient().conversations);
+/** All conversations, the one with the newest message first; or one list of an app, those that are pinned first: `useConversations({ archived: false })`. */
+export function useConversations(): ConversationsState;
+export function useConversations(filter: ConversationFilter): ConversationList;
+export function useConversations({ archived, onlyUnread }: Partial<ConversationFilter> = {}): ConversationsState {
+  const { conversations } = useClient();
+  const shown = useMemo(() => (archived === undefined ? conversations : listOf(conversations, { archived, onlyUnread })), [conversations, archived, onlyUnread]);
+  return useObservable<ConversationsState>(shown);
 }
 
 /** Unread messages of all conversations. */

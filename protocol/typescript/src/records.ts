@@ -4,7 +4,8 @@ import type { Problem } from "./types.js";
 
 /**
  * The form of what is stored. A change of it comes with a step in `migrate.ts`. It also grows with a version that learns a new push: a cursor stands for what came before it, also for
- * pushes that an older version did not know and has passed over. So a cursor is kept under the name of its schema, and the first sync of another one brings everything.
+ * pushes that an older version did not know and has passed over. So a cursor is kept under the name of its schema, and the first sync of another one brings everything. It does not grow for a
+ * field of what is kept as it came (`settings`, an entry): the version before has kept it.
  *
  * 2: messages are pushed as `entry`.
  */

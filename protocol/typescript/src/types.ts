@@ -100,7 +100,7 @@ export interface ConversationView {
   readonly unreadMore: boolean;
   /** Who is typing, if the client has `People`. */
   readonly typing: readonly MemberId[];
-  /** What the member has set of it, on whatever device (`Conversations.configure`). Absent: told of all messages, not muted. */
+  /** What the member has set of it, on whatever device (`Conversations.configure`). Absent: told of all messages, not muted, not archived, not pinned. */
   readonly settings?: ConversationSettings;
 }
 
@@ -109,6 +109,20 @@ export interface ConversationsState {
   /** False until what is stored was read, or the first sync is through. */
   readonly ready: boolean;
   readonly conversations: readonly ConversationView[];
+}
+
+/** Which conversations a list of an app shows. */
+export interface ConversationFilter {
+  /** Those that the member has archived, or those that they have not. */
+  readonly archived: boolean;
+  /** Of these only those with unread messages. */
+  readonly onlyUnread?: boolean | undefined;
+}
+
+/** One list of an app: those that are pinned first, unless it is that of the archived ones; then the one with the newest message. */
+export interface ConversationList extends ConversationsState {
+  /** How many conversations have unread messages: of those that are archived, or of those that are not, whether or not only these are shown. */
+  readonly unread: number;
 }
 
 /** The messages of one conversation: a window of its log, without holes, that ends with the newest one and the outbox. */

@@ -66,9 +66,9 @@ export class Value<T> implements Observable<T> {
 
 /** Whether two values look the same on a screen: their fields, or what is in them, are the same. */
 export function alike(a: object, b: object): boolean {
-  const [fields, others] = [Object.entries(a), Object.entries(b)];
-  return fields.length === others.length && fields.every(([name, value]) => {
-    const other: unknown = (b as Record<string, unknown>)[name];
+  const names = Object.keys(a) as (keyof object)[];
+  return names.length === Object.keys(b).length && names.every((name) => {
+    const [value, other]: [unknown, unknown] = [a[name], b[name]];
     return value === other || (Array.isArray(value) && Array.isArray(other) && alike(value, other));
   });
 }

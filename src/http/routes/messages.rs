@@ -9,8 +9,8 @@ use protocol::{
     ConversationId, MemberId, MessageId,
     model::ConversationSettings,
     rest::{
-        ConfiguredConversation, ConversationList, HistoryQuery, MessageDocument, MessagePage, PageQuery, SendRequest,
-        Unread,
+        ConfiguredConversation, ConversationList, ConversationsQuery, HistoryQuery, MessageDocument, MessagePage,
+        PageQuery, SendRequest, Unread,
     },
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -91,21 +91,25 @@ async fn history(
 }
 
 /// The member's conversations with their newest message, unread count and watermarks.
+///
+/// Those with the newest message first, whatever is asked for. `cursor` goes on with the page before, so the other parameters are those
+/// of that one.
 #[utoipa::path(
     get,
     path = "/api/messages/conversations",
     tag = "messages",
     operation_id = "list_conversations",
-    params(PageQuery),
+    params(ConversationsQuery, PageQuery),
     responses((status = 200, description = "A page of conversations.", body = ConversationList))
 )]
 async fn list(
     State(state): State<AppState>,
     SignedIn(who): SignedIn,
+    Params(query): Params<ConversationsQuery>,
     Params(page): Params<PageQuery>,
 ) -> Result<Json<ConversationList>, Failure> {
     state.limits.further(&who.member, LIST_COST)?;
-    state.documents.list(who.member, &page).await.map(Json)
+    state.documents.list(who.member, query, &page).await.map(Json)
 }
 
 /// How many messages the member has not read.

@@ -25,6 +25,7 @@ use super::{
     fault::Fault,
     history::{self, Direction},
     link::Link,
+    list::list,
     log,
     nodes::Dead,
     recovery::{self, Whose},
@@ -41,7 +42,8 @@ use crate::{
             Range, ReceiptRange, ReceiptTimes, Unfinished, UnreadCount,
         },
         entries::StoredEntry,
-        pages::{List, Part},
+        lists::ListFilter,
+        pages::Part,
         sync::{Delta, SyncPart},
         turns::{Caller, Turn},
     },
@@ -51,7 +53,7 @@ use crate::{
 const ID_BITS: u32 = 20;
 
 /// The place of a conversation in the list: when its newest entry was recorded, and the beginning of its id.
-fn place_of(conversation: &ConversationDoc) -> u64 {
+pub(super) fn place_of(conversation: &ConversationDoc) -> u64 {
     let [a, b, c, ..] = conversation.id.bytes();
     let beginning = u64::from(u32::from_be_bytes([0, a, b, c])) >> (24 - ID_BITS);
     (conversation.listed.map_or(0, millis) << ID_BITS) | beginning
@@ -66,16 +68,23 @@ async fn conversations_of(db: &Db, member: MemberId, changed: Option<DateTime>) 
     if let Some(changed) = changed {
         filter.insert("changed", doc! { "$gt": changed });
     }
+    let mut found = in_order(db, filter).await?;
+    // What others have set is theirs.
+    found.retain(|found| changed.is_none_or(|changed| found.changed_for(member) > Some(changed)));
+    Ok(found)
+}
+
+/// The conversations that a filter of the database lets through, those with the newest entry first.
+pub(super) async fn in_order(db: &Db, filter: Document) -> Result<Vec<ConversationDoc>, Fault> {
     let mut found: Vec<ConversationDoc> = db.all("conversations", filter, FindOptions::default()).await?;
-    // Without an entry there is nothing to list; and what others have set is theirs.
-    let is_for = |found: &ConversationDoc| changed.is_none_or(|changed| found.changed_for(member) > Some(changed));
-    found.retain(|conversation| conversation.last_seq > 0 && is_for(conversation));
+    // Without an entry there is nothing to list.
+    found.retain(|conversation| conversation.last_seq > 0);
     found.sort_unstable_by_key(|conversation| std::cmp::Reverse(place_of(conversation)));
     Ok(found)
 }
 
 /// The whole conversation with the newest `limit` of its entries that were written after `since`.
-async fn complete(
+pub(super) async fn complete(
     counts: &Counts<'_>,
     member: MemberId,
     document: ConversationDoc,
@@ -145,34 +154,6 @@ async fn complete_part(
     Ok(filled.into_delta())
 }
 
-async fn list(
-    core: &Core,
-    db: &Db,
-    member: MemberId,
-    before: Option<Position>,
-    limit: usize,
-) -> Result<ConversationPage, Fault> {
-    let counts = Counts::begin(core, db);
-    let mut found = conversations_of(db, member, None).await?;
-    if let Some(Position(before)) = before {
-        found.retain(|conversation| place_of(conversation) < before);
-    }
-    let places: Vec<_> = found.iter().map(place_of).collect();
-    found.truncate(limit);
-    let completed: Vec<_> = found.into_iter().map(|document| complete(&counts, member, document, None, 1)).collect();
-    let mut completed = stream::iter(completed).buffered(PARALLEL);
-    let mut list = List::default();
-    while let Some(conversation) = completed.try_next().await? {
-        if !list.push(conversation) {
-            break;
-        }
-    }
-    let conversations = list.into_vec();
-    let last = conversations.len().checked_sub(1).and_then(|last| places.get(last));
-    let next = last.filter(|_| conversations.len() < places.len()).map(|place| Position(*place));
-    Ok(ConversationPage { conversations, next })
-}
-
 async fn delta(core: &Core, db: &Db, member: MemberId, since: Option<Position>) -> Result<Delta, Fault> {
     // Before anything is read: what is stamped up to here is visible from now on.
     let horizon = &core.link.horizon;
@@ -237,7 +218,7 @@ pub(super) async fn unread_in_all(db: &Db, member: MemberId, most: u32) -> Resul
     let counts: Vec<_> = found
         .into_iter()
         .map(|document| async move {
-            unread::number(db, &document, member, unread_range(&document, member), u64::from(most)).await
+            unread::number(db, &document, member, unread::range_of(&document, member), u64::from(most)).await
         })
         .collect();
     let (mut counts, mut unread) = (stream::iter(counts).buffered(PARALLEL), 0_u64);
@@ -248,12 +229,6 @@ pub(super) async fn unread_in_all(db: &Db, member: MemberId, most: u32) -> Resul
         }
     }
     Ok(u32::try_from(unread).map_or(most, |unread| unread.min(most)))
-}
-
-/// The entries after what a member has read.
-fn unread_range(document: &ConversationDoc, member: MemberId) -> (u64, u64) {
-    let own = document.participants.iter().find(|each| each.member_id == member_oid(member));
-    (own.map_or(0, |own| unsigned(own.read)), unsigned(document.last_seq))
 }
 
 /// From what the database knows of its collections, without looking at every document.
@@ -406,10 +381,12 @@ impl ConversationStore for Mongo {
     async fn list(
         &self,
         member: MemberId,
+        filter: ListFilter,
         before: Option<Position>,
         limit: usize,
     ) -> Result<ConversationPage, StoreError> {
-        self.read(Turn::heavy(member), async move |core, db| list(&core, &db, member, before, limit).await).await
+        self.read(Turn::heavy(member), async move |core, db| list(&core, &db, member, filter, before, limit).await)
+            .await
     }
 
     async fn history(

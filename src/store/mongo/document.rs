@@ -395,6 +395,12 @@ pub(super) struct SettingsDoc {
     notify: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     muted_until: Option<DateTime>,
+    /// Not there if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    archived: bool,
+    /// Not there if not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pinned: bool,
     revision: i64,
     /// When, by the clock of the database; not of those that were copied, or set by a node of a former version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -404,9 +410,9 @@ pub(super) struct SettingsDoc {
 impl SettingsDoc {
     /// That of settings; nothing if they were never set.
     pub(super) fn of(StoredSettings { settings, revision }: StoredSettings) -> Option<Self> {
-        let ConversationSettings { notify, muted_until } = settings;
+        let ConversationSettings { notify, muted_until, archived, pinned } = settings;
         let (notify, muted_until) = (notify.as_str().to_owned(), muted_until.map(date));
-        (revision > 0).then(|| Self { notify, muted_until, revision: signed(revision), at: None })
+        (revision > 0).then(|| Self { notify, muted_until, archived, pinned, revision: signed(revision), at: None })
     }
 
     /// How often they were changed.
@@ -416,7 +422,8 @@ impl SettingsDoc {
 
     fn stored(&self) -> Result<StoredSettings, Fault> {
         let notify = word("notify", &self.notify, Notify::ALL, Notify::as_str)?;
-        let settings = ConversationSettings { notify, muted_until: self.muted_until.map(time) };
+        let (muted_until, archived, pinned) = (self.muted_until.map(time), self.archived, self.pinned);
+        let settings = ConversationSettings { notify, muted_until, archived, pinned };
         Ok(StoredSettings { settings, revision: unsigned(self.revision) })
     }
 }

@@ -44,6 +44,7 @@ mod horizon;
 mod invitations;
 mod jobs;
 mod link;
+mod list;
 mod log;
 mod mail;
 mod members;

@@ -86,13 +86,15 @@ fn known(working: &WorkingSet, configure: &Configure, place: usize) -> Option<St
 }
 
 async fn write(db: &Db, configure: &Configure) -> Result<StoredSettings, Fault> {
-    let ConversationSettings { notify, muted_until } = configure.settings;
+    let ConversationSettings { notify, muted_until, archived, pinned } = configure.settings;
     let mut settings = doc! {
         "notify": notify.as_str(),
         "revision": { "$add": [{ "$ifNull": ["$$each.settings.revision", 0_i64] }, 1_i64] },
         "at": "$$NOW",
     };
     settings.extend(muted_until.map(|until| ("muted_until".to_owned(), date(until).into())));
+    let flags = [("archived", archived), ("pinned", pinned)].into_iter().filter(|(_, is_set)| *is_set);
+    settings.extend(flags.map(|(name, is_set)| (name.to_owned(), is_set.into())));
     let is_own = doc! { "$eq": ["$$each.member_id", member_oid(configure.member)] };
     let set = doc! { "$mergeObjects": ["$$each", { "settings": settings }] };
     let each = doc! { "$cond": [is_own, set, "$$each"] };

@@ -64,14 +64,21 @@ impl<'a> Counts<'a> {
         member: MemberId,
         newest: &[StoredEntry],
     ) -> Result<UnreadCount, Fault> {
-        let own = conversation.participants.iter().find(|each| each.member_id == member_oid(member));
-        self.after(
-            conversation,
-            member,
-            (own.map_or(0, |own| unsigned(own.read)), unsigned(conversation.last_seq)),
-            newest,
-        )
-        .await
+        self.after(conversation, member, range_of(conversation, member), newest).await
+    }
+
+    /// Whether there is anything that a member has not read of a conversation: one look into the index for each other member at most, of
+    /// which nothing is remembered.
+    pub(super) async fn any(&self, conversation: &ConversationDoc, member: MemberId) -> Result<bool, Fault> {
+        let (read, last) = range_of(conversation, member);
+        let known = self.known((conversation.id, member), read).filter(|known| known.last <= last);
+        let (from, before) = known.map_or((read, 0), |known| (known.last, known.number));
+        Ok(before > 0 || number(self.db, conversation, member, (from, last), 1).await? > 0)
+    }
+
+    /// What is remembered of this epoch of the entries after `read`.
+    fn known(&self, key: CountKey, read: u64) -> Option<Counted> {
+        self.core.unread.get(&key).filter(|known| known.epoch == self.epoch && known.read == read)
     }
 
     /// Messages of others among the entries after the first `seq` and up to the second one.
@@ -83,7 +90,7 @@ impl<'a> Counts<'a> {
         newest: &[StoredEntry],
     ) -> Result<UnreadCount, Fault> {
         let key = (conversation.id, member);
-        let known = self.core.unread.get(&key).filter(|known| known.epoch == self.epoch && known.read == read);
+        let known = self.known(key, read);
         let (from, before) =
             known.filter(|known| known.last <= last).map_or((read, 0), |known| (known.last, known.number));
         let reaches_back = newest.first().is_some_and(|first| first.seq <= from.saturating_add(1));
@@ -100,7 +107,13 @@ impl<'a> Counts<'a> {
     }
 }
 
-/// The same, up to `most`, and nothing is remembered.
+/// The entries after what a member has read.
+pub(super) fn range_of(conversation: &ConversationDoc, member: MemberId) -> (u64, u64) {
+    let own = conversation.participants.iter().find(|each| each.member_id == member_oid(member));
+    (own.map_or(0, |own| unsigned(own.read)), unsigned(conversation.last_seq))
+}
+
+/// Messages of others among the entries after the first `seq` and up to the second one, up to `most`; nothing is remembered.
 pub(super) async fn number(
     db: &Db,
     conversation: &ConversationDoc,

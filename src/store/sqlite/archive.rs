@@ -111,7 +111,7 @@ fn token(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
 fn conversation(connection: &Connection, row: &SqlRow<'_>) -> rusqlite::Result<Row> {
     let key: i64 = row.get("key")?;
     let mut query = connection.prepare_cached(
-        "SELECT m.id, p.delivered, p.read, p.notify, p.muted_until, p.settings_revision
+        "SELECT m.id, p.delivered, p.read, p.notify, p.muted_until, p.archived, p.pinned, p.settings_revision
          FROM participants p JOIN members m ON m.key = p.member WHERE p.conversation = ? ORDER BY m.id",
     )?;
     let participants = query.query_map([key], |row| {
@@ -370,16 +370,18 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
                 params![id.as_bytes(), last_seq, last_at.as_millis()],
             )?;
             for ParticipantRow { member, delivered, read, stored: StoredSettings { settings, revision } } in participants {
-                let muted_until = settings.muted_until.map(Timestamp::as_millis);
                 execute(
-                    "INSERT INTO participants (conversation, member, delivered, read, notify, muted_until, settings_revision)
-                     SELECT c.key, m.key, ?, ?, ?, ?, ? FROM conversations c, members m WHERE c.id = ? AND m.id = ?
+                    "INSERT INTO participants
+                         (conversation, member, delivered, read, notify, muted_until, archived, pinned, settings_revision)
+                     SELECT c.key, m.key, ?, ?, ?, ?, ?, ?, ? FROM conversations c, members m WHERE c.id = ? AND m.id = ?
                      ON CONFLICT DO NOTHING",
                     params![
                         delivered,
                         read,
                         settings.notify.as_str(),
-                        muted_until,
+                        settings.muted_until.map(Timestamp::as_millis),
+                        settings.archived,
+                        settings.pinned,
                         revision,
                         id.as_bytes(),
                         member.as_bytes()

@@ -12,6 +12,7 @@ use rusqlite::{Connection, Row, params};
 use super::{
     Sqlite,
     history::{self, LogReader, MemberIds},
+    list::list,
     log,
     memory::Tx,
     readers::snapshot,
@@ -29,20 +30,24 @@ use crate::{
             ReceiptRange, ReceiptTimes, StoredSettings, UnreadCount,
         },
         entries::StoredEntry,
-        pages::{Entries, List, Part},
+        lists::ListFilter,
+        pages::{Entries, Part},
         sync::{Delta, SyncPart},
         turns::{Caller, Turn},
     },
 };
 
+/// A filter that lets all conversations through.
+const ALL: ListFilter = ListFilter { archived: None, pinned: None, unread: None };
+
 /// A row of `conversations`, as one of its members reads it.
-struct ConversationRow {
+pub(super) struct ConversationRow {
     key: i64,
     id: ConversationId,
     kind: ConversationKind,
     last_seq: u64,
     last_at: Timestamp,
-    last_position: u64,
+    pub(super) last_position: u64,
     /// The position of the newest entry.
     newest: Option<u64>,
     /// How many entries each participant has sent.
@@ -77,12 +82,17 @@ impl ConversationRow {
         unread::count(connection, &self.log(), self.member, (self.read, self.last_seq))
     }
 
+    /// Whether there is one of them at least.
+    pub(super) fn has_unread(&self, connection: &Connection) -> rusqlite::Result<bool> {
+        Ok(unread::number(connection, &self.log(), self.member, (self.read, self.last_seq))? > 0)
+    }
+
     fn log(&self) -> Log<'_> {
         Log { conversation: self.key, last_seq: self.last_seq, newest: self.newest, tally: self.tally.as_deref() }
     }
 
     /// The whole conversation with the newest `limit` of its entries that came after position `since`.
-    fn complete(
+    pub(super) fn complete(
         &self,
         connection: &Connection,
         ids: &mut MemberIds,
@@ -137,9 +147,10 @@ impl ConversationRow {
 /// The conversations of a member, from the index of participants on: a `CROSS JOIN` takes that order from the planner's choice.
 pub(super) const ROWS: &str =
     "SELECT c.key, c.id, c.kind, c.last_seq, c.last_at, c.last_position, c.newest, c.tally, p.member, p.read,
-        p.notify, p.muted_until, p.settings_revision
+        p.notify, p.muted_until, p.archived, p.pinned, p.settings_revision
     FROM participants p CROSS JOIN conversations c ON c.key = p.conversation
     WHERE p.member = (SELECT key FROM members WHERE id = ?1) AND (c.changed > ?2 OR p.configured > ?2) AND c.last_position < ?3
+        AND (?5 IS NULL OR p.archived = ?5) AND (?6 IS NULL OR p.pinned = ?6) AND (NOT ?7 OR c.last_seq > p.read)
     ORDER BY c.last_position DESC LIMIT ?4";
 
 /// Whom a member has a conversation with; in that order, too.
@@ -149,52 +160,35 @@ pub(super) const PARTNERS: &str = "SELECT DISTINCT m.id FROM participants mine
     WHERE mine.member = (SELECT key FROM members WHERE id = ?)";
 
 /// The conversations of a member in which something changed after `changed` that is for them, and whose newest entry is before `before`.
+/// Of the filter all but what has to be counted: of what may be unread those that have an entry after what was read.
 ///
 /// Every conversation of the member is looked at: an index ordered by change would have to be rewritten at two places
 /// for every message, and a member has far fewer conversations than messages.
-fn rows(
+pub(super) fn rows(
     connection: &Connection,
     member: MemberId,
-    changed: u64,
-    before: u64,
+    (changed, before): (u64, u64),
+    filter: ListFilter,
     limit: usize,
 ) -> rusqlite::Result<Vec<ConversationRow>> {
     let mut query = connection.prepare_cached(ROWS)?;
-    let rows = query.query_map(params![member.as_bytes(), changed, before, limit], ConversationRow::from_row)?;
+    let ListFilter { archived, pinned, .. } = filter;
+    let values = params![member.as_bytes(), changed, before, limit, archived, pinned, filter.wants_unread()];
+    let rows = query.query_map(values, ConversationRow::from_row)?;
     rows.collect()
-}
-
-fn list(
-    connection: &Connection,
-    member: MemberId,
-    before: Option<Position>,
-    limit: usize,
-) -> rusqlite::Result<ConversationPage> {
-    let before = before.map_or(history::NEVER, |Position(before)| before.min(history::NEVER));
-    let found = rows(connection, member, 0, before, limit + 1)?;
-    let (mut list, mut ids) = (List::default(), ids_of(&found, member));
-    for row in found.iter().take(limit) {
-        if !list.push(row.complete(connection, &mut ids, 0, 1)?) {
-            break;
-        }
-    }
-    let conversations = list.into_vec();
-    let last = conversations.len().checked_sub(1).and_then(|last| found.get(last));
-    let next = last.filter(|_| conversations.len() < found.len()).map(|last| Position(last.last_position));
-    Ok(ConversationPage { conversations, next })
 }
 
 fn delta(connection: &Connection, epoch: Epoch, member: MemberId, since: Option<Position>) -> rusqlite::Result<Delta> {
     let position = position(connection)?;
     if let Some(Position(since)) = since.filter(|since| *since <= position) {
-        let found = rows(connection, member, since, history::NEVER, limits::SYNC_CHANGED_CONVERSATIONS + 1)?;
+        let found = rows(connection, member, (since, history::NEVER), ALL, limits::SYNC_CHANGED_CONVERSATIONS + 1)?;
         if found.len() <= limits::SYNC_CHANGED_CONVERSATIONS {
             let begun = StreamPosition { epoch, position };
             return complete_part(connection, member, &found, &SyncPart::first(begun, Some(Position(since))));
         }
     }
     let part = SyncPart::first(StreamPosition { epoch, position }, None);
-    let found = rows(connection, member, 0, history::NEVER, part.conversations + 1)?;
+    let found = rows(connection, member, (0, history::NEVER), ALL, part.conversations + 1)?;
     complete_part(connection, member, &found, &part)
 }
 
@@ -210,7 +204,7 @@ fn delta_below(
     }
     let bound = |place: Option<Position>, none: u64| place.map_or(none, |Position(place)| place.min(history::NEVER));
     let (changed, below) = (bound(part.changed, 0), bound(part.below, history::NEVER));
-    let found = rows(connection, member, changed, below, part.conversations + 1)?;
+    let found = rows(connection, member, (changed, below), ALL, part.conversations + 1)?;
     let begun = StreamPosition { epoch, position };
     complete_part(connection, member, &found, &SyncPart { begun, ..*part }).map(Some)
 }
@@ -232,7 +226,7 @@ fn complete_part(
 }
 
 /// What is known of ids from the conversations of a member: their own.
-fn ids_of(found: &[ConversationRow], member: MemberId) -> MemberIds {
+pub(super) fn ids_of(found: &[ConversationRow], member: MemberId) -> MemberIds {
     MemberIds::of(found.iter().map(|row| (row.member, member)).next())
 }
 
@@ -271,7 +265,7 @@ fn partners(connection: &Connection, member: MemberId) -> rusqlite::Result<Vec<M
 }
 
 fn all_unread(connection: &Connection, member: MemberId) -> rusqlite::Result<Vec<(ConversationId, UnreadCount)>> {
-    let found = rows(connection, member, 0, history::NEVER, usize::MAX >> 1)?;
+    let found = rows(connection, member, (0, history::NEVER), ALL, usize::MAX >> 1)?;
     let mut all = Vec::new();
     for row in found {
         let unread = row.unread(connection)?;
@@ -283,7 +277,7 @@ fn all_unread(connection: &Connection, member: MemberId) -> rusqlite::Result<Vec
 /// What a member has not read in all conversations together, up to `most`.
 pub(super) fn unread_in_all(connection: &Connection, member: MemberId, most: u32) -> rusqlite::Result<u32> {
     let mut unread = 0_u64;
-    for row in rows(connection, member, 0, history::NEVER, usize::MAX >> 1)? {
+    for row in rows(connection, member, (0, history::NEVER), ALL, usize::MAX >> 1)? {
         unread += unread::number(connection, &row.log(), row.member, (row.read, row.last_seq))?;
         if unread >= u64::from(most) {
             return Ok(most);
@@ -345,11 +339,12 @@ impl ConversationStore for Sqlite {
     async fn list(
         &self,
         member: MemberId,
+        filter: ListFilter,
         before: Option<Position>,
         limit: usize,
     ) -> Result<ConversationPage, StoreError> {
         self.read_log(Turn::heavy(member), move |connection| {
-            snapshot(connection, |connection| list(connection, member, before, limit))
+            snapshot(connection, |connection| list(connection, member, filter, before, limit))
         })
         .await
     }

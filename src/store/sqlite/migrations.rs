@@ -48,6 +48,7 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0036_claim_keys.sql")),
         M::up(include_str!("migrations/0037_email_change.sql")),
         M::up(include_str!("migrations/0038_email_change_key.sql")),
+        M::up(include_str!("migrations/0039_lists.sql")),
     ]
 }
 
@@ -446,6 +447,36 @@ mod tests {
         run(&mut connection).unwrap();
         let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'sqlite_stat1'";
         assert_eq!(connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap(), 0);
+    }
+
+    /// By the index over whose they are, whatever is asked for; a list of what is unread is counted by keys, as above.
+    #[test]
+    fn a_list_is_found_by_the_index_of_its_member() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        run(&mut connection).unwrap();
+        let mut query = connection.prepare(&format!("EXPLAIN QUERY PLAN {}", conversations::ROWS)).unwrap();
+        let values = rusqlite::params![[0_u8; 12], 0, history::NEVER, 51, Some(true), Some(false), true];
+        let steps = query.query_map(values, |row| row.get::<_, String>("detail")).unwrap();
+        let plan = steps.collect::<rusqlite::Result<Vec<_>>>().unwrap().join("; ");
+        for step in
+            ["SEARCH p USING INDEX participants_by_member (member=?)", "SEARCH c USING INTEGER PRIMARY KEY (rowid=?)"]
+        {
+            assert!(plan.contains(step) && !plan.contains("SCAN c"), "{plan}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_an_older_file_is_archived_or_at_the_top() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        run_to(&mut connection, 38).unwrap();
+        connection.pragma_update(None, "foreign_keys", false).unwrap();
+        let sql =
+            "INSERT INTO participants (conversation, member, notify, settings_revision) VALUES (1, 1, 'nothing', 3)";
+        connection.execute_batch(sql).unwrap();
+        run(&mut connection).unwrap();
+        let sql = "SELECT notify, archived, pinned, settings_revision FROM participants";
+        let found = connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)));
+        assert_eq!(found.unwrap(), ("nothing".to_owned(), false, false, 3));
     }
 
     /// Whether a push service has taken what a former version had in hand is not known; what nobody had taken, nobody has sent.

@@ -37,6 +37,7 @@ mod history;
 mod invitations;
 mod jobs;
 mod keys;
+mod list;
 mod log;
 mod mail;
 mod members;

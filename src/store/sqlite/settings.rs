@@ -19,10 +19,14 @@ const NOTIFY: &[(&str, Notify)] = &[
     (Notify::Nothing.as_str(), Notify::Nothing),
 ];
 
-/// What a row has that holds `notify`, `muted_until` and `settings_revision`.
+/// What a row has that holds `notify`, `muted_until`, `archived`, `pinned` and `settings_revision`.
 pub(super) fn stored(row: &Row<'_>) -> rusqlite::Result<StoredSettings> {
-    let notify = word(row, "notify", NOTIFY)?;
-    let settings = ConversationSettings { notify, muted_until: optional_time(row, "muted_until")? };
+    let settings = ConversationSettings {
+        notify: word(row, "notify", NOTIFY)?,
+        muted_until: optional_time(row, "muted_until")?,
+        archived: row.get("archived")?,
+        pinned: row.get("pinned")?,
+    };
     Ok(StoredSettings { settings, revision: row.get("settings_revision")? })
 }
 
@@ -33,7 +37,8 @@ pub(super) fn of_participant(
     member: i64,
 ) -> rusqlite::Result<StoredSettings> {
     let mut query = connection.prepare_cached(
-        "SELECT notify, muted_until, settings_revision FROM participants WHERE conversation = ? AND member = ?",
+        "SELECT notify, muted_until, archived, pinned, settings_revision FROM participants
+         WHERE conversation = ? AND member = ?",
     )?;
     query.query_row([conversation, member], stored)
 }
@@ -46,18 +51,20 @@ pub(super) fn write(
     position: u64,
 ) -> rusqlite::Result<()> {
     let mut update = connection.prepare_cached(
-        "UPDATE participants SET notify = ?, muted_until = ?, settings_revision = ?, configured = ?
+        "UPDATE participants
+         SET notify = ?, muted_until = ?, archived = ?, pinned = ?, settings_revision = ?, configured = ?
          WHERE conversation = ? AND member = ?",
     )?;
-    let muted_until = settings.muted_until.map(Timestamp::as_millis);
-    let values = params![settings.notify.as_str(), muted_until, revision, position, conversation, member];
+    let ConversationSettings { notify, muted_until, archived, pinned } = settings;
+    let muted_until = muted_until.map(Timestamp::as_millis);
+    let values = params![notify.as_str(), muted_until, archived, pinned, revision, position, conversation, member];
     update.execute(values).map(drop)
 }
 
 /// Forgets all that a member has set.
 pub(super) fn forget(connection: &Connection, member: i64) -> rusqlite::Result<()> {
     let mut update = connection.prepare_cached(
-        "UPDATE participants SET notify = 'all', muted_until = NULL, settings_revision = 0
+        "UPDATE participants SET notify = 'all', muted_until = NULL, archived = 0, pinned = 0, settings_revision = 0
          WHERE member = ? AND settings_revision > 0",
     )?;
     update.execute([member]).map(drop)
@@ -70,7 +77,7 @@ pub(super) fn of_conversations(
     conversations: &[ConversationId],
 ) -> rusqlite::Result<Vec<ConversationSettings>> {
     let mut query = connection.prepare_cached(
-        "SELECT p.notify, p.muted_until, p.settings_revision FROM conversations c
+        "SELECT p.notify, p.muted_until, p.archived, p.pinned, p.settings_revision FROM conversations c
          CROSS JOIN participants p ON p.conversation = c.key AND p.member = (SELECT key FROM members WHERE id = ?)
          WHERE c.id = ?",
     )?;

@@ -124,7 +124,7 @@ impl Desk {
         Ok(link)
     }
 
-    /// Mutes a conversation, or hears of it again.
+    /// Mutes a conversation, or hears of it again. Whether it is archived makes no difference to pushes.
     async fn choose(&mut self, link: Link) -> Result<Link, String> {
         let Some(conversation) = self.draw() else { return Ok(link) };
         let of = (self.member, conversation);
@@ -135,9 +135,14 @@ impl Desk {
             is_muted
         };
         let notify = if is_muted { Notify::Nothing } else { Notify::All };
-        let settings = ConversationSettings { notify, muted_until: None };
+        let (archived, pinned) = (self.random.random(), self.random.random());
+        let settings = ConversationSettings { notify, muted_until: None, archived, pinned };
         let configure = ClientFrame::ConversationConfigure(ConversationConfigure { conversation, settings });
-        let (link, _) = self.ask(link, &configure).await?;
+        let (link, answer) = self.ask(link, &configure).await?;
+        match answer {
+            ServerFrame::ConversationSettingsPush(push) if push.settings == settings => {}
+            other => return Err(format!("{settings:?} were set, and the answer is {other:?}")),
+        }
         self.world.ledger.lock().chosen(of);
         Ok(link)
     }

@@ -12,7 +12,7 @@ import { Navigation } from "@/shell/Navigation";
 import { useWide } from "@/theme";
 
 /** Screens that need all of a small screen: one conversation, one member. */
-const DEEP = /^\/(chats|members)\/./;
+const DEEP = /^\/(chats|members)\/(?!archived$)./;
 
 /** Where one is after signing in. */
 export const unstable_settings = { initialRouteName: "chats", anchor: "chats" };

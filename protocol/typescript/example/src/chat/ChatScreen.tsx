@@ -14,6 +14,7 @@ import { useScreen } from "@/lib/screens";
 import { makeStyles, space, useWide } from "@/theme";
 import { Avatar, Empty, Header, IconButton, Loading, Notice, PresenceDot, Text, useToast } from "@/ui";
 import { Composer } from "./Composer";
+import { SheetButton } from "./ConversationSheet";
 import { FailedSheet } from "./FailedSheet";
 import type { ListHandle } from "./list";
 import { MessageList } from "./MessageList";
@@ -41,6 +42,7 @@ export function ChatScreen({ conversationKey }: { conversationKey: string }) {
     <KeyboardAvoidingView style={styles.screen} behavior={Platform.OS === "ios" ? "padding" : undefined}>
       <Header back={wide ? undefined : "/chats"} name={member?.name ?? "Chat"} title={partner ? <Partner id={partner} name={name} photo={member?.profile_image_url} gone={gone} typing={info.typing.length > 0} /> : name}>
         <MuteButton info={info} />
+        <SheetButton info={info} />
       </Header>
       <Messages conversation={conversation} name={name} list={list} onFailed={setFailed} />
       <Trouble conversationKey={conversationKey} />

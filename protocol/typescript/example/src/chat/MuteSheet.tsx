@@ -8,7 +8,7 @@ import { useTicking } from "@/lib/ticking";
 import { dateTime } from "@/lib/time";
 import { space, useTheme } from "@/theme";
 import { Button, Icon, IconButton, Notice, Sheet, Text, Unseen } from "@/ui";
-import { muted, mutedUntil, MUTES } from "./mute";
+import { muted, mutedUntil, MUTES, unmuted } from "./mute";
 
 /** Shown in the header of a chat: mutes it, and says whether it is. Nothing before the first message. */
 export function MuteButton({ info: { key, id, settings } }: { info: ConversationView }) {
@@ -18,7 +18,7 @@ export function MuteButton({ info: { key, id, settings } }: { info: Conversation
   return (
     <>
       <IconButton icon={isMuted ? "bellOff" : "bell"} label={isMuted ? "Muted. Change notifications" : "Mute notifications"} onPress={() => setOpen(true)} />
-      {open ? <MuteSheet conversationKey={key} onClose={() => setOpen(false)} /> : null}
+      <Sheet open={open} title={MUTE_TITLE} onClose={() => setOpen(false)}><MuteChoices conversationKey={key} onClose={() => setOpen(false)} /></Sheet>
     </>
   );
 }
@@ -35,23 +35,26 @@ function useMuted(settings: ConversationSettings | undefined): boolean {
   return useTicking(useCallback((now: number) => (mutedUntil(settings, now) === undefined ? "" : "muted"), [settings])) !== "";
 }
 
-function MuteSheet({ conversationKey, onClose }: { conversationKey: string; onClose: () => void }) {
+export const MUTE_TITLE = "Notifications of this chat";
+
+/** What a sheet with that title has. */
+export function MuteChoices({ conversationKey, onClose }: { conversationKey: string; onClose: () => void }) {
   const { settings, configure } = useConversationSettings(conversationKey);
   const { busy, failure, run } = useAction();
   const set = (wanted: ConversationSettings) => void run(() => configure(wanted)).then((well) => well && onClose());
   const until = mutedUntil(settings, Date.now());
   return (
-    <Sheet open title="Notifications of this chat" onClose={onClose}>
+    <>
       <Text tone="muted">{untilText(until)}</Text>
       {failure ? <Notice tone="danger" text={failure.message} /> : null}
       <View style={{ gap: space.s }}>
-        {until === undefined ? null : <Button label="Turn on" icon="bell" busy={busy} onPress={() => set({ notify: settings.notify })} />}
+        {until === undefined ? null : <Button label="Turn on" icon="bell" busy={busy} onPress={() => set(unmuted(settings))} />}
         {MUTES.map(({ label, hours }) => (
           <Button key={label} label={label} icon="bellOff" kind="secondary" disabled={busy} onPress={() => set(muted(settings, hours, Date.now()))} />
         ))}
         <Button label="Cancel" kind="plain" onPress={onClose} />
       </View>
-    </Sheet>
+    </>
   );
 }
 

@@ -17,6 +17,11 @@ export function muted(settings: ConversationSettings, hours: number | undefined,
   return { ...settings, muted_until: hours === undefined ? FOR_GOOD : new Date(now + hours * HOUR_MS).toISOString() };
 }
 
+/** Settings that do not mute. What else is set stays. */
+export function unmuted({ muted_until: _, ...others }: ConversationSettings): ConversationSettings {
+  return others;
+}
+
 /** Until when it is muted, in milliseconds since the Unix epoch: `Infinity` for good, nothing if it is not. */
 export function mutedUntil(settings: ConversationSettings | undefined, now: number): number | undefined {
   const until = Date.parse(settings?.muted_until ?? "");

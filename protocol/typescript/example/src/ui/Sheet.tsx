@@ -13,17 +13,22 @@ export function Sheet({ open, title, onClose, children }: { open: boolean; title
   const wide = useWide();
   const head = useRef<View>(null);
   const shown = useRef(title);
+  /** A press beside it has begun. That which has opened it ends here, too, and closes nothing. */
+  const pressed = useRef(false);
   // What had the focus goes with what was in the sheet before: it would be nowhere.
   useEffect(() => {
     if (isWeb && open && shown.current !== title) head.current?.focus();
     shown.current = title;
   }, [open, title]);
+  useEffect(() => {
+    pressed.current = false;
+  }, [open]);
   if (!open) return null;
   return (
     <Modal visible transparent animationType="fade" onRequestClose={onClose} aria-label={title}>
       <View style={[styles.scrim, wide ? styles.middle : styles.below]}>
         {/* No Pressable on the web: the focus would come to it when it goes around. */}
-        {isWeb ? <View style={styles.beside} {...webOnly({ onClick: onClose })} aria-hidden /> : <Pressable style={styles.beside} onPress={onClose} accessible={false} />}
+        {isWeb ? <View style={styles.beside} {...webOnly({ onPointerDown: () => (pressed.current = true), onClick: () => pressed.current && onClose() })} aria-hidden /> : <Pressable style={styles.beside} onPress={onClose} accessible={false} />}
         <View style={[styles.sheet, wide ? styles.card : styles.drawer]}>
           <ScrollView contentContainerStyle={styles.content}>
             <View ref={head} {...webOnly({ tabIndex: -1 })}><Text kind="heading" level={2}>{title}</Text></View>
