@@ -27,7 +27,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use foundation::World;
 pub use maintenance::{
-    after_restore, copy, create_admin, demo, migrate, promote, reset_link, reset_second_factor, set_email,
+    after_restore, copy, create_admin, demo, migrate, promote, reset_link, reset_second_factor, set_email, take_back,
 };
 
 use self::{background::Joined, foundation::Foundation, reach::Reach};

@@ -72,8 +72,8 @@ fn run() -> Result<ExitCode, String> {
                 reset_second_factor(settings, &email).await
             }
             Some(Command::Admin { command: AdminCommand::ResetLink { email } }) => reset_link(settings, &email).await,
-            Some(Command::Admin { command: AdminCommand::SetEmail { old, new } }) => {
-                set_email(settings, &old, &new).await
+            Some(Command::Admin { command: AdminCommand::SetEmail { old, new, taken_over } }) => {
+                set_email(settings, &old, &new, taken_over).await
             }
             Some(Command::Admin { command: AdminCommand::AfterRestore { keep_invitations } }) => {
                 after_restore(settings, keep_invitations).await
@@ -261,26 +261,60 @@ async fn reset_second_factor(settings: Settings, email: &str) -> Result<ExitCode
 }
 
 async fn reset_link(settings: Settings, email: &str) -> Result<ExitCode, String> {
-    let listens_at = within_reach(SocketAddr::new(settings.listen.host, settings.listen.port));
-    let base = Some(settings.listen.public_url.clone()).filter(|url| !url.is_empty());
-    let base = base.unwrap_or_else(|| format!("http://{listens_at}"));
+    let base = for_links(&settings);
     let ((member, token), store) =
         app::reset_link(settings, World::default(), email).await.map_err(|error| error.to_string())?;
-    println!("{base}{APP_PATH}reset?token={token}");
-    let minutes = LINK_LIFETIME.as_secs() / 60;
-    eprintln!(
-        "Whoever opens this link sets a new password for {} (in {store}), once, within {minutes} minutes. Give it to that member only.",
-        member.profile.email
-    );
+    print_link(&base, &token, &member.profile.email, &store);
     Ok(ExitCode::SUCCESS)
 }
 
-async fn set_email(settings: Settings, old: &str, new: &str) -> Result<ExitCode, String> {
+/// Where links lead that are handed out.
+fn for_links(settings: &Settings) -> String {
+    let listens_at = within_reach(SocketAddr::new(settings.listen.host, settings.listen.port));
+    let base = Some(settings.listen.public_url.clone()).filter(|url| !url.is_empty());
+    base.unwrap_or_else(|| format!("http://{listens_at}"))
+}
+
+/// Prints a link that sets a password, and to standard error what it does.
+fn print_link(base: &str, token: &str, email: &str, store: &str) {
+    println!("{base}{APP_PATH}reset?token={token}");
+    let minutes = LINK_LIFETIME.as_secs() / 60;
+    eprintln!(
+        "Whoever opens this link sets a new password for {email} (in {store}), once, within {minutes} minutes. Give it to that member only."
+    );
+}
+
+async fn set_email(settings: Settings, old: &str, new: &str, taken_over: bool) -> Result<ExitCode, String> {
     // The request that has an address alone: by the rule of all of them.
     let body = serde_json::json!({ "email": new.trim() });
     let new: ForgotPasswordRequest = protocol::parse_body(body).map_err(|errors| problems(&errors))?;
+    if taken_over {
+        return take_back(settings, old, &new.email).await;
+    }
     let (member, store) = app::set_email(settings, old, &new.email).await.map_err(|error| error.to_string())?;
     println!("{old} is {} now, in {store}.", member.profile.email);
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn take_back(settings: Settings, old: &str, new: &str) -> Result<ExitCode, String> {
+    let base = for_links(&settings);
+    let ((member, token), store) = app::take_back(settings, old, new).await.map_err(|error| error.to_string())?;
+    let email = member.profile.email;
+    println!(
+        "{old} is {email} now, in {store}. Every device is signed out, and nobody gets in with the former password."
+    );
+    if let Some(factor) = member.second_factor {
+        println!(
+            "A second factor is on since {}. If it is not the member's: members-book admin reset-second-factor --email {email}",
+            factor.enabled_at
+        );
+    }
+    match token {
+        Some(token) => print_link(&base, &token, &email, &store),
+        None => println!(
+            "They are deactivated. Once an administrator has activated them: members-book admin reset-link --email {email}"
+        ),
+    }
     Ok(ExitCode::SUCCESS)
 }
 

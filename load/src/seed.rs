@@ -133,8 +133,18 @@ impl Seed {
             let token = NewToken { hash: refresh.hash, expires_at: at.after(DAY) };
             let (device, ends_at) = (SessionDevice::default(), at.after(DAY));
             let (address, tell_of) = (None, None);
-            let new =
-                NewSession { id: session, member: id, token, device, address, at, ends_at, credentials: 0, tell_of };
+            let new = NewSession {
+                id: session,
+                member: id,
+                token,
+                device,
+                known_device: None,
+                address,
+                at,
+                ends_at,
+                credentials: 0,
+                tell_of,
+            };
             let (members, sessions) = (Arc::clone(&self.store.members), Arc::clone(&self.store.sessions));
             writing.spawn(async move {
                 let inserted = members.insert(member, None).await.map_err(|error| error.to_string())?;

@@ -30,7 +30,7 @@ pub use self::{
         Waiting,
     },
     club::{ClubInfo, ClubPush, InvitationPolicy, RegistrationPolicy},
-    export::{Export, ExportedConversation, ExportedSecondFactor, ExportedSession},
+    export::{Export, ExportedConversation, ExportedEmailChange, ExportedSecondFactor, ExportedSession},
     invitations::{
         AdminInvitation, AdminInvitationPage, CheckedInvitation, Invitation, InvitationCheck, InvitationPage,
         InvitationRequest, NamedMember, NewInvitation,

@@ -95,6 +95,20 @@ pub async fn set_email(settings: Settings, email: &str, new: &str) -> Result<(Me
     at_member(settings, World::default(), email, async |enrolment| enrolment.set_email(email, new).await).await
 }
 
+/// The same of an account that somebody has taken: whoever is signed in there is out, and a link sets its password. Returns the member with the
+/// token of that, if they may sign in, and in which store, in words.
+///
+/// # Errors
+/// As [`set_email`].
+pub async fn take_back(
+    settings: Settings,
+    email: &str,
+    new: &str,
+) -> Result<((MemberRecord, Option<String>), String), StartError> {
+    can_be_written_to(&settings, new)?;
+    at_member(settings, World::default(), email, async |enrolment| enrolment.take_back(email, new).await).await
+}
+
 /// A link's token that sets the password of a member who has lost it, made beside a server that may be running. Returns the member with the
 /// token, and in which store, in words.
 ///

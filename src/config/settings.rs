@@ -114,8 +114,12 @@ pub enum AdminCommand {
     SetEmail {
         /// The e-mail address that the member has.
         old: String,
-        /// The one that they are to have.
+        /// The one that they are to have. With `--taken-over` it may be the same.
         new: String,
+        /// Somebody has taken the account: end all of its sessions and links, let nobody in with its password, and print a link that sets
+        /// another one.
+        #[arg(long)]
+        taken_over: bool,
     },
     /// Remove the second factor of a member who has lost it, and end their sessions.
     ResetSecondFactor {

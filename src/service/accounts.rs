@@ -11,7 +11,7 @@ use protocol::{
 use tokio::sync::Semaphore;
 
 use super::{
-    audit::AuditTrail,
+    audit::{AuditTrail, WrongFactor},
     codes::Codes,
     effects::Effects,
     enrolment::Enrolment,
@@ -26,6 +26,7 @@ use crate::{
         AccessTokens, DeviceProofs, Familiar, Known, Source, Stale,
         access::Verified,
         device::{DeviceNumber, Holder},
+        password::Verdict,
         refresh::Successors,
     },
     clock::Clock,
@@ -71,6 +72,10 @@ pub struct Authorized {
     pub expires_at: Timestamp,
     /// The generation of the session from which on its tokens are good, as it was when this one was checked.
     pub good_from: u64,
+    /// When the session was started.
+    pub signed_in_at: Timestamp,
+    /// The device, if it had proved at the login that the member had logged in on it before.
+    pub known_device: Option<DeviceNumber>,
 }
 
 impl Authorized {
@@ -251,6 +256,23 @@ impl Accounts {
         Source { address: subscriber(from), familiar }
     }
 
+    /// Whether a password is that of a member who is signed in.
+    ///
+    /// # Errors
+    /// A rate limit, or `overloaded`: it could not be checked.
+    pub(super) async fn verify_own(
+        &self,
+        member: &MemberRecord,
+        from: IpAddr,
+        password: String,
+    ) -> Result<Result<(), WrongFactor>, Failure> {
+        let (source, hash) = (self.source_of(member, from), Some(member.password_hash.clone()));
+        Ok(match self.enrolment.passwords.verify(password, hash, source).await? {
+            Verdict::Wrong => Err(WrongFactor::Password),
+            Verdict::Right | Verdict::Outdated => Ok(()),
+        })
+    }
+
     /// What the device at which credentials were just replaced proves itself with from now on. Wrong passwords that its number has tried
     /// are forgiven, and codes of a second factor are not: a number that others do not choose keeps them counted however often
     /// credentials are replaced.
@@ -303,6 +325,8 @@ impl Accounts {
             proved_at: session.proved_at,
             expires_at: verified.expires_at,
             good_from: session.good_from,
+            signed_in_at: session.created_at,
+            known_device: session.known_device,
         })
     }
 

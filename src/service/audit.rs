@@ -61,6 +61,32 @@ impl WrongFactor {
     }
 }
 
+/// What who is signed in has tried a password or a code for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tried {
+    /// To prove again who is at the device.
+    StepUp,
+    /// To change the password.
+    Password,
+    /// To change the e-mail address.
+    Email,
+    /// To turn a second factor on or off, or to replace its recovery codes.
+    SecondFactor,
+}
+
+impl Tried {
+    /// What the audit log says of a wrong one.
+    fn details(self, wrong: WrongFactor) -> Value {
+        let wrong = wrong.name();
+        match self {
+            Self::StepUp => json!({ "wrong": wrong, "step_up": true }),
+            Self::Password => json!({ "wrong": wrong, "change": "password" }),
+            Self::Email => json!({ "wrong": wrong, "change": "email" }),
+            Self::SecondFactor => json!({ "wrong": wrong, "change": "second_factor" }),
+        }
+    }
+}
+
 /// Writes to the audit log.
 pub struct AuditTrail {
     store: Arc<dyn AuditStore>,
@@ -113,9 +139,9 @@ impl AuditTrail {
         self.failed(account, json!({ "wrong": wrong.name() }), from);
     }
 
-    /// The same of who is signed in and failed to prove again who is at the device.
-    pub(super) fn step_up_failed(&self, account: &MemberRecord, wrong: WrongFactor, from: IpAddr) {
-        self.failed(Some(account), json!({ "wrong": wrong.name(), "step_up": true }), from);
+    /// The same of who is signed in and has tried something else.
+    pub(super) fn try_failed(&self, account: &MemberRecord, wrong: WrongFactor, tried: Tried, from: IpAddr) {
+        self.failed(Some(account), tried.details(wrong), from);
     }
 
     fn failed(&self, account: Option<&MemberRecord>, details: Value, from: IpAddr) {

@@ -9,18 +9,20 @@ use protocol::{
 
 use super::{
     accounts::{Accounts, Authorized},
-    attempts::Attempts,
+    attempts::{Attempts, Try},
+    audit::{Tried, WrongFactor},
     profiles::Profiles,
     second_factor::wrong_code,
     views,
 };
 use crate::{
-    auth::{common::weakness, password::Verdict},
+    auth::common::weakness,
     failure::Failure,
     sources::subscriber,
     store::{
         changes::{Actor, Change, EmailProof},
         members::MemberRecord,
+        second_factor::CodeUse,
     },
     telemetry::Metrics,
 };
@@ -36,7 +38,8 @@ impl Credentials {
     /// With these.
     #[must_use]
     pub fn new(accounts: Arc<Accounts>, profiles: Arc<Profiles>, metrics: &Arc<Metrics>) -> Self {
-        Self { accounts, profiles, attempts: Attempts::new("password_changes", metrics) }
+        let attempts = Attempts::new("password_changes", &accounts, metrics);
+        Self { accounts, profiles, attempts }
     }
 
     /// Changes the member's password. Every other session of theirs ends, and its connections close; the proofs of their devices are good no
@@ -56,14 +59,10 @@ impl Credentials {
         if let Some(reason) = weakness(&new_password, &record.profile.name, &record.profile.email) {
             return Err(Failure::field(ErrorCode::ValidationFailed, "new_password", reason));
         }
-        self.attempts.check(who)?;
-        let source = self.accounts.source_of(&record, from);
-        let passwords = &self.accounts.enrolment.passwords;
-        let credentials = record.credentials;
-        if passwords.verify(current_password, Some(record.password_hash), source).await? == Verdict::Wrong {
-            return Err(wrong());
-        }
-        let hash = passwords.hash(new_password, source).await?;
+        let tried = Try { who, record: &record, from, what_for: Tried::Password };
+        self.attempts.make(tried, |_| wrong(), self.accounts.verify_own(&record, from, current_password)).await?;
+        let (source, credentials) = (self.accounts.source_of(&record, from), record.credentials);
+        let hash = self.accounts.enrolment.passwords.hash(new_password, source).await?;
         let by = who.asks_from(from);
         let fresh = self.accounts.fresh_token(who).await?;
         let change = Change::Password { credentials, hash, keep: Some(fresh.kept) };
@@ -101,34 +100,50 @@ impl Credentials {
         if is_mailed {
             accounts.registrations.check(&subscriber(from))?;
         }
-        self.attempts.check(who)?;
-        let source = accounts.source_of(&record, from);
-        let hash = Some(record.password_hash.clone());
-        if accounts.enrolment.passwords.verify(password, hash, source).await? == Verdict::Wrong {
-            return Err(wrong_password("password"));
-        }
-        self.use_code(&record, code, who.asks_from(from)).await?;
-        if is_mailed {
-            accounts.post.send_email_change(member, email, accounts.post.asked(from)).await?;
-            return Ok(None);
-        }
-        let change = Change::Email { email, proof: EmailProof::Password(record.credentials) };
-        let changed = self.profiles.apply(member, change, who.asks_from(from)).await;
+        let code = given_code(&record, code)?;
+        let tried = Try { who, record: &record, from, what_for: Tried::Email };
         let stale =
             |failure: Failure| if failure.code == ErrorCode::Stale { wrong_password("password") } else { failure };
-        let changed = changed.map_err(stale)?;
+        let used =
+            self.attempts.make(tried, wrong_factor, self.check(&record, from, password, code.as_deref())).await?;
+        let by = who.asks_from(from);
+        if is_mailed {
+            let asked = (by, accounts.post.asked(from));
+            let is_recovery = used.as_ref().map(CodeUse::is_recovery);
+            accounts.post.send_email_change(&record, email, used, asked).await.map_err(stale)?;
+            if is_recovery.is_some() {
+                accounts.codes.count(is_recovery);
+            }
+            return Ok(None);
+        }
+        if let Some(code) = code {
+            self.use_code(&record, &code, by).await?;
+        }
+        let change = Change::Email { email, proof: EmailProof::Password(record.credentials) };
+        let changed = self.profiles.apply(member, change, by).await.map_err(stale)?;
         tracing::info!(%member, "e-mail address changed");
         Ok(Some((views::member(changed.profile, self.profiles.clock.now()), changed.version)))
     }
 
-    /// Uses a code of the second factor up, of who has one: whoever has the address has the account, with a forgotten password.
-    async fn use_code(&self, record: &MemberRecord, code: Option<String>, by: Actor) -> Result<(), Failure> {
-        if record.second_factor.is_none() {
-            return Ok(());
+    /// Whether a password is right, and the code of who has a second factor: whoever has the address has the account, with a forgotten
+    /// password. Returns the code, which is not used up yet.
+    async fn check(
+        &self,
+        record: &MemberRecord,
+        from: IpAddr,
+        password: String,
+        code: Option<&str>,
+    ) -> Result<Result<Option<CodeUse>, WrongFactor>, Failure> {
+        if let Err(wrong) = self.accounts.verify_own(record, from, password).await? {
+            return Ok(Err(wrong));
         }
-        let required = || Failure::field(ErrorCode::ValidationFailed, "code", "required");
-        let code = code.filter(|code| !code.trim().is_empty()).ok_or_else(required)?;
-        if !self.accounts.codes.use_up(record, &code, by).await? {
+        let used = code.map(|code| self.accounts.codes.look_up(record, code).ok_or(WrongFactor::SecondFactor));
+        Ok(used.transpose())
+    }
+
+    /// Uses up a code that is good.
+    async fn use_code(&self, record: &MemberRecord, code: &str, by: Actor) -> Result<(), Failure> {
+        if !self.accounts.codes.use_up(record, code, by).await? {
             return Err(wrong_code());
         }
         self.accounts.post.wake();
@@ -141,8 +156,25 @@ impl Credentials {
     }
 }
 
+/// The code of who has a second factor.
+fn given_code(record: &MemberRecord, code: Option<String>) -> Result<Option<String>, Failure> {
+    if record.second_factor.is_none() {
+        return Ok(None);
+    }
+    let code = code.filter(|code| !code.trim().is_empty());
+    code.map(Some).ok_or_else(|| Failure::field(ErrorCode::ValidationFailed, "code", "required"))
+}
+
 fn wrong() -> Failure {
     wrong_password("current_password")
+}
+
+/// What is said of a password or a code that is wrong.
+pub(super) fn wrong_factor(wrong: WrongFactor) -> Failure {
+    match wrong {
+        WrongFactor::Password => wrong_password("password"),
+        WrongFactor::SecondFactor => wrong_code(),
+    }
 }
 
 /// What is said of a field that should be the member's password, and is not.

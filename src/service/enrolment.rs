@@ -162,8 +162,13 @@ impl Enrolment {
         if !may_be_written_to(&record) {
             return Err(ErrorCode::MemberDeactivated.into());
         }
+        let token = self.hand_out_link(record.profile.id).await?;
+        Ok((record, token))
+    }
+
+    /// Stores a link that sets the password of a member. Returns its token.
+    async fn hand_out_link(&self, member: MemberId) -> Result<String, Failure> {
         let (token, at) = (tokens::random(self.ids.secret()), self.link_clock.now());
-        let member = record.profile.id;
         let entry = AuditRecord {
             at,
             actor: None,
@@ -173,7 +178,7 @@ impl Enrolment {
             address: None,
         };
         self.links.hand_out(handed_out(member, tokens::hash(&token), at), entry).await?;
-        Ok((record, token))
+        Ok(token)
     }
 
     /// Gives the member with an address another one, in the name of nobody: for who has lost the former one and the way into the account.
@@ -185,6 +190,22 @@ impl Enrolment {
     pub async fn set_email(&self, email: &str, new: &str) -> Result<MemberRecord, Failure> {
         let change = Change::Email { email: new.trim().to_owned(), proof: EmailProof::Command };
         self.change(email, change).await
+    }
+
+    /// The same of an account that somebody has taken, and with the address that it has, too: its sessions and links and the proofs of its
+    /// devices end, and nobody gets in with its password, all in one change. Returns the member, and the token of a link that sets a password;
+    /// none of who is deactivated. When this ends before there is a link, nobody can sign in, and [`Self::reset_link`] makes one.
+    ///
+    /// # Errors
+    /// `member_not_found`, `email_taken`, or the store.
+    pub async fn take_back(&self, email: &str, new: &str) -> Result<(MemberRecord, Option<String>), Failure> {
+        let change = Change::Email { email: new.trim().to_owned(), proof: EmailProof::TakenOver };
+        let record = self.change(email, change).await?;
+        if !may_be_written_to(&record) {
+            return Ok((record, None));
+        }
+        let token = self.hand_out_link(record.profile.id).await?;
+        Ok((record, Some(token)))
     }
 
     async fn change(&self, email: &str, change: Change) -> Result<MemberRecord, Failure> {

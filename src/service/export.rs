@@ -12,7 +12,9 @@ use futures_util::FutureExt as _;
 use protocol::{
     ConversationId, ErrorCode, MemberId,
     limits::PAGE_MAX,
-    rest::{AuditAction, ConversationSummary, ExportedSecondFactor, ExportedSession, MessageDocument},
+    rest::{
+        AuditAction, ConversationSummary, ExportedEmailChange, ExportedSecondFactor, ExportedSession, MessageDocument,
+    },
 };
 use serde_json::json;
 use tokio::{
@@ -37,8 +39,8 @@ use crate::{
     failure::Failure,
     sources::subscriber,
     store::{
-        AuditStore, MemberStore, PushStore, RecommendationStore, SessionStore, Store, audit::REASON, members::Standing,
-        sessions::SessionRecord, turns::Caller,
+        AuditStore, MailStore, MemberStore, PushStore, RecommendationStore, SessionStore, Store, audit::REASON,
+        members::Standing, sessions::SessionRecord, turns::Caller,
     },
     supervisor::Supervisor,
     telemetry::Metrics,
@@ -74,6 +76,7 @@ pub struct Exports {
     sessions: Arc<dyn SessionStore>,
     recommendations: Arc<dyn RecommendationStore>,
     push: Arc<dyn PushStore>,
+    mail: Arc<dyn MailStore>,
     audit: Arc<dyn AuditStore>,
     trail: Arc<AuditTrail>,
     invitations: Arc<Invitations>,
@@ -158,13 +161,14 @@ impl Exports {
         clock: Arc<dyn Clock>,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let Store { members, sessions, recommendations, push, audit, .. } = store.clone();
+        let Store { members, sessions, recommendations, push, mail, audit, .. } = store.clone();
         let (slots, addresses) = (Slots::new(AT_ONCE, AT_ONCE_PER_MEMBER), Slots::new(AT_ONCE, AT_ONCE_PER_ADDRESS));
         Self {
             members,
             sessions,
             recommendations,
             push,
+            mail,
             audit,
             trail,
             invitations,
@@ -222,6 +226,9 @@ impl Exports {
         let sessions: Vec<ExportedSession> =
             sessions.into_iter().map(|session| exported(session, self.session_lifetime)).collect();
         let push = push::settings_of(&*self.push, member).await?;
+        let asked = self.mail.asked_changes(member).await?;
+        let email_changes: Vec<_> =
+            asked.into_iter().map(|asked| ExportedEmailChange { email: asked.email, asked_at: asked.at }).collect();
         let recommendations = self.recommendations.all_of(member).await?;
         let recommendations: Vec<_> = recommendations.into_iter().map(|record| record.recommendation).collect();
         let last_seen =
@@ -239,6 +246,7 @@ impl Exports {
             "invitation_id": invited.map(|invited| invited.invitation),
             "last_seen": last_seen,
             "second_factor": factor,
+            "email_changes": email_changes,
             "sessions": sessions,
             "push": push,
             "recommendations": recommendations,

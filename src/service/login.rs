@@ -14,7 +14,8 @@ use protocol::{
 use tokio::time::sleep;
 
 use super::{
-    accounts::Accounts, audit::WrongFactor, guesses::Allowance, post::may_be_written_to, sessions::stored_device,
+    accounts::Accounts, audit::WrongFactor, guesses::Allowance, post::may_be_written_to, session_tokens::SignedInOn,
+    sessions::stored_device,
 };
 use crate::{
     auth::{
@@ -175,7 +176,8 @@ impl Accounts {
         });
         // A device stays the one that it is.
         let number = known.unwrap_or_else(|| self.ids.secret());
-        let Some(answer) = self.start_session(&member, (device, number), tell_of, from).await? else { return Ok(None) };
+        let device = SignedInOn { device, number, is_known: known.is_some() };
+        let Some(answer) = self.start_session(&member, device, tell_of, from).await? else { return Ok(None) };
         if is_outdated {
             self.rehash(&member, request.password.clone(), source);
         }

@@ -26,6 +26,7 @@ use tokio::sync::{Mutex, Notify};
 use self::worker::LEASE;
 use super::{
     limiter::{Limiter, Rate},
+    second_factor::wrong_code,
     shared_clock::SharedClock,
 };
 use crate::{
@@ -36,8 +37,10 @@ use crate::{
     sources::network,
     store::{
         FleetStore, MailStore, MemberStore,
-        mail::{AskedFrom, CHANGES_WITHIN, Expired, GoodLink, LinkHash, Mail, NewLink, Purpose, TakenMail, TokenId},
+        changes::Actor,
+        mail::{Asked, AskedFrom, Expired, GoodLink, LinkHash, Mail, NewChange, NewLink, Purpose, TakenMail, TokenId},
         members::MemberRecord,
+        second_factor::CodeUse,
         turns::Caller,
     },
     telemetry::Metrics,
@@ -196,23 +199,34 @@ impl Post {
         Ok(())
     }
 
-    /// Has a link sent to a new address that a member asks for, which changes theirs to it; those of before end. Whether somebody has the
-    /// address already is found out when the mail is taken.
+    /// Has a link sent to a new address that a member asks for, which changes theirs to it, and uses up the code that they have given for it;
+    /// those of before end. Whether somebody has the address already is found out when the mail is taken.
     ///
     /// # Errors
-    /// `rate_limited` when the member had too many lately, `overloaded` when too many mails wait, or the store.
+    /// `rate_limited` when the member had too many lately, which uses no code up; `stale` when they have other credentials by now than were
+    /// verified; `validation_failed` for a code that was used meanwhile; why they may not ask any more; `overloaded` when too many mails wait, or
+    /// the store.
     pub(super) async fn send_email_change(
         &self,
-        member: MemberId,
+        record: &MemberRecord,
         email: String,
-        asked: AskedFrom,
+        code: Option<CodeUse>,
+        (by, asked): (Actor, AskedFrom),
     ) -> Result<(), Failure> {
-        let link = NewLink { email: Some(email), ..self.new_link(member, Purpose::ChangeEmail, asked) };
-        if !self.store.issue(Caller::Member(member), link).await? {
-            return Err(Failure::of(ErrorCode::RateLimited).retry_after(CHANGES_WITHIN));
+        let link = self.new_link(record.profile.id, Purpose::ChangeEmail, asked);
+        let (at, link) = (link.at, NewLink { email: Some(email), ..link });
+        let change = NewChange { link, credentials: record.credentials, code, by };
+        match self.store.issue_change(change).await? {
+            Asked::Written => {
+                self.wake();
+                Ok(())
+            }
+            Asked::TooMany(until) => Err(Failure::of(ErrorCode::RateLimited).retry_after(until.since(at))),
+            Asked::NotFound => Err(ErrorCode::MemberNotFound.into()),
+            Asked::Stale => Err(ErrorCode::Stale.into()),
+            Asked::CodeUsed => Err(wrong_code()),
+            Asked::Overtaken(why) => Err(why.into()),
         }
-        self.wake();
-        Ok(())
     }
 
     /// The link that is recognised by a hash, if it is still good.

@@ -129,9 +129,13 @@ impl Recovery {
         let charged = accounts.guesses.take(allowance)?;
         let source = Source { address, familiar: false };
         let verified = accounts.enrolment.passwords.verify(password, Some(record.password_hash.clone()), source).await;
-        match verified.inspect_err(|_| accounts.guesses.give_back(charged))? {
+        // One that was right costs nothing: what follows may fail, and is tried again.
+        if !matches!(verified, Ok(Verdict::Wrong)) {
+            accounts.guesses.give_back(charged);
+        }
+        match verified? {
             Verdict::Wrong => Err(wrong()),
-            _ => Ok(()),
+            Verdict::Right | Verdict::Outdated => Ok(()),
         }
     }
 
@@ -172,7 +176,7 @@ impl Recovery {
         }
         let good = found.ok_or_else(invalid)?;
         let record = accounts.members.by_id(by, good.member).await?;
-        let record = record.filter(may_be_written_to);
+        let record = record.filter(|record| may_be_written_to(record) && good.is_for(record, accounts.post.now()));
         Ok((link, record.ok_or_else(invalid)?, good))
     }
 

@@ -14,15 +14,15 @@ use protocol::{
 
 use super::{
     accounts::{Accounts, Authorized},
-    attempts::Attempts,
-    audit::WrongFactor,
+    attempts::{Attempts, Try},
+    audit::{Tried, WrongFactor},
     codes::Codes,
-    credentials::wrong_password,
+    credentials::wrong_factor,
     decisions::until_known,
     profiles::Profiles,
 };
 use crate::{
-    auth::{password::Verdict, totp, vault::Purpose},
+    auth::{totp, vault::Purpose},
     failure::Failure,
     store::{
         changes::Change,
@@ -48,7 +48,8 @@ impl SecondFactors {
     /// With these.
     #[must_use]
     pub fn new(accounts: Arc<Accounts>, profiles: Arc<Profiles>, issuer: String, metrics: &Arc<Metrics>) -> Self {
-        Self { accounts, profiles, issuer, attempts: Attempts::new("second_factor", metrics) }
+        let attempts = Attempts::new("second_factor", &accounts, metrics);
+        Self { accounts, profiles, issuer, attempts }
     }
 
     /// Whether the member has one.
@@ -80,8 +81,8 @@ impl SecondFactors {
         if record.second_factor.is_some() {
             return Err(ErrorCode::SecondFactorEnabled.into());
         }
-        self.attempts.check(who)?;
-        self.check_password(&record, from, password).await?;
+        let tried = Try { who, record: &record, from, what_for: Tried::SecondFactor };
+        self.attempts.make(tried, wrong_factor, self.accounts.verify_own(&record, from, password)).await?;
         let secret: [u8; totp::SECRET] = self.accounts.ids.secret();
         let expires_at = self.accounts.clock.now().after(ENROLMENT);
         let totp::Setup { secret: shown, uri, qr } = totp::setup(&secret, &self.issuer, &record.profile.email)?;
@@ -120,8 +121,12 @@ impl SecondFactors {
             let message = "one that was begun in the last 10 minutes, and since a second factor was turned off";
             Failure::field(ErrorCode::ValidationFailed, "enrolment", message)
         })?;
-        self.attempts.check(who)?;
-        let step = totp::typed(&code).and_then(|digits| totp::step(&secret, &digits, now)).ok_or_else(wrong_code)?;
+        let tried = Try { who, record: &record, from, what_for: Tried::SecondFactor };
+        let step = async {
+            let step = totp::typed(&code).and_then(|digits| totp::step(&secret, &digits, now));
+            Ok(step.ok_or(WrongFactor::SecondFactor))
+        };
+        let step = self.attempts.make(tried, wrong_factor, step).await?;
         let (factor, recovery_codes) = self.accounts.codes.begin(who.member, &secret, step, now)?;
         let fresh = self.accounts.fresh_token(who).await?;
         let change = Change::EnableSecondFactor { credentials: record.credentials, factor, keep: fresh.kept };
@@ -159,8 +164,8 @@ impl SecondFactors {
         code: &str,
     ) -> Result<RecoveryCodes, Failure> {
         let record = self.profiles.present(who.member).await?;
-        self.attempts.check(who)?;
-        let used = self.accounts.codes.look_up(&record, code).ok_or_else(wrong_code)?;
+        let tried = Try { who, record: &record, from, what_for: Tried::SecondFactor };
+        let used = self.attempts.make(tried, wrong_factor, async { Ok(self.look_up(&record, code)) }).await?;
         let (recovery_codes, codes) = self.accounts.codes.recovery_codes();
         let change = Change::ReplaceRecoveryCodes { used: used.clone(), codes };
         self.change(who, from, &used, change).await?;
@@ -175,9 +180,12 @@ impl SecondFactors {
     pub async fn disable(&self, who: &Authorized, from: IpAddr, request: SecondFactorDisabling) -> Result<(), Failure> {
         let SecondFactorDisabling { code, password } = request;
         let record = self.profiles.present(who.member).await?;
-        self.attempts.check(who)?;
-        self.check_password(&record, from, password).await?;
-        let used = self.accounts.codes.look_up(&record, &code).ok_or_else(wrong_code)?;
+        let tried = Try { who, record: &record, from, what_for: Tried::SecondFactor };
+        let check = async {
+            let checked = self.accounts.verify_own(&record, from, password).await?;
+            Ok(checked.and_then(|()| self.look_up(&record, &code)))
+        };
+        let used = self.attempts.make(tried, wrong_factor, check).await?;
         self.change(who, from, &used, Change::DisableSecondFactor(used.clone())).await?;
         tracing::info!(member = %who.member, "second factor turned off");
         Ok(())
@@ -194,23 +202,18 @@ impl SecondFactors {
             let value = value.filter(|value| !value.is_empty());
             value.ok_or_else(|| Failure::field(ErrorCode::ValidationFailed, field, "required"))
         };
+        let tried = Try { who, record: &record, from, what_for: Tried::StepUp };
         if record.second_factor.is_some() {
             let code = given("code", code)?;
-            self.attempts.check(who)?;
-            if !self.accounts.codes.use_up(&record, &code, who.asks_from(from)).await? {
-                self.accounts.audit.step_up_failed(&record, WrongFactor::SecondFactor, from);
-                return Err(wrong_code());
-            }
+            let check = async {
+                let was_good = self.accounts.codes.use_up(&record, &code, who.asks_from(from)).await?;
+                Ok(if was_good { Ok(()) } else { Err(WrongFactor::SecondFactor) })
+            };
+            self.attempts.make(tried, wrong_factor, check).await?;
             self.accounts.post.wake();
         } else {
             let password = given("password", password)?;
-            self.attempts.check(who)?;
-            let checked = self.check_password(&record, from, password).await;
-            checked.inspect_err(|failure| {
-                if failure.code == ErrorCode::ValidationFailed {
-                    self.accounts.audit.step_up_failed(&record, WrongFactor::Password, from);
-                }
-            })?;
+            self.attempts.make(tried, wrong_factor, self.accounts.verify_own(&record, from, password)).await?;
         }
         self.prove(who).await
     }
@@ -235,13 +238,9 @@ impl SecondFactors {
         Ok(())
     }
 
-    async fn check_password(&self, record: &MemberRecord, from: IpAddr, password: String) -> Result<(), Failure> {
-        let source = self.accounts.source_of(record, from);
-        let hash = Some(record.password_hash.clone());
-        match self.accounts.enrolment.passwords.verify(password, hash, source).await? {
-            Verdict::Wrong => Err(wrong_password("password")),
-            _ => Ok(()),
-        }
+    /// A code that is good, and not used up yet.
+    fn look_up(&self, record: &MemberRecord, code: &str) -> Result<CodeUse, WrongFactor> {
+        self.accounts.codes.look_up(record, code).ok_or(WrongFactor::SecondFactor)
     }
 
     /// The secret that was sealed for a member, if it may still be confirmed: not once another one was turned on since, even if it is off again.

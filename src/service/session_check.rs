@@ -280,6 +280,8 @@ mod tests {
                 ends_at,
                 proved_at,
                 has_second_factor,
+                created_at: proved_at,
+                known_device: None,
             };
             over(Some(view), Timestamp::from_millis(0))
         };
@@ -295,6 +297,8 @@ mod tests {
             ends_at: None,
             proved_at: Timestamp::from_millis(0),
             has_second_factor: false,
+            created_at: Timestamp::from_millis(0),
+            known_device: None,
         };
         assert_eq!(over(Some(suspended), Timestamp::from_millis(999)), Some(Reason::Deactivated));
         assert_eq!(over(Some(suspended), Timestamp::from_millis(1_000)), Some(Reason::Revoked), "that has ended");

@@ -45,6 +45,16 @@ pub(super) struct Fresh {
     ends_at: Timestamp,
 }
 
+/// The device on which a session is started.
+pub(super) struct SignedInOn {
+    /// What it says about itself.
+    pub(super) device: SessionDevice,
+    /// The number that it has a proof of from now on.
+    pub(super) number: DeviceNumber,
+    /// Whether it has proved to be that one, so that the member had logged in on it before.
+    pub(super) is_known: bool,
+}
+
 impl Accounts {
     /// Logs a member in who was made just now.
     ///
@@ -56,7 +66,7 @@ impl Accounts {
         device: Option<DeviceInfo>,
         from: IpAddr,
     ) -> Result<AuthResponse, Failure> {
-        let device = (stored_device(device), self.ids.secret());
+        let device = SignedInOn { device: stored_device(device), number: self.ids.secret(), is_known: false };
         let started = self.start_session(&member, device, None, from).await?;
         started.ok_or_else(|| self.denied(ErrorCode::SessionRevoked))
     }
@@ -69,7 +79,7 @@ impl Accounts {
     pub(super) async fn start_session(
         &self,
         member: &MemberRecord,
-        (device, number): (SessionDevice, DeviceNumber),
+        SignedInOn { device, number, is_known }: SignedInOn,
         tell_of: Option<String>,
         from: IpAddr,
     ) -> Result<Option<AuthResponse>, Failure> {
@@ -83,6 +93,7 @@ impl Accounts {
             member: id,
             token: first,
             device,
+            known_device: is_known.then_some(number),
             address: Some(from),
             at: now,
             ends_at,

@@ -135,7 +135,10 @@ impl Sessions {
         });
         let revoke = async |_| {
             let sessions = sessions.get_or_try_init(|| self.valid(member, which)).await?;
-            self.store.revoke_many(member, sessions.clone(), now).await
+            match which {
+                Which::One(_) => self.store.revoke_many(member, sessions.clone(), now).await,
+                Which::AllBut(_) | Which::All => self.store.revoke_all(member, sessions.clone(), now).await,
+            }
         };
         let close = |code| {
             if which == Which::All {

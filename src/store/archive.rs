@@ -22,7 +22,7 @@ use super::{
     push::{DeviceKey, DeviceMark, DeviceRecord, NewTask, PushChoice, StoredTask},
     recommendations::RecommendationRecord,
     second_factor::StoredFactor,
-    sessions::{AttemptHash, SessionDevice, TokenHash},
+    sessions::{AttemptHash, KnownDevice, SessionDevice, TokenHash},
 };
 
 /// A kind of rows. In the order in which they are copied: what refers to others comes after them.
@@ -225,6 +225,8 @@ pub struct SessionRow {
     pub attempt: Option<AttemptHash>,
     /// When who is at the device proved again that they are the member; nothing if they have not since the login.
     pub proved_at: Option<Timestamp>,
+    /// The device, if it had proved at the login that the member had logged in on it before.
+    pub known_device: Option<KnownDevice>,
 }
 
 /// A refresh token.
@@ -328,6 +330,8 @@ pub struct LinkRow {
     pub claim: Option<Claim>,
     /// The new address, of one that changes it.
     pub email: Option<String>,
+    /// The [`MemberRecord::credentials`] that its member had when they asked for it, of one that changes the address.
+    pub credentials: Option<u64>,
 }
 
 /// A mail that waits.
@@ -404,7 +408,7 @@ impl Row {
             Self::Session(row) => json!([
                 [row.id, row.member, row.created_at, row.revoked_at],
                 [row.device.name, row.device.platform, row.address, row.last_used_at, row.ends_at],
-                [row.generation, row.good_from, row.newest, row.confirmed_at, row.proved_at],
+                [row.generation, row.good_from, row.newest, row.confirmed_at, row.proved_at, row.known_device],
             ]),
             Self::RefreshToken(row) => json!([row.hash, row.session, row.expires_at, row.used_at, row.attempt]),
             Self::Conversation(row) => {
@@ -424,10 +428,23 @@ impl Row {
             Self::Budget(member, day, spent) => json!([member, day, spent]),
             Self::Job(row) => json!([row.job, row.due, row.attempts]),
             Self::Link(row) => {
-                let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, claim, email } =
-                    row;
+                let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, .. } = row;
+                let LinkRow { claim, email, credentials, .. } = row;
                 let claim = claim.map(|Claim { invitation, address }| (invitation, address));
-                json!([hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, claim, email])
+                json!([
+                    hash,
+                    member,
+                    purpose,
+                    made_at,
+                    expires_at,
+                    is_over,
+                    token,
+                    sent,
+                    asked,
+                    claim,
+                    email,
+                    credentials
+                ])
             }
             Self::Mail(row) => json!([row.mail, row.due, row.until, row.attempts]),
             Self::Secret(name, value) => json!([name, value]),

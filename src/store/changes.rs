@@ -63,7 +63,7 @@ pub enum Change {
         /// How the link is recognised.
         link: LinkHash,
     },
-    /// The e-mail address; refused if it is another member's. Links of before end, and sessions stay.
+    /// The e-mail address; refused if it is another member's. Links of before end, and sessions stay, unless the account is taken back.
     Email {
         /// The new one.
         email: String,
@@ -107,6 +107,16 @@ pub enum EmailProof {
     Password(u64),
     /// Whoever runs the server.
     Command,
+    /// Whoever runs the server, because somebody has taken the account: its password is good no more, until a link sets one, all of its
+    /// sessions and links end, and so do the proofs of its devices.
+    TakenOver,
+}
+
+impl EmailProof {
+    /// Whether it is whoever runs the server.
+    const fn is_of_operator(self) -> bool {
+        matches!(self, Self::Command | Self::TakenOver)
+    }
 }
 
 /// What to change of a profile. What is not there stays as it is; of what can be removed, `None` within removes it.
@@ -282,6 +292,7 @@ impl Change {
             | Self::Suspended(Some(_))
             | Self::ResetPassword { .. }
             | Self::ResetSecondFactor
+            | Self::Email { proof: EmailProof::TakenOver, .. }
             | Self::Erase => Revoked::All,
             Self::Password { keep, .. } => keep.map_or(Revoked::All, |kept| Revoked::AllBut(kept.id)),
             Self::EnableSecondFactor { keep, .. } => Revoked::AllBut(keep.id),
@@ -315,7 +326,7 @@ impl Change {
     #[must_use]
     pub(super) fn new_email(&self) -> Option<(&str, bool)> {
         match self {
-            Self::Email { email, proof } => Some((email, *proof != EmailProof::Command)),
+            Self::Email { email, proof } => Some((email, !proof.is_of_operator())),
             _ => None,
         }
     }
@@ -323,7 +334,7 @@ impl Change {
     /// Whether who has registered with the new address and has not verified it gives way: to who reads its mail, and to whoever runs the server.
     #[must_use]
     pub(super) const fn displaces_unverified(&self) -> bool {
-        matches!(self, Self::Email { proof: EmailProof::Link(_) | EmailProof::Command, .. })
+        matches!(self, Self::Email { proof: EmailProof::Link(_) | EmailProof::Command | EmailProof::TakenOver, .. })
     }
 
     /// Whether the member may not sign in after it.
@@ -474,6 +485,7 @@ impl Change {
             Self::ReplaceRecoveryCodes { used, .. } | Self::DisableSecondFactor(used) if used.is_recovery() => {
                 json!({ "recovery_code": true })
             }
+            Self::Email { proof: EmailProof::TakenOver, .. } => json!({ "taken_over": true }),
             Self::Approve
             | Self::Password { .. }
             | Self::ResetPassword { .. }
@@ -544,7 +556,7 @@ fn verify(record: &mut MemberRecord, at: Timestamp) {
 }
 
 /// The address is another one: verified at this moment if a link that was sent to it says so. The same in another case stays as verified as it
-/// was.
+/// was. Where the account is taken back no password is right any more.
 fn change_email(record: &mut MemberRecord, email: &str, proof: EmailProof, at: Timestamp) {
     let profile = &mut record.profile;
     let is_same = email_key(&profile.email) == email_key(email);
@@ -554,6 +566,9 @@ fn change_email(record: &mut MemberRecord, email: &str, proof: EmailProof, at: T
     }
     if matches!(proof, EmailProof::Link(_)) {
         verify(record, at);
+    }
+    if proof == EmailProof::TakenOver {
+        record.password_hash = String::new();
     }
 }
 

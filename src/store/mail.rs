@@ -18,21 +18,23 @@ use super::{
     StoreError,
     archive::LinkRow,
     audit::AuditRecord,
-    changes::Change,
+    changes::{Change, EmailProof},
     members::{MemberRecord, email_key},
     second_factor::StoredFactor,
     turns::Caller,
 };
 
+mod changes;
 mod claims;
 mod links;
 mod room;
 
+pub use changes::{Asked, AskedChange, CHANGES_MAX, CHANGES_TO_MAX, CHANGES_WITHIN, NewChange};
 pub use claims::{Claim, ClaimedAddress};
 pub(super) use claims::{claimed, holds_use};
 pub use links::{
-    AskedFrom, CHANGES_MAX, CHANGES_TO_MAX, CHANGES_WITHIN, GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS,
-    LINKS_FROM, LINKS_MAX, LINKS_WITHIN, LinkHash, NewLink, Purpose, TokenId, UNVERIFIED_LINKS_FROM, handed_out,
+    AskedFrom, GoodLink, LINK_AGAIN, LINK_LIFETIME, LINK_SENDINGS, LINKS_FROM, LINKS_MAX, LINKS_WITHIN, LinkHash,
+    NewLink, Purpose, TokenId, UNVERIFIED_LINKS_FROM, handed_out,
 };
 pub(super) use links::{Issue, forgotten_at};
 pub(super) use room::{
@@ -493,13 +495,25 @@ pub(super) fn outlives(before: &MemberRecord) -> bool {
     !before.is_erased && !before.profile.is_unknown()
 }
 
-/// Whether the links of a member are good no more after a change: they were made for a password or an address of before, or for
-/// somebody who may sign in.
+/// Which links of a member are good no more after a change, by what they are for: all that were made for a password or an address of before, for
+/// somebody who may sign in, or before the account was taken back; and one that changes the address with whatever its member proved who they are
+/// with, and when they are suspended. A forgotten password can be set anew after those.
 #[must_use]
-pub(super) fn ends_links(before: &MemberRecord, after: &MemberRecord) -> bool {
-    before.password_hash != after.password_hash
-        || before.profile.email != after.profile.email
-        || (before.profile.is_active && !after.profile.is_active)
+pub(super) fn ended_links(change: &Change, before: &MemberRecord, after: &MemberRecord) -> &'static [Purpose] {
+    let factor = |record: &MemberRecord| record.second_factor.as_ref().map(|factor| factor.enabled_at);
+    let (old, new) = (&before.profile, &after.profile);
+    let ends_all = before.password_hash != after.password_hash
+        || old.email != new.email
+        || (old.is_active && !new.is_active)
+        || matches!(change, Change::Email { proof: EmailProof::TakenOver, .. });
+    let ends_changes = before.credentials != after.credentials
+        || factor(before) != factor(after)
+        || (new.suspension.is_some() && old.suspension != new.suspension);
+    match (ends_all, ends_changes) {
+        (true, _) => &Purpose::ALL,
+        (false, true) => &[Purpose::ChangeEmail],
+        (false, false) => &[],
+    }
 }
 
 /// Which mails are removed when their time is over.
@@ -523,13 +537,26 @@ pub trait MailStore: Send + Sync {
 
     /// Writes a link and its mail, together; or the mail of a link of before again; or has that be good for longer, without a mail. Which of
     /// these it is, is said where links are ([`NewLink::issue`]). What [`Caller::System`] asks for comes of a mail that waits, and takes its
-    /// place: it is written whether there is room or not. False if no mail was written. No link of before ends, but of those that
-    /// [change an address](Purpose::ChangeEmail): a new one ends those of before, and where that is an address
-    /// [nobody registers with](super::addresses) no mail is written.
+    /// place: it is written whether there is room or not. False if no mail was written. No link of before ends.
     ///
     /// # Errors
     /// As [`Self::add`].
     async fn issue(&self, by: Caller, link: NewLink) -> Result<bool, StoreError>;
+
+    /// Writes a link that changes the address of its member, its mail and the use of the code that was given for it, together; those of before
+    /// end. It is looked at once more whether whoever asks may, and no code is used where they may not, or where there were too many lately. To
+    /// an address [nobody registers with](super::addresses) no mail is written.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    async fn issue_change(&self, change: NewChange) -> Result<Asked, StoreError>;
+
+    /// The addresses that a member has asked for and that are known still, the newest first: those of [`LINKS_WITHIN`], whatever became of
+    /// them. There are [`LINKS_MAX`] of a day.
+    ///
+    /// # Errors
+    /// The store.
+    async fn asked_changes(&self, member: MemberId) -> Result<Vec<AskedChange>, StoreError>;
 
     /// Writes a link that no mail brings, and what the audit log keeps of it, together.
     ///

@@ -27,6 +27,9 @@ pub type TokenHash = [u8; 32];
 /// The SHA-256 hash of an attempt to exchange a refresh token, of which the attempt itself is never stored.
 pub type AttemptHash = [u8; 32];
 
+/// The number of a device that proves itself (`auth::device`).
+pub type KnownDevice = [u8; 12];
+
 /// Used refresh tokens that are kept of a session, the newest: one of them that comes back gives a thief away. An older one
 /// is refused like one that never was.
 pub const USED_TOKENS_OF_SESSION: usize = 16;
@@ -113,6 +116,8 @@ pub struct NewSession {
     pub token: NewToken,
     /// The device.
     pub device: SessionDevice,
+    /// The same, if it has proved that the member had logged in on it before.
+    pub known_device: Option<KnownDevice>,
     /// Where the login came from.
     pub address: Option<IpAddr>,
     /// When.
@@ -251,6 +256,10 @@ pub struct SessionView {
     pub proved_at: Timestamp,
     /// Whether the member has a second factor.
     pub has_second_factor: bool,
+    /// When it was started.
+    pub created_at: Timestamp,
+    /// The device, if it had proved at the login that the member had logged in on it before.
+    pub known_device: Option<KnownDevice>,
 }
 
 impl SessionView {
@@ -424,6 +433,13 @@ pub trait SessionStore: Send + Sync {
     /// # Errors
     /// The store.
     async fn revoke_many(&self, member: MemberId, sessions: Vec<SessionId>, at: Timestamp) -> Result<(), StoreError>;
+
+    /// The same of all sessions of a member, or of all but the one in which it is asked for, together with their links that change the address:
+    /// whoever does so may do so because somebody else was signed in.
+    ///
+    /// # Errors
+    /// The store.
+    async fn revoke_all(&self, member: MemberId, sessions: Vec<SessionId>, at: Timestamp) -> Result<(), StoreError>;
 
     /// Removes refresh tokens that expired before `at`, and sessions that have none left. Returns how many tokens.
     ///

@@ -9,6 +9,7 @@ use std::{
 
 use members_book::clock::SystemClock;
 use protocol::{
+    ErrorCode, Problem,
     model::UserType,
     rest::{self, AuditAction, AuditPage, AuthResponse},
 };
@@ -345,6 +346,35 @@ async fn an_address_is_set_from_the_command_line() {
         http.post(url).json(&body).send().await.unwrap().status().as_u16()
     };
     assert_eq!((log_in(former).await, log_in("new@example.com").await), (401, 200));
+}
+
+/// Found by an attacker: who had taken an account stayed signed in when its owner got the address back, with a password that was good.
+#[tokio::test]
+async fn an_account_that_somebody_has_taken_is_taken_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let (server, http) = (Process::start(folder.path()), http());
+    let mut ana = Member::register_at(server.addr, &http, "Ana").await;
+    turn_on(&mut ana, &SystemClock).await;
+    let former = ana.auth.member.email.clone();
+    let output = run(folder.path(), &["admin", "set-email", &former, "ana@example.org", "--taken-over"], "");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && said.contains("is ana@example.org now"), "{said}{}", stderr(&output));
+    assert!(said.contains("admin reset-second-factor --email ana@example.org"), "{said}");
+    let own = ana.request(reqwest::Method::GET, "/api/members/me", serde_json::Value::Null).await;
+    assert_eq!((own.status().as_u16(), ana.refresh().await.status().as_u16()), (401, 401));
+    let post = async |path: &str, body: serde_json::Value| {
+        let url = format!("http://{}/api/auth/{path}", server.addr);
+        http.post(url).json(&body).send().await.unwrap()
+    };
+    let log_in = async |password: &str| {
+        let answer = post("login", json!({ "email": "ana@example.org", "password": password })).await;
+        answer.json::<Problem>().await.unwrap().code
+    };
+    assert_eq!(log_in(&ana.password).await, ErrorCode::InvalidCredentials);
+    let token = said.trim().split_once("/app/reset?token=").unwrap_or_else(|| panic!("{said}")).1;
+    let reset = post("password/reset", json!({ "token": token, "new_password": "battery staple horse" })).await;
+    assert_eq!(reset.status(), 200);
+    assert_eq!(log_in("battery staple horse").await, ErrorCode::SecondFactorRequired, "it is whose it was");
 }
 
 /// Found by faults: sessions of before a restore were good again, whatever had been ended since.

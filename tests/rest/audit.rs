@@ -65,6 +65,31 @@ async fn an_administrator_who_fails_to_prove_who_is_at_the_device_is_in_the_log(
     assert_eq!(failed.details, json!({ "wrong": "password", "step_up": true }));
 }
 
+/// Found by an attacker: nothing of a wrong password was in the log that was tried where the address or the password is changed.
+#[tokio::test]
+async fn an_administrator_whose_password_is_guessed_over_a_session_is_in_the_log() {
+    let server = Server::start().await;
+    let admin = server.admin().await;
+    let email = json!({ "email": "new@example.com", "password": "not this one" });
+    let password = json!({ "current_password": "not this one", "new_password": "battery staple" });
+    let factor = json!({ "password": "not this one" });
+    for (method, path, body) in
+        [(Method::POST, "email", email), (Method::PUT, "password", password), (Method::POST, "second-factor", factor)]
+    {
+        assert_eq!(admin.request(method, &format!("/api/members/me/{path}"), body).await.status(), 422);
+    }
+    let failed = async || {
+        let failed = entries(&admin, AuditAction::LoginFailed).await;
+        (failed.len() == 3).then_some(failed)
+    };
+    let failed = eventually("the entries", failed).await;
+    assert!(failed.iter().all(|entry| (entry.actor_id, entry.target_id) == (None, Some(admin.id))), "{failed:?}");
+    let details: Vec<&Value> = failed.iter().rev().map(|entry| &entry.details).collect();
+    let expected =
+        ["email", "password", "second_factor"].map(|change| json!({ "wrong": "password", "change": change }));
+    assert_eq!(details, expected.each_ref());
+}
+
 #[tokio::test]
 async fn failed_logins_arrive_though_the_server_stops_and_the_store_is_slow() {
     let server = Server::start().await;

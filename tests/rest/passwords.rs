@@ -1,7 +1,10 @@
 //! Passwords: which are refused, and changing one.
 
+use std::time::Duration;
+
+use members_book::clock::ManualClock;
 use protocol::{
-    CloseCode, ErrorCode,
+    CloseCode, ErrorCode, Timestamp,
     rest::{AuditPage, AuthResponse},
 };
 use reqwest::{Method, Response};
@@ -103,6 +106,64 @@ async fn whoever_has_taken_a_session_over_does_not_find_the_password_out() {
         assert_eq!(refused.errors[0].message, "this is not your present password");
     }
     assert_eq!(code(change(&ana, &ana.password, "battery staple").await).await, ErrorCode::RateLimited);
+}
+
+/// Found by an attacker: who knew the password had three sessions use up what all sessions of the member had, and its owner could not change it.
+#[tokio::test]
+async fn who_knows_the_password_does_not_keep_its_member_from_changing_it() {
+    let clock = ManualClock::at(Timestamp::from_millis(1_795_370_633_120));
+    let server = Server::at(&clock, |_| {}).await;
+    let mut ana = server.member("Ana").await;
+    clock.advance(Duration::from_secs(86_400));
+    ana.auth = ana.refresh().await.json().await.unwrap();
+    let body =
+        json!({ "email": ana.auth.member.email, "password": ana.password, "device_proof": ana.auth.device_proof });
+    let proof = server.http().post(server.url("/api/auth/login"));
+    let known = async || ana.with(proof.try_clone().unwrap().json(&body).send().await.unwrap().json().await.unwrap());
+    let thief = async || {
+        let auth: AuthResponse = log_in(&server, &ana, &ana.password).await.json().await.unwrap();
+        ana.with(auth)
+    };
+    for _ in 0..3 {
+        let thief = thief().await;
+        for _ in 0..10 {
+            assert_eq!(fields(change(&thief, "not this one", "battery staple").await).await, ["current_password"]);
+        }
+        assert_eq!(code(change(&thief, &ana.password, "battery staple").await).await, ErrorCode::RateLimited);
+    }
+    assert_eq!(code(change(&thief().await, &ana.password, "battery staple").await).await, ErrorCode::RateLimited);
+    // Wherever its member was before: on a device that has been signed in for a day, and on one that proves that it was.
+    let refused = change(&ana, "not this one", "battery staple").await;
+    assert_eq!(fields(refused).await, ["current_password"]);
+    assert_eq!(change(&known().await, &ana.password, "battery staple").await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_right_password_is_not_counted() {
+    let server = Server::start().await;
+    let ana = server.member("Ana").await;
+    for _ in 0..12 {
+        let begun = ana.request(Method::POST, "/api/members/me/second-factor", json!({ "password": ana.password }));
+        assert_eq!(begun.await.status(), 200);
+    }
+}
+
+/// Found by an attacker: sessions of one device had an allowance each, so that one login after the other tried on.
+#[tokio::test]
+async fn sessions_of_one_device_have_one_allowance() {
+    let server = Server::start().await;
+    let ana = server.member("Ana").await;
+    let body =
+        json!({ "email": ana.auth.member.email, "password": ana.password, "device_proof": ana.auth.device_proof });
+    let mut statuses = Vec::new();
+    for _ in 0..2 {
+        let login = server.http().post(server.url("/api/auth/login")).json(&body).send().await.unwrap();
+        let here = ana.with(login.json().await.unwrap());
+        for _ in 0..6 {
+            statuses.push(change(&here, "not this one", "battery staple").await.status().as_u16());
+        }
+    }
+    assert_eq!(statuses, [[422; 10].as_slice(), &[429; 2]].concat());
 }
 
 /// Two at the same moment that were both made for the present password: one of them is the new one, and the other is told so.

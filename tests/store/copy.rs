@@ -9,7 +9,7 @@ use members_book::{
         conversations::{ConversationState, MarkKind},
         invitations::{Created, InvitationRecord, NewInvitation},
         jobs::Job,
-        mail::{AskedFrom, Mail, NewLink, Purpose, TokenId},
+        mail::{Asked, AskedFrom, Mail, NewLink, Purpose, TokenId},
         members::{NewMember, NotRegistered, Registration, Suspension, UNVERIFIED_MAX, Way},
         push::{DeviceMark, DeviceRecord, NewTask, PushChoice, RegistrationId, Settled, Subject, ToldBadge},
         recommendations::{Decision, Draft},
@@ -188,8 +188,8 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
         let (id, address) = (f.ids.session(), (number == 1).then(|| "2001:db8::7".parse().unwrap()));
         let ends_at = f.now().after(std::time::Duration::from_secs(7200));
         let credentials = f.credentials(member).await;
-        let (at, tell_of) = (f.now(), None);
-        let new = NewSession { id, member, token, device, address, at, ends_at, credentials, tell_of };
+        let (at, tell_of, known_device) = (f.now(), None, (number == 1).then_some([9; 12]));
+        let new = NewSession { id, member, token, device, known_device, address, at, ends_at, credentials, tell_of };
         assert!(f.store.sessions.start(new).await.unwrap().is_some());
         if number == 1 {
             // Exchanged, and not known to have arrived.
@@ -241,6 +241,8 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
     let taken = Mail::AddressTaken { email: "ana@example.com".to_owned(), asked: AskedFrom(1) };
     f.store.mail.add(Caller::System, taken, f.now()).await.unwrap();
     f.change(members[0], Change::VerifyEmail { link: [3; 32] }).await;
+    let asked = super::mail::new_change(f, members[2], 4, "eva@example.org").await;
+    assert_eq!(f.store.mail.issue_change(asked).await, Ok(Asked::Written));
     fill_with_a_second_factor(f, members[1]).await;
     fill_with_pushes(f, &members).await;
     let credentials = f.credentials(members[0]).await;

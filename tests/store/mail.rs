@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use members_book::store::{
     audit::AuditRecord,
-    changes::{Actor, Change, Changed, EmailProof},
+    changes::{Actor, Asking, Change, Changed, EmailProof, Overtaken},
     mail::{
-        AskedFrom, CHANGES_MAX, CHANGES_TO_MAX, CHANGES_WITHIN, Expired, GoodLink, LINK_AGAIN, LINK_LIFETIME,
-        LINK_SENDINGS, LINKS_FROM, LINKS_MAX, LINKS_WITHIN, Mail, NEW_DEVICES_MAX, NewLink, Purpose, TakenMail,
-        TokenId, UNVERIFIED_LINKS_FROM, WaitingMail, handed_out,
+        Asked, AskedFrom, CHANGES_MAX, CHANGES_TO_MAX, CHANGES_WITHIN, Expired, GoodLink, LINK_AGAIN, LINK_LIFETIME,
+        LINK_SENDINGS, LINKS_FROM, LINKS_MAX, LINKS_WITHIN, Mail, NEW_DEVICES_MAX, NewChange, NewLink, Purpose,
+        TakenMail, TokenId, UNVERIFIED_LINKS_FROM, WaitingMail, handed_out,
     },
-    members::{NewMember, Registration, UNVERIFIED_MAX, Way},
+    members::{NewMember, Registration, Suspension, UNVERIFIED_MAX, Way},
     sessions::{NewSession, NewToken, SessionDevice},
     turns::Caller,
 };
@@ -35,6 +35,8 @@ for_every_store![
     a_link_that_is_good_for_a_while_is_sent_again_and_a_newer_one_ends_none,
     using_a_link_ends_all_of_its_purpose,
     a_link_that_changes_an_address_ends_the_former_and_is_used_once,
+    a_link_that_changes_an_address_is_for_who_is_who_they_have_shown,
+    an_account_is_taken_back_with_its_sessions_its_password_and_its_links,
     an_address_is_one_members_whoever_is_first,
     several_members_do_not_have_one_address_written_to_without_end,
     nobody_gets_an_address_that_nobody_registers_with,
@@ -262,7 +264,8 @@ async fn a_link_is_good_once_and_for_a_while(f: &Fixture) {
     let (device, at, ends_at) = (SessionDevice::default(), f.now(), token.expires_at);
     let credentials = 0;
     let (id, member, address, tell_of) = (session, ana, None, None);
-    let new = NewSession { id, member, token, device, address, at, ends_at, credentials, tell_of };
+    let known_device = None;
+    let new = NewSession { id, member, token, device, known_device, address, at, ends_at, credentials, tell_of };
     assert!(f.store.sessions.start(new).await.unwrap().is_some());
     let Changed::Done { after, .. } = change(f, ana, reset(1)).await else { panic!("it is good") };
     assert_eq!((after.password_hash.as_str(), after.profile.email_verified_at), ("new", Some(f.now())));
@@ -309,10 +312,17 @@ async fn using_a_link_ends_all_of_its_purpose(f: &Fixture) {
     assert!(matches!(change(f, ana, Change::VerifyEmail { link: [4; 32] }).await, Changed::Stale));
 }
 
+/// A link that changes the address of a member, who has shown what they prove who they are with now.
+pub(super) async fn new_change(f: &Fixture, member: MemberId, byte: u8, email: &str) -> NewChange {
+    let link = NewLink { email: Some(email.to_owned()), ..link(f, member, Purpose::ChangeEmail, byte) };
+    NewChange { link, credentials: f.credentials(member).await, code: None, by: Actor::default() }
+}
+
 /// Asks for another address.
 async fn ask_change(f: &Fixture, member: MemberId, byte: u8, email: &str) -> bool {
-    let link = NewLink { email: Some(email.to_owned()), ..link(f, member, Purpose::ChangeEmail, byte) };
-    f.store.mail.issue(Caller::Member(member), link).await.unwrap()
+    let asked = f.store.mail.issue_change(new_change(f, member, byte, email).await).await.unwrap();
+    assert!(matches!(asked, Asked::Written | Asked::TooMany(_)), "{asked:?}");
+    asked == Asked::Written
 }
 
 fn confirmed(byte: u8, email: &str) -> Change {
@@ -348,6 +358,67 @@ async fn a_link_that_changes_an_address_ends_the_former_and_is_used_once(f: &Fix
     assert!(!ask_change(f, ana, 30, "third@example.com").await, "there were too many");
     f.wait(LINK_LIFETIME.as_secs());
     assert!(matches!(change(f, ana, confirmed(14, "third@example.com")).await, Changed::Stale), "it is too old");
+}
+
+/// Found by an attacker: who was on the way to ask for one when the password changed, or they were put out, had it all the same.
+#[expect(clippy::cognitive_complexity, reason = "what holds, one after the other")]
+async fn a_link_that_changes_an_address_is_for_who_is_who_they_have_shown(f: &Fixture) {
+    let until = f.now().after(LINKS_WITHIN);
+    let out = [
+        (Change::Suspended(Some(Suspension { until, reason: None })), Asked::Overtaken(Overtaken::SignedOut)),
+        (Change::Active(false), Asked::Overtaken(Overtaken::SignedOut)),
+        (Change::Erase, Asked::NotFound),
+        (Change::Password { credentials: 0, hash: "new".to_owned(), keep: None }, Asked::Stale),
+    ];
+    for (change_of, refused) in out {
+        let ana = f.member_with_email("Ana", "ana@example.com").await.profile.id;
+        let session = log_in(f, ana, None).await;
+        let asking = Asking { id: session, generation: Some(0), demands_second_factor: false };
+        let by = Actor { member: Some(ana), session: Some(asking), address: None };
+        let on_its_way = NewChange { by, ..new_change(f, ana, 1, "new@example.com").await };
+        f.change(ana, change_of).await;
+        drain(f).await;
+        assert_eq!(f.store.mail.issue_change(on_its_way.clone()).await, Ok(refused));
+        assert_eq!((owner(f, Purpose::ChangeEmail, 1).await, drain(f).await), (None, vec![]), "{refused:?}");
+        f.change(ana, Change::Erase).await;
+        // Nor after the end of all sessions, which ends what was asked for before.
+        let ben = f.member("Ben").await;
+        let session = log_in(f, ben, None).await;
+        let asking = Asking { id: session, ..asking };
+        let by = Actor { member: Some(ben), session: Some(asking), address: None };
+        let asked = NewChange { by, ..new_change(f, ben, 2, "new@example.com").await };
+        assert_eq!(f.store.mail.issue_change(asked.clone()).await, Ok(Asked::Written));
+        f.store.sessions.revoke_all(ben, vec![session], f.now()).await.unwrap();
+        assert_eq!(owner(f, Purpose::ChangeEmail, 2).await, None);
+        assert!(matches!(change(f, ben, confirmed(2, "new@example.com")).await, Changed::Stale));
+        assert_eq!(f.store.mail.issue_change(asked).await, Ok(Asked::Overtaken(Overtaken::SignedOut)));
+        f.change(ben, Change::Erase).await;
+        drain(f).await;
+    }
+    assert_eq!(f.store.mail.asked_changes(f.member("Eva").await).await, Ok(Vec::new()));
+}
+
+/// Found by an attacker: who had taken an account was still in when its owner had the address again.
+async fn an_account_is_taken_back_with_its_sessions_its_password_and_its_links(f: &Fixture) {
+    let ana = f.member_with_email("Ana", "thief@example.com").await;
+    let (id, credentials) = (ana.profile.id, ana.credentials);
+    let session = log_in(f, id, None).await;
+    assert!(issue(f, id, Purpose::ResetPassword, 1).await && ask_change(f, id, 2, "other@example.com").await);
+    drain(f).await;
+    let back = |email: &str| Change::Email { email: email.to_owned(), proof: EmailProof::TakenOver };
+    let Changed::Done { after, ended, .. } = change(f, id, back("ana@example.com")).await else { panic!() };
+    assert_eq!((after.profile.email.as_str(), after.password_hash.as_str()), ("ana@example.com", ""));
+    assert_eq!((ended, after.credentials), (vec![session], credentials + 1), "no proof of a device is good either");
+    assert_eq!((owner(f, Purpose::ResetPassword, 1).await, owner(f, Purpose::ChangeEmail, 2).await), (None, None));
+    let told = Mail::EmailChanged { member: id, former: "thief@example.com".to_owned(), at: f.now() };
+    assert_eq!(drain(f).await, [told]);
+    // The same where the address is the member's still.
+    let ben = f.member_with_email("Ben", "ben@example.com").await.profile.id;
+    let session = log_in(f, ben, None).await;
+    assert!(issue(f, ben, Purpose::ResetPassword, 3).await);
+    let Changed::Done { after, ended, .. } = change(f, ben, back("ben@example.com")).await else { panic!() };
+    assert_eq!((after.password_hash.as_str(), ended), ("", vec![session]));
+    assert_eq!(owner(f, Purpose::ResetPassword, 3).await, None);
 }
 
 async fn an_address_is_one_members_whoever_is_first(f: &Fixture) {
@@ -629,8 +700,8 @@ async fn new_session(f: &Fixture, member: MemberId, tell_of: Option<&str>) -> Ne
     hash[..12].copy_from_slice(id.as_bytes());
     let (at, ends_at) = (f.now(), f.now().after(LINKS_WITHIN));
     let (token, device) = (NewToken { hash, expires_at: ends_at }, SessionDevice::default());
-    let (address, tell_of) = (None, tell_of.map(str::to_owned));
-    NewSession { id, member, token, device, address, at, ends_at, credentials, tell_of }
+    let (address, known_device, tell_of) = (None, None, tell_of.map(str::to_owned));
+    NewSession { id, member, token, device, known_device, address, at, ends_at, credentials, tell_of }
 }
 
 async fn log_in(f: &Fixture, member: MemberId, tell_of: Option<&str>) -> SessionId {

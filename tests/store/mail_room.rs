@@ -6,7 +6,7 @@ use members_book::store::{
     StoreError,
     archive::{MailRow, Row},
     changes::{Change, Changed, EmailProof},
-    mail::{AskedFrom, LINK_LIFETIME, MEMBERS_MAX, Mail, NewLink, Purpose, SHARE_MAX, STRANGERS_MAX},
+    mail::{Asked, AskedFrom, LINK_LIFETIME, MEMBERS_MAX, Mail, NewLink, Purpose, SHARE_MAX, STRANGERS_MAX},
     members::{NewMember, Way},
     turns::Caller,
 };
@@ -15,7 +15,7 @@ use protocol::{InvitationId, MemberId};
 use super::{
     fixture::Fixture,
     for_every_store,
-    mail::{add, change, drain, link, owner},
+    mail::{add, change, drain, link, new_change, owner},
     unverified::{invite, register, registration},
 };
 
@@ -192,8 +192,8 @@ async fn what_comes_of_a_mail_that_waits_takes_its_place(f: &Fixture) {
 /// With [`LEFT`].
 async fn somebody_has_left(f: &Fixture) {
     let uma = f.member("Uma").await;
-    let asked = NewLink { email: Some(LEFT.to_owned()), ..link(f, uma, Purpose::ChangeEmail, 15) };
-    assert_eq!(f.store.mail.issue(Caller::Member(uma), asked).await, Ok(true));
+    let asked = new_change(f, uma, 15, LEFT).await;
+    assert_eq!(f.store.mail.issue_change(asked).await, Ok(Asked::Written));
     let verified = Change::Email { email: LEFT.to_owned(), proof: EmailProof::Link([15; 32]) };
     for change_of in [verified, Change::Erase] {
         assert!(matches!(change(f, uma, change_of).await, Changed::Done { .. }));
@@ -203,8 +203,7 @@ async fn somebody_has_left(f: &Fixture) {
 /// No mail is written to the one, which takes no room.
 async fn nobody_can_tell_an_address_of_who_has_left_from_another(f: &Fixture, member: MemberId) {
     for (byte, email) in [(13, LEFT), (14, "free@example.com")] {
-        let change = NewLink { email: Some(email.to_owned()), ..link(f, member, Purpose::ChangeEmail, byte) };
-        let refused = f.store.mail.issue(Caller::Member(member), change).await;
+        let refused = f.store.mail.issue_change(new_change(f, member, byte, email).await).await;
         assert_eq!(refused, Err(StoreError::Overloaded), "{email}");
     }
 }

@@ -717,7 +717,8 @@ async fn sign_in(f: &Fixture, member: MemberId, byte: u8) -> SessionId {
     let (id, at, ends_at) = (f.ids.session(), f.now(), f.now().after(Duration::from_secs(7200)));
     let credentials = f.credentials(member).await;
     let device = SessionDevice::default();
-    let new = NewSession { id, member, token, device, address: None, at, ends_at, credentials, tell_of: None };
+    let (address, known_device, tell_of) = (None, None, None);
+    let new = NewSession { id, member, token, device, known_device, address, at, ends_at, credentials, tell_of };
     assert!(f.store.sessions.start(new).await.unwrap().is_some());
     id
 }

@@ -372,6 +372,7 @@ async fn new_session(f: &Fixture, member: MemberId, first_token: u8) -> NewSessi
         member,
         token: NewToken { hash: [first_token; 32], expires_at: ends_at },
         device: SessionDevice::default(),
+        known_device: None,
         address: None,
         at: f.now(),
         ends_at,

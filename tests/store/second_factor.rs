@@ -161,7 +161,8 @@ async fn session(f: &Fixture, member: MemberId) -> SessionId {
     let (device, address) = (SessionDevice::default(), None);
     let credentials = f.credentials(member).await;
     let (at, tell_of) = (f.now(), None);
-    let new = NewSession { id, member, credentials, token, device, address, at, ends_at, tell_of };
+    let known_device = None;
+    let new = NewSession { id, member, credentials, token, device, known_device, address, at, ends_at, tell_of };
     assert!(f.store.sessions.start(new).await.unwrap().is_some());
     id
 }

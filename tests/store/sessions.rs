@@ -69,6 +69,7 @@ pub(super) async fn new(f: &Fixture, member: MemberId, first_token: u8) -> NewSe
         member,
         token: token(f, first_token),
         device: SessionDevice::default(),
+        known_device: None,
         address: None,
         at: f.now(),
         ends_at: f.now().after(SESSION),
@@ -155,6 +156,8 @@ async fn a_session_is_seen_until_it_is_revoked(f: &Fixture) {
         ends_at: Some(f.now().after(SESSION)),
         proved_at: f.now(),
         has_second_factor: false,
+        created_at: f.now(),
+        known_device: None,
     };
     assert_eq!(f.store.sessions.view(id).await.unwrap(), Some(view));
     let login = f.store.members.by_id(Caller::System, ana).await.unwrap().unwrap().profile.last_login;

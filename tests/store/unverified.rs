@@ -9,7 +9,7 @@ use members_book::store::{
     changes::{Actor, Change, Changed, EmailProof},
     conversations::Refusal,
     invitations::{CameBy, Created, InvitationRecord, NewInvitation},
-    mail::{AskedFrom, Mail, NewLink, Purpose, TokenId},
+    mail::{Asked, AskedFrom, Mail, NewLink, Purpose, TokenId},
     members::{
         Filter, MemberCounts, MemberRecord, NewMember, NotRegistered, Registration, Rejected, Standing, UNVERIFIED_MAX,
         Way,
@@ -190,6 +190,7 @@ async fn who_has_to_verify_can_do_nothing_and_nothing_can_be_done_to_them(f: &Fi
         member: eva,
         token: NewToken { hash: [1; 32], expires_at: ends_at },
         device: SessionDevice::default(),
+        known_device: None,
         address: None,
         at: f.now(),
         ends_at,
@@ -450,16 +451,8 @@ async fn who_reads_the_mail_has_the_address_and_not_who_has_registered_with_it(f
     assert!(matches!(change(f, ana, to_hers(EmailProof::Password(credentials))).await, Changed::EmailTaken));
     assert!(matches!(change(f, ana, to_hers(EmailProof::Link([9; 32]))).await, Changed::Stale), "no such link");
     assert!(f.store.members.by_id(Caller::System, eva.id).await.unwrap().is_some(), "nothing was changed");
-    let link = NewLink {
-        member: ana,
-        purpose: Purpose::ChangeEmail,
-        token: TokenId([8; 16]),
-        hash: [8; 32],
-        asked: AskedFrom(1),
-        email: Some("EVA@example.com".to_owned()),
-        at: f.now(),
-    };
-    assert!(f.store.mail.issue(Caller::Member(ana), link).await.unwrap());
+    let asked = super::mail::new_change(f, ana, 8, "EVA@example.com").await;
+    assert_eq!(f.store.mail.issue_change(asked).await, Ok(Asked::Written));
     assert!(matches!(change(f, ana, to_hers(EmailProof::Link([8; 32]))).await, Changed::Done { .. }));
     assert!(f.store.members.by_id(Caller::System, eva.id).await.unwrap().is_none());
     assert!(matches!(change(f, eva.id, Change::VerifyEmail { link: [1; 32] }).await, Changed::NotFound));

@@ -36,6 +36,9 @@ pub struct Export {
     /// The second factor of the member, if there is one; its secrets are not told.
     #[cfg_attr(feature = "openapi", schema(required = true))]
     pub second_factor: Option<ExportedSecondFactor>,
+    /// The e-mail addresses that the member has asked for and that are still known, the newest first: those of the last day, whatever became of
+    /// them. There are 12 at most.
+    pub email_changes: Vec<ExportedEmailChange>,
     /// Every session that is still known.
     pub sessions: Vec<ExportedSession>,
     /// What of messages is pushed to the member, and to which devices; not to which addresses.
@@ -58,6 +61,18 @@ pub struct ExportedSecondFactor {
     pub enabled_at: Timestamp,
     /// How many recovery codes are not used yet.
     pub recovery_codes_left: u32,
+}
+
+/// An e-mail address that the member has asked for, as the export has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "codegen", derive(ts_rs::TS))]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+pub struct ExportedEmailChange {
+    /// The address.
+    #[cfg_attr(feature = "openapi", schema(example = "ana@example.org"))]
+    pub email: String,
+    /// When the member asked for it.
+    pub asked_at: Timestamp,
 }
 
 /// A session, as the export has it.

@@ -1009,6 +1009,11 @@ last_seen: Timestamp | null,
  */
 second_factor: ExportedSecondFactor | null, 
 /**
+ * The e-mail addresses that the member has asked for and that are still known, the newest first: those of the last day, whatever became of
+ * them. There are 12 at most.
+ */
+email_changes: Array<ExportedEmailChange>, 
+/**
  * Every session that is still known.
  */
 sessions: Array<ExportedSession>, 
@@ -1054,6 +1059,19 @@ settings: ConversationSettings,
  * All its messages, the oldest first.
  */
 messages: Array<MessageDocument>, };
+
+/**
+ * An e-mail address that the member has asked for, as the export has it.
+ */
+export type ExportedEmailChange = { 
+/**
+ * The address.
+ */
+email: string, 
+/**
+ * When the member asked for it.
+ */
+asked_at: Timestamp, };
 
 /**
  * A second factor, as the export has it.

@@ -165,8 +165,19 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
         let hash = std::array::from_fn(|at| session.as_bytes()[at % 12]);
         let token = NewToken { hash, expires_at: at };
         let (device, address) = (SessionDevice::default(), None);
-        let (credentials, tell_of) = (0, None);
-        let new = NewSession { id: session, member, token, device, address, at, ends_at: at, credentials, tell_of };
+        let (credentials, tell_of, known_device) = (0, None, None);
+        let new = NewSession {
+            id: session,
+            member,
+            token,
+            device,
+            known_device,
+            address,
+            at,
+            ends_at: at,
+            credentials,
+            tell_of,
+        };
         base.store.sessions.start(new).await.unwrap();
         Authorized {
             member,
@@ -178,6 +189,8 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
             proved_at: at,
             expires_at: at,
             good_from: 0,
+            signed_in_at: at,
+            known_device: None,
         }
     };
     let who = signed_in(me).await;

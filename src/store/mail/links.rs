@@ -10,8 +10,7 @@
 //!
 //! However often strangers ask, and from however many networks, the newest link in the member's mailbox is good after the member has asked,
 //! and the mails that come of it are bounded. What is over, because it was used or the password has changed, counts for nothing: what the
-//! member does has a mail sent again. A link that changes the address is asked for by its member alone: the newest ends those of before, there are
-//! [`CHANGES_MAX`], and several members together do not have more sent to one address ([`CHANGES_TO_MAX`]).
+//! member does has a mail sent again. Links that change the address have rules of their own ([`NewChange`](super::NewChange)).
 
 use std::{fmt, time::Duration};
 
@@ -19,7 +18,7 @@ use protocol::{MemberId, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use super::{Claim, Mail};
-use crate::store::{archive::LinkRow, members::email_key};
+use crate::store::{archive::LinkRow, members::MemberRecord};
 
 /// How long a link is good, and how long its mail is tried to be sent.
 pub const LINK_LIFETIME: Duration = Duration::from_secs(30 * 60);
@@ -35,14 +34,6 @@ pub const LINKS_FROM: u32 = 6;
 pub const UNVERIFIED_LINKS_FROM: u32 = 3;
 /// See [`LINKS_MAX`]. What is known of a link that has ended is forgotten after that.
 pub const LINKS_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Links that change the address of one member and are made in [`CHANGES_WITHIN`]; in [`LINKS_WITHIN`] it is [`LINKS_MAX`].
-pub const CHANGES_MAX: u32 = 5;
-/// See [`CHANGES_MAX`].
-pub const CHANGES_WITHIN: Duration = Duration::from_secs(60 * 60);
-/// Links of all members that change their address to the same one and are made in [`LINKS_WITHIN`]. Beyond that each member has one: nobody
-/// keeps another one from an address by asking for it.
-pub const CHANGES_TO_MAX: u32 = 12;
 
 /// The hash of the token of a link.
 pub type LinkHash = [u8; 32];
@@ -155,6 +146,7 @@ pub fn handed_out(member: MemberId, hash: LinkHash, at: Timestamp) -> LinkRow {
         asked: Vec::new(),
         claim: None,
         email: None,
+        credentials: None,
     }
 }
 
@@ -201,6 +193,7 @@ impl NewLink {
             asked,
             claim: None,
             email,
+            credentials: None,
         }
     }
 
@@ -210,24 +203,8 @@ impl NewLink {
         LinkRow { is_over: true, claim, ..self.row() }
     }
 
-    /// Whether it ends those of before for the same purpose. Strangers do not ask for one that changes an address but its member, who has
-    /// thought better of the former address.
-    pub(in crate::store) const fn ends_former(&self) -> bool {
-        matches!(self.purpose, Purpose::ChangeEmail)
-    }
-
-    /// The form of the new address under which links of all members to it are counted.
-    pub(in crate::store) fn email_key(&self) -> Option<String> {
-        self.email.as_deref().map(email_key)
-    }
-
-    /// What comes of asking for it, of a member with these links: those of the time that is not forgotten, and those that are good. `to_it` are
-    /// those of all members that change their address to the same one and are not forgotten.
-    pub(in crate::store) fn issue(&self, must_verify: bool, theirs: &[LinkRow], to_it: u32) -> Issue {
-        if self.ends_former() {
-            let is_too_much = self.is_one_change_too_many(theirs) || self.is_one_too_many_to_it(theirs, to_it);
-            return if is_too_much { Issue::Nothing } else { Issue::New };
-        }
+    /// What comes of asking for it, of a member with these links: those of the time that is not forgotten, and those that are good.
+    pub(in crate::store) fn issue(&self, must_verify: bool, theirs: &[LinkRow]) -> Issue {
         let same = |link: &&LinkRow| link.purpose == self.purpose && !link.is_over;
         // Those that were handed out are in nobody's mailbox.
         let mailed = theirs.iter().filter(same).filter_map(|link| Some((link, link.token?)));
@@ -245,22 +222,6 @@ impl NewLink {
             (false, true) => Issue::Again(newest.hash, token),
             (false, false) => Issue::New,
         }
-    }
-
-    /// It goes to whatever address its member names, which may be anybody's: so many are made, whatever became of them.
-    fn is_one_change_too_many(&self, theirs: &[LinkRow]) -> bool {
-        let is_full = |since: Timestamp, most: u32| {
-            let made = theirs.iter().filter(|link| link.purpose == self.purpose && link.made_at > since).count();
-            u32::try_from(made).map_or(true, |made| made >= most)
-        };
-        is_full(self.at.before(CHANGES_WITHIN), CHANGES_MAX) || is_full(forgotten_at(self.at), LINKS_MAX)
-    }
-
-    /// Whether the address gets as many from all members as there are in a day, and one of this member.
-    fn is_one_too_many_to_it(&self, theirs: &[LinkRow], to_it: u32) -> bool {
-        let (key, since) = (self.email_key(), forgotten_at(self.at));
-        let is_to_it = |link: &LinkRow| link.made_at > since && link.email.as_deref().map(email_key) == key;
-        to_it >= CHANGES_TO_MAX && theirs.iter().any(is_to_it)
     }
 
     /// Whether as many mails were sent as there are in a day.
@@ -308,6 +269,19 @@ pub struct GoodLink {
     pub was_mailed: bool,
     /// The new address, of one that changes it.
     pub email: Option<String>,
+    /// The [`MemberRecord::credentials`] that its member had when they asked for it, of one that changes the address.
+    pub credentials: Option<u64>,
+}
+
+impl GoodLink {
+    /// Whether it is good for its member, as they are at a time. One that changes the address is good for who has shown who they are and may
+    /// sign in: with other credentials, or while they are suspended, it is not.
+    #[must_use]
+    pub fn is_for(&self, record: &MemberRecord, at: Timestamp) -> bool {
+        let is_theirs = self.member == record.profile.id;
+        let is_proved = self.credentials == Some(record.credentials) && record.profile.may_sign_in(at);
+        is_theirs && (self.email.is_none() || is_proved)
+    }
 }
 
 /// Links made at this time or before count for nobody any more. They are forgotten once they have ended.

@@ -81,6 +81,7 @@ fn session(document: &Document) -> Option<Row> {
         confirmed_at: sessions::confirmed_at(document, created_at),
         attempt: sessions::token_hash(document, "attempt"),
         proved_at: at("proved_at"),
+        known_device: sessions::known_device(document),
     }))
 }
 
@@ -308,6 +309,7 @@ fn session_document(row: SessionRow) -> Document {
     // The larger of a time and nothing is nothing, where that is written down.
     session.extend(row.last_used_at.map(|at| ("last_used_at".to_owned(), date(at).into())));
     session.extend(row.proved_at.map(|at| ("proved_at".to_owned(), date(at).into())));
+    session.extend(row.known_device.map(|number| ("known_device".to_owned(), binary(&number).into())));
     session
 }
 

@@ -13,9 +13,10 @@ use protocol::{InvitationId, MemberId, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Mongo, addresses, audit, claims,
+    Mongo, audit, claims,
     db::Db,
-    document::{binary, bytes_of, date, invitation_oid, member_oid, time, word},
+    document::{binary, bytes_of, date, invitation_oid, member_oid, signed, time, unsigned, word},
+    email_change,
     fault::Fault,
     members::transaction,
 };
@@ -25,10 +26,10 @@ use crate::store::{
     audit::AuditRecord,
     changes::Change,
     mail::{
-        ASIDE_OF_MEMBERS, ASIDE_OF_STRANGERS, AskedFrom, CHANGES_TO_MAX, Claim, DISPLACED, Expired, FIRST_TURN,
-        GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, MEMBERS_MAX, Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME, NewLink,
-        Part, Purpose, Room, SHARE_MAX, STRANGERS_MAX, TO_FORMER, TakenMail, TokenId, WaitingMail, aside, ends_links,
-        forgotten_at, keys_of_address, notice_of, outlives, turn,
+        ASIDE_OF_MEMBERS, ASIDE_OF_STRANGERS, Asked, AskedChange, AskedFrom, Claim, DISPLACED, Expired, FIRST_TURN,
+        GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, MEMBERS_MAX, Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME, NewChange,
+        NewLink, Part, Purpose, Room, SHARE_MAX, STRANGERS_MAX, TO_FORMER, TakenMail, TokenId, WaitingMail, aside,
+        ended_links, forgotten_at, keys_of_address, notice_of, outlives, turn,
     },
     members::{MemberRecord, email_key},
     turns::{Caller, Turn},
@@ -242,18 +243,10 @@ async fn issue_in(
     let found = members.find_one_and_update(doc! { "_id": member_oid(member) }, meet).session(&mut *session).await?;
     let must_verify = found.is_some_and(|found| found.get_bool("must_verify").unwrap_or(false));
     let links = db.collection::<Document>("links");
-    let since = doc! {
-        "member_id": member_oid(member),
-        "$or": [{ "made_at": { "$gt": date(forgotten_at(at)) } }, { "expires_at": { "$gt": date(at) } }],
-    };
-    let mut found = links.find(since).session(&mut *session).await?;
-    let mut theirs = Vec::new();
-    while let Some(found) = found.next(&mut *session).await.transpose()? {
-        theirs.extend(link_record(&found));
-    }
+    let theirs = links_of(db, session, member, at).await?;
     let room = Room::of_link(by, must_verify, link.asked);
     let once_more = doc! { "$inc": { "sent": 1_i64 }, "$push": { "asked": link.asked.to_string() } };
-    let (mail, again) = match link.issue(must_verify, &theirs, links_to(db, link).await?) {
+    let (mail, again) = match link.issue(must_verify, &theirs) {
         Issue::Nothing => return Ok(Some(false)),
         Issue::New => (link.mail(), None),
         Issue::Again(hash, token) => (purpose.mail(member, token), Some((hash, once_more))),
@@ -275,14 +268,6 @@ async fn issue_in(
     if !make_room(db, metrics, (mail.kind(), &mail.key()), room).await? {
         return Ok(None);
     }
-    if link.ends_former() {
-        end_all(db, session, member, purpose).await?;
-    }
-    if let Some(email) = &link.email
-        && addresses::is_barred(db, session, email).await?
-    {
-        return write_link(db, session, &link.row_of_nobody(None)).await.map(|()| Some(true));
-    }
     match again {
         None => write_link(db, session, &link.row()).await?,
         Some((hash, change)) => {
@@ -293,14 +278,23 @@ async fn issue_in(
     write(db, &mail, room, at, Some(session)).await.map(|()| Some(true))
 }
 
-/// How many links of all members change their address to the one that a link changes it to. Several that are written at the same moment may go a
-/// little beyond a bound of them.
-async fn links_to(db: &Db, link: &NewLink) -> Result<u32, Fault> {
-    let Some(key) = link.email_key() else { return Ok(0) };
-    let to_it = doc! { "email_key": key, "made_at": { "$gt": date(forgotten_at(link.at)) } };
-    let links = db.collection::<Document>("links");
-    let count = links.count_documents(to_it).limit(u64::from(CHANGES_TO_MAX)).max_time(db.max_time).await?;
-    Ok(u32::try_from(count).unwrap_or(u32::MAX))
+/// The links of a member that count for something: those of the time that is not forgotten, and those that are good.
+pub(super) async fn links_of(
+    db: &Db,
+    session: &mut ClientSession,
+    member: MemberId,
+    at: Timestamp,
+) -> Result<Vec<LinkRow>, Fault> {
+    let since = doc! {
+        "member_id": member_oid(member),
+        "$or": [{ "made_at": { "$gt": date(forgotten_at(at)) } }, { "expires_at": { "$gt": date(at) } }],
+    };
+    let mut found = db.collection::<Document>("links").find(since).session(&mut *session).await?;
+    let mut theirs = Vec::new();
+    while let Some(found) = found.next(&mut *session).await.transpose()? {
+        theirs.extend(link_record(&found));
+    }
+    Ok(theirs)
 }
 
 /// Writes a link alone.
@@ -323,36 +317,40 @@ fn good(hash: LinkHash, purpose: Purpose, at: Timestamp) -> Document {
 
 async fn link(db: &Db, hash: LinkHash, purpose: Purpose, at: Timestamp) -> Result<Option<GoodLink>, Fault> {
     let found: Option<Document> = db.one("links", good(hash, purpose, at), FindOneOptions::default()).await?;
-    Ok(found.as_ref().and_then(link_record).map(|LinkRow { member, expires_at: until, token, email, .. }| GoodLink {
-        member,
-        until,
-        was_mailed: token.is_some(),
-        email,
-    }))
+    Ok(found.as_ref().and_then(good_link))
 }
 
-/// Uses up the link that a change takes, if it takes one, and all others of its purpose. False if that is not good, or another member's.
+fn good_link(document: &Document) -> Option<GoodLink> {
+    let LinkRow { member, expires_at: until, token, email, credentials, .. } = link_record(document)?;
+    Some(GoodLink { member, until, was_mailed: token.is_some(), email, credentials })
+}
+
+/// Uses up the link that a change of a member takes, if it takes one, and all others of its purpose. False if that is not good for them.
 pub(super) async fn use_up(
     db: &Db,
     session: &mut ClientSession,
     change: &Change,
-    member: MemberId,
+    before: &MemberRecord,
     at: Timestamp,
 ) -> Result<bool, Fault> {
     let Some((hash, purpose)) = change.link() else { return Ok(true) };
-    let mut own = good(hash, purpose, at);
-    own.insert("member_id", member_oid(member));
     let links = db.collection::<Document>("links");
-    let over = doc! { "$set": { "is_over": true } };
-    if links.update_one(own, over).session(&mut *session).await?.matched_count == 0 {
-        return Ok(false);
+    let found = links.find_one(good(hash, purpose, at)).session(&mut *session).await?;
+    let is_good = found.as_ref().and_then(good_link).is_some_and(|link| link.is_for(before, at));
+    if is_good {
+        // It is written, so that two with one link meet.
+        end_all(db, session, before.profile.id, purpose).await?;
     }
-    end_all(db, session, member, purpose).await?;
-    Ok(true)
+    Ok(is_good)
 }
 
 /// Ends the links of a member for a purpose.
-async fn end_all(db: &Db, session: &mut ClientSession, member: MemberId, purpose: Purpose) -> Result<(), Fault> {
+pub(super) async fn end_all(
+    db: &Db,
+    session: &mut ClientSession,
+    member: MemberId,
+    purpose: Purpose,
+) -> Result<(), Fault> {
     let theirs = doc! { "member_id": member_oid(member), "purpose": purpose.as_str() };
     let over = doc! { "$set": { "is_over": true } };
     db.collection::<Document>("links").update_many(theirs, over).session(session).await?;
@@ -375,9 +373,10 @@ pub(super) async fn follow(
         }
         forget(db, session, member, &before.profile.email).await?;
         claims::forget(db, session, &before.profile.email).await?;
-    } else if ends_links(before, after) {
-        let (own, over) = (doc! { "member_id": member_oid(member) }, doc! { "$set": { "is_over": true } });
-        db.collection::<Document>("links").update_many(own, over).session(&mut *session).await?;
+    } else {
+        for purpose in ended_links(change, before, after) {
+            end_all(db, session, member, *purpose).await?;
+        }
     }
     if !after.is_erased && before.profile.email != after.profile.email {
         pin_notices(db, session, member, &before.profile.email).await?;
@@ -473,11 +472,13 @@ pub(super) fn link_record(document: &Document) -> Option<LinkRow> {
             address: bytes_of(document, "address"),
         }),
         email: document.get_str("email").ok().map(str::to_owned),
+        credentials: document.get_i64("credentials").ok().map(unsigned),
     })
 }
 
 pub(super) fn link_document(row: &LinkRow) -> Document {
-    let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, claim, email } = row;
+    let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, .. } = row;
+    let LinkRow { claim, email, credentials, .. } = row;
     let mut document = doc! {
         "_id": binary(hash),
         "member_id": member_oid(*member),
@@ -492,6 +493,7 @@ pub(super) fn link_document(row: &LinkRow) -> Document {
     if let Some(email) = email {
         document.extend(doc! { "email": email, "email_key": email_key(email) });
     }
+    document.extend(credentials.map(|credentials| ("credentials".to_owned(), signed(credentials).into())));
     if let Some(Claim { invitation, address }) = claim {
         document.insert("is_claim", true);
         document.extend(invitation.map(|id| ("invitation_id".to_owned(), invitation_oid(id).into())));
@@ -614,6 +616,17 @@ impl MailStore for Mongo {
     async fn issue(&self, by: Caller, link: NewLink) -> Result<bool, StoreError> {
         let issued = self.write(by, async move |core, db| issue(&db, &core.metrics, by, link).await).await?;
         issued.ok_or(StoreError::Overloaded)
+    }
+
+    async fn issue_change(&self, change: NewChange) -> Result<Asked, StoreError> {
+        let by = Caller::Member(change.link.member);
+        let issued =
+            self.write(by, async move |core, db| email_change::issue(&db, &core.metrics, change).await).await?;
+        issued.ok_or(StoreError::Overloaded)
+    }
+
+    async fn asked_changes(&self, member: MemberId) -> Result<Vec<AskedChange>, StoreError> {
+        self.read(Turn::light(member), async move |_, db| email_change::asked(&db, member).await).await
     }
 
     async fn hand_out(&self, link: LinkRow, entry: AuditRecord) -> Result<(), StoreError> {

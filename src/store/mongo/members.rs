@@ -37,6 +37,7 @@ use crate::store::{
         DirectoryPosition, EmailTaken, Filter, LastSeen, MemberCounts, MemberRecord, NewMember, NotFirst,
         NotRegistered, Registration, Rejected, cost_of, email_key, hashes, hashes_above,
     },
+    second_factor::CodeUse,
     turns::{Caller, Turn},
 };
 
@@ -337,6 +338,28 @@ async fn change(
     }
 }
 
+/// Uses a code of the second factor of a member up, within a transaction of something else.
+pub(super) async fn use_code(
+    db: &Db,
+    session: &mut ClientSession,
+    id: MemberId,
+    code: &CodeUse,
+    (by, at): (Actor, Timestamp),
+) -> Result<Changed, Fault> {
+    // No address is barred by it, so no key is needed.
+    change_in(db, session, id, &Change::UseCode(code.clone()), by, (at, AddressKey::default())).await
+}
+
+/// The record of a member, as a transaction sees it.
+pub(super) async fn by_id_in(
+    db: &Db,
+    session: &mut ClientSession,
+    id: MemberId,
+) -> Result<Option<MemberRecord>, Fault> {
+    let found = db.collection::<MemberDoc>("members").find_one(doc! { "_id": member_oid(id) }).session(session).await?;
+    found.map(MemberDoc::into_record).transpose()
+}
+
 /// Whether a member may have the address that a change gives them, if it gives one.
 enum Availability {
     Free,
@@ -405,7 +428,7 @@ async fn change_in(
     if matches!(availability, Availability::Taken) {
         return Ok(Changed::EmailTaken);
     }
-    if !mail::use_up(db, session, change, id, at).await? {
+    if !mail::use_up(db, session, change, &before, at).await? {
         return Ok(Changed::Stale);
     }
     if change.takes_admin(&before, at) {

@@ -37,6 +37,7 @@ mod claims;
 mod conversations;
 mod db;
 mod document;
+mod email_change;
 mod fault;
 mod fleet;
 mod history;

@@ -21,17 +21,18 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Mongo,
     db::Db,
-    document::{date, member_oid, signed, time, unsigned, user_type},
+    document::{binary, bytes_of, date, member_oid, signed, time, unsigned, user_type},
     fault::{Fault, is_duplicate},
     mail, members, push,
 };
 use crate::store::{
     SessionStore, StoreError,
     changes::Revoked,
-    mail::Mail,
+    mail::{Mail, Purpose},
     sessions::{
-        AHEAD, Exchange, KeptSession, MadeBy, NewSession, NewToken, PLATFORMS, Rotation, SESSIONS_OF_MEMBER,
-        SESSIONS_REMOVED, SessionDevice, SessionRecord, SessionView, TokenHash, TokenOwner, platform_word,
+        AHEAD, Exchange, KeptSession, KnownDevice, MadeBy, NewSession, NewToken, PLATFORMS, Rotation,
+        SESSIONS_OF_MEMBER, SESSIONS_REMOVED, SessionDevice, SessionRecord, SessionView, TokenHash, TokenOwner,
+        platform_word,
     },
     turns::{Caller, Turn},
 };
@@ -60,9 +61,9 @@ async fn store_token(db: &Db, session: ObjectId, token: NewToken) -> Result<(), 
 
 async fn start(db: &Db, session: NewSession) -> Result<Option<Vec<SessionId>>, Fault> {
     let notice = session.notice();
-    let NewSession { id, member, token, device, address, at, ends_at, credentials, .. } = session;
+    let NewSession { id, member, token, device, known_device, address, at, ends_at, credentials, .. } = session;
     let (member, id) = (member_oid(member), session_oid(id));
-    let session = doc! {
+    let mut session = doc! {
         "_id": id,
         "member_id": member,
         "created_at": date(at),
@@ -76,6 +77,7 @@ async fn start(db: &Db, session: NewSession) -> Result<Option<Vec<SessionId>>, F
         // Its first token has arrived, as far as that matters: there is none before it.
         "confirmed_at": date(at),
     };
+    session.extend(known_device.map(|number| ("known_device".to_owned(), binary(&number).into())));
     match db.collection::<Document>("sessions").insert_one(session).await {
         Err(error) if !is_duplicate(&error) => return Err(error.into()),
         _ => {}
@@ -247,6 +249,7 @@ struct Stored {
     confirmed_at: Option<Timestamp>,
     made_by: MadeBy,
     proved_at: Timestamp,
+    known_device: Option<KnownDevice>,
 }
 
 async fn find_session(db: &Db, id: ObjectId) -> Result<Option<Stored>, Fault> {
@@ -304,6 +307,7 @@ fn stored(found: &Document) -> Result<Stored, Fault> {
             MadeBy::Unknown
         },
         proved_at: at("proved_at").unwrap_or(created_at),
+        known_device: known_device(found),
     })
 }
 
@@ -311,7 +315,8 @@ fn stored(found: &Document) -> Result<Stored, Fault> {
 fn view_of(stored: &Stored, found: &Document) -> Result<SessionView, Fault> {
     let user_type = user_type(found.get_str("user_type").unwrap_or_default())?;
     let is_active = found.get_bool("is_active").unwrap_or(false);
-    let Stored { member, revoked_at, ends_at, generation, good_from, confirmed_at, proved_at, .. } = *stored;
+    let Stored { member, created_at, revoked_at, ends_at, generation, good_from, confirmed_at, proved_at, .. } =
+        *stored;
     let (revoked, confirmed) = (revoked_at.is_some(), confirmed_at.is_some());
     let suspended_until = found.get_datetime("suspended_until").ok().map(|until| time(*until));
     let has_second_factor = found.get_document("second_factor").is_ok();
@@ -327,7 +332,14 @@ fn view_of(stored: &Stored, found: &Document) -> Result<SessionView, Fault> {
         ends_at,
         proved_at,
         has_second_factor,
+        created_at,
+        known_device: stored.known_device,
     })
+}
+
+/// The device of a session, if it had proved that its member had logged in on it before.
+pub(super) fn known_device(found: &Document) -> Option<KnownDevice> {
+    bytes_of(found, "known_device")
 }
 
 /// What [`view_of`] needs of a member.
@@ -365,7 +377,7 @@ async fn views(db: &Db, sessions: &[SessionId]) -> Result<Vec<Option<SessionView
     let ids: Vec<ObjectId> = sessions.iter().copied().map(session_oid).collect();
     let fields = doc! {
         "member_id": 1, "created_at": 1, "revoked_at": 1, "generation": 1, "good_from": 1, "confirmed_at": 1, "proved_at": 1,
-        "ends_at": 1,
+        "ends_at": 1, "known_device": 1,
     };
     let fields = FindOptions::builder().projection(fields).build();
     let found = by_id(db.all("sessions", doc! { "_id": { "$in": &ids } }, fields).await?);
@@ -434,6 +446,25 @@ async fn revoke_many(db: &Db, member: MemberId, sessions: Vec<SessionId>, at: Ti
     push::remove_of_sessions(db, &sessions).await
 }
 
+/// The same, with the links of their member that change the address, in a transaction that whatever writes one of them meets.
+async fn revoke_all(db: &Db, member: MemberId, sessions: Vec<SessionId>, at: Timestamp) -> Result<(), Fault> {
+    let (own, never) = (db.clone(), CancellationToken::new());
+    let sessions: Vec<ObjectId> = sessions.into_iter().map(session_oid).collect();
+    let done = members::transaction(db, &never, move |session| {
+        let (db, sessions) = (own.clone(), sessions.clone());
+        async move {
+            members::meet(&db, session, member).await?;
+            let (mut valid, revoked) = revocation(member, at);
+            valid.insert("_id", doc! { "$in": &sessions });
+            db.collection::<Document>("sessions").update_many(valid, revoked).session(&mut *session).await?;
+            mail::end_all(&db, session, member, Purpose::ChangeEmail).await?;
+            push::remove_in(&db, session, doc! { "session_id": { "$in": sessions } }).await
+        }
+        .boxed()
+    });
+    done.await.map(drop)
+}
+
 /// Revokes the sessions that a change of their member ends, within its transaction. Returns them.
 pub(super) async fn revoke_by_change(
     db: &Db,
@@ -496,7 +527,10 @@ pub(super) async fn replace_tokens(
 
 /// What forgets what sessions of a member say about devices and places: which, and how.
 pub(super) fn forgetting(member: MemberId) -> (Document, Document) {
-    (doc! { "member_id": member_oid(member) }, doc! { "$unset": { "device": "", "address": "", "last_address": "" } })
+    (
+        doc! { "member_id": member_oid(member) },
+        doc! { "$unset": { "device": "", "known_device": "", "address": "", "last_address": "" } },
+    )
 }
 
 /// What revokes every session of a member: which, and how.
@@ -578,6 +612,10 @@ impl SessionStore for Mongo {
 
     async fn revoke_many(&self, member: MemberId, sessions: Vec<SessionId>, at: Timestamp) -> Result<(), StoreError> {
         self.write(Caller::Member(member), async move |_, db| revoke_many(&db, member, sessions, at).await).await
+    }
+
+    async fn revoke_all(&self, member: MemberId, sessions: Vec<SessionId>, at: Timestamp) -> Result<(), StoreError> {
+        self.write(Caller::Member(member), async move |_, db| revoke_all(&db, member, sessions, at).await).await
     }
 
     async fn purge(&self, at: Timestamp) -> Result<usize, StoreError> {

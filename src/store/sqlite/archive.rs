@@ -95,6 +95,7 @@ fn session(row: &SqlRow<'_>) -> rusqlite::Result<Row> {
         confirmed_at: optional_time(row, "confirmed_at")?,
         attempt: row.get("attempt")?,
         proved_at: optional_time(row, "proved_at")?,
+        known_device: row.get("known_device")?,
     }))
 }
 
@@ -337,8 +338,9 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
         Row::Invitation(record) => return invitations::insert(tx.connection, &record),
         Row::Session(row) => execute(
             "INSERT INTO sessions (id, member, created_at, revoked_at, device_name, device_platform, address, last_address,
-                 last_used_at, ends_at, generation, good_from, newest, confirmed_at, attempt, proved_at)
-             SELECT ?, key, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM members WHERE id = ? ON CONFLICT DO NOTHING",
+                 last_used_at, ends_at, generation, good_from, newest, confirmed_at, attempt, proved_at,
+                 known_device)
+             SELECT ?, key, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ? FROM members WHERE id = ? ON CONFLICT DO NOTHING",
             params![
                 row.id.as_bytes(),
                 row.created_at.as_millis(),
@@ -355,6 +357,7 @@ fn insert(tx: &mut Tx<'_>, row: Row) -> rusqlite::Result<()> {
                 row.confirmed_at.map(Timestamp::as_millis),
                 row.attempt,
                 row.proved_at.map(Timestamp::as_millis),
+                row.known_device,
                 row.member.as_bytes(),
             ],
         )?,

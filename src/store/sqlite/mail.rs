@@ -7,7 +7,7 @@ use protocol::{InvitationId, MemberId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::{
-    Sqlite, addresses, audit, claims,
+    Sqlite, audit, claims, email_change,
     memory::Tx,
     row::{inconsistent, optional_time, time},
 };
@@ -17,10 +17,10 @@ use crate::store::{
     audit::AuditRecord,
     changes::Change,
     mail::{
-        ASIDE, ASIDE_OF_MEMBERS, ASIDE_OF_STRANGERS, AskedFrom, Claim, DISPLACED, Expired, FIRST_TURN, GoodLink, Issue,
-        Kind, LINK_LIFETIME, LinkHash, MEMBERS_MAX, Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME, NewLink, Part, Purpose,
-        Room, SHARE_MAX, STRANGERS_MAX, TO_FORMER, TakenMail, TokenId, WaitingMail, aside, ends_links, forgotten_at,
-        keys_of_address, notice_of, outlives, turn,
+        ASIDE, ASIDE_OF_MEMBERS, ASIDE_OF_STRANGERS, Asked, AskedChange, AskedFrom, Claim, DISPLACED, Expired,
+        FIRST_TURN, GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, MEMBERS_MAX, Mail, NEW_DEVICES_MAX,
+        NOTICE_LIFETIME, NewChange, NewLink, Part, Purpose, Room, SHARE_MAX, STRANGERS_MAX, TO_FORMER, TakenMail,
+        TokenId, WaitingMail, aside, ended_links, forgotten_at, keys_of_address, notice_of, outlives, turn,
     },
     members::{MemberRecord, email_key},
     turns::{Caller, Turn},
@@ -46,9 +46,6 @@ static TAKE_ASIDE: LazyLock<String> = LazyLock::new(|| {
 
 /// How many of a share wait.
 const OF_SHARE: &str = "SELECT count(*) FROM mail WHERE share = ?";
-
-/// Links of all members that change their address to one.
-pub(super) const LINKS_TO: &str = "SELECT count(*) FROM links WHERE email_key = ? AND made_at > ?";
 
 /// The highest turn of a share: of what costs no mail, and of what does.
 static LAST_TURN: LazyLock<[String; 2]> = LazyLock::new(|| {
@@ -193,11 +190,16 @@ fn is_there(connection: &Connection, key: &str) -> rusqlite::Result<bool> {
 
 /// Writes a mail that is due now. False, and nothing is written, if there is no room.
 pub(super) fn add(tx: &Tx<'_>, mail: &Mail, room: Room, at: Timestamp) -> rusqlite::Result<bool> {
-    if !is_there(tx.connection, &mail.key())? && !make_room(tx, mail.kind(), room)? {
+    if !has_room(tx, mail, room)? {
         return Ok(false);
     }
     write(tx.connection, mail, room, at)?;
     Ok(true)
+}
+
+/// Whether a mail can be written: in place of one that waits, or because there is room, which is made where that is what the room is for.
+pub(super) fn has_room(tx: &Tx<'_>, mail: &Mail, room: Room) -> rusqlite::Result<bool> {
+    Ok(is_there(tx.connection, &mail.key())? || make_room(tx, mail.kind(), room)?)
 }
 
 /// The turn of a mail that is of a share.
@@ -218,7 +220,7 @@ fn place_of(connection: &Connection, key: &str) -> rusqlite::Result<Option<(Opti
 }
 
 /// Writes a mail that is due now, whether there is room or not.
-fn write(connection: &Connection, mail: &Mail, room: Room, at: Timestamp) -> rusqlite::Result<()> {
+pub(super) fn write(connection: &Connection, mail: &Mail, room: Room, at: Timestamp) -> rusqlite::Result<()> {
     let key = mail.key();
     let former = if room == Room::MEMBERS { None } else { place_of(connection, &key)? };
     let (share, turn) = match (former, room.share) {
@@ -258,17 +260,19 @@ pub(super) fn tell(connection: &Connection, notice: &Mail, at: Timestamp) -> rus
 fn issue(tx: &Tx<'_>, by: Caller, link: &NewLink) -> rusqlite::Result<Option<bool>> {
     let NewLink { member, purpose, at, .. } = link;
     let connection = tx.connection;
-    let mut forget =
-        connection.prepare_cached("DELETE FROM links WHERE member = ? AND made_at <= ? AND expires_at <= ?")?;
-    forget.execute(params![member.as_bytes(), forgotten_at(*at).as_millis(), at.as_millis()])?;
+    forget_old(connection, *member, *at)?;
     let mut must_verify = connection.prepare_cached("SELECT must_verify FROM members WHERE id = ?")?;
     let must_verify = must_verify.query_row([member.as_bytes()], |row| row.get(0)).optional()?.unwrap_or(false);
-    let mut theirs = connection.prepare_cached("SELECT * FROM links WHERE member = ?")?;
-    let theirs = theirs.query_map([member.as_bytes()], link_record)?.collect::<rusqlite::Result<Vec<_>>>()?;
+    let theirs = links_of(connection, *member)?;
     let room = Room::of_link(by, must_verify, link.asked);
-    match link.issue(must_verify, &theirs, links_to(connection, link)?) {
+    match link.issue(must_verify, &theirs) {
         Issue::Nothing => Ok(Some(false)),
-        Issue::New => issue_new(tx, link, room),
+        Issue::New => {
+            if !add(tx, &link.mail(), room, *at)? {
+                return Ok(None);
+            }
+            write_link(connection, &link.row()).map(|()| Some(true))
+        }
         Issue::Again(hash, token) => {
             if !add(tx, &purpose.mail(*member, token), room, *at)? {
                 return Ok(None);
@@ -299,28 +303,17 @@ fn issue(tx: &Tx<'_>, by: Caller, link: &NewLink) -> rusqlite::Result<Option<boo
     }
 }
 
-/// Writes a link that is new, with its mail; without one where it is to change an address to one that nobody registers with.
-fn issue_new(tx: &Tx<'_>, link: &NewLink, room: Room) -> rusqlite::Result<Option<bool>> {
-    let (connection, NewLink { member, purpose, at, .. }) = (tx.connection, link);
-    let barred = link.email.as_deref().map(|email| addresses::is_barred(connection, email)).transpose()?;
-    let is_barred = barred == Some(true);
-    let is_written =
-        if is_barred { make_room(tx, link.mail().kind(), room)? } else { add(tx, &link.mail(), room, *at)? };
-    if !is_written {
-        return Ok(None);
-    }
-    if link.ends_former() {
-        end_all(connection, *member, *purpose)?;
-    }
-    let row = if is_barred { link.row_of_nobody(None) } else { link.row() };
-    write_link(connection, &row).map(|()| Some(true))
+/// Forgets links of a member that have ended and count for nobody any more.
+pub(super) fn forget_old(connection: &Connection, member: MemberId, at: Timestamp) -> rusqlite::Result<()> {
+    let mut forget =
+        connection.prepare_cached("DELETE FROM links WHERE member = ? AND made_at <= ? AND expires_at <= ?")?;
+    forget.execute(params![member.as_bytes(), forgotten_at(at).as_millis(), at.as_millis()]).map(drop)
 }
 
-/// How many links of all members change their address to the one that a link changes it to.
-fn links_to(connection: &Connection, link: &NewLink) -> rusqlite::Result<u32> {
-    let Some(key) = link.email_key() else { return Ok(0) };
-    let since = forgotten_at(link.at).as_millis();
-    connection.prepare_cached(LINKS_TO)?.query_row(params![key, since], |row| row.get(0))
+/// The links of a member.
+pub(super) fn links_of(connection: &Connection, member: MemberId) -> rusqlite::Result<Vec<LinkRow>> {
+    let mut theirs = connection.prepare_cached("SELECT * FROM links WHERE member = ?")?;
+    theirs.query_map([member.as_bytes()], link_record)?.collect()
 }
 
 /// Whether a link is known, good or not.
@@ -335,33 +328,34 @@ fn link(
     at: Timestamp,
 ) -> rusqlite::Result<Option<GoodLink>> {
     let mut query = connection.prepare_cached(
-        "SELECT member, expires_at, token IS NOT NULL AS was_mailed, email FROM links WHERE hash = ? AND purpose = ? AND expires_at > ? AND is_over = 0",
+        "SELECT member, expires_at, token IS NOT NULL AS was_mailed, email, credentials FROM links
+         WHERE hash = ? AND purpose = ? AND expires_at > ? AND is_over = 0",
     )?;
     let found = query.query_row(params![hash, purpose.as_str(), at.as_millis()], |row| {
         let member = MemberId::from_bytes(row.get("member")?);
         let (until, was_mailed) = (time(row, "expires_at")?, row.get("was_mailed")?);
-        Ok(GoodLink { member, until, was_mailed, email: row.get("email")? })
+        Ok(GoodLink { member, until, was_mailed, email: row.get("email")?, credentials: row.get("credentials")? })
     });
     found.optional()
 }
 
-/// Uses up the link that a change takes, if it takes one, and all others of its purpose. False if that is not good, or another member's.
+/// Uses up the link that a change of a member takes, if it takes one, and all others of its purpose. False if that is not good for them.
 pub(super) fn use_up(
     connection: &Connection,
     change: &Change,
-    member: MemberId,
+    before: &MemberRecord,
     at: Timestamp,
 ) -> rusqlite::Result<bool> {
     let Some((hash, purpose)) = change.link() else { return Ok(true) };
-    if link(connection, hash, purpose, at)?.map(|link| link.member) != Some(member) {
-        return Ok(false);
+    let is_good = link(connection, hash, purpose, at)?.is_some_and(|link| link.is_for(before, at));
+    if is_good {
+        end_all(connection, before.profile.id, purpose)?;
     }
-    end_all(connection, member, purpose)?;
-    Ok(true)
+    Ok(is_good)
 }
 
 /// Ends the links of a member for a purpose.
-fn end_all(connection: &Connection, member: MemberId, purpose: Purpose) -> rusqlite::Result<()> {
+pub(super) fn end_all(connection: &Connection, member: MemberId, purpose: Purpose) -> rusqlite::Result<()> {
     let mut end = connection.prepare_cached("UPDATE links SET is_over = 1 WHERE member = ? AND purpose = ?")?;
     end.execute(params![member.as_bytes(), purpose.as_str()]).map(drop)
 }
@@ -381,9 +375,10 @@ pub(super) fn follow(
         }
         forget(connection, member, &before.profile.email)?;
         claims::forget(connection, &before.profile.email)?;
-    } else if ends_links(before, after) {
-        let mut end = connection.prepare_cached("UPDATE links SET is_over = 1 WHERE member = ?")?;
-        end.execute([member.as_bytes()])?;
+    } else {
+        for purpose in ended_links(change, before, after) {
+            end_all(connection, member, *purpose)?;
+        }
     }
     if !after.is_erased && before.profile.email != after.profile.email {
         pin_notices(connection, member, &before.profile.email)?;
@@ -460,17 +455,20 @@ pub(super) fn link_record(row: &Row<'_>) -> rusqlite::Result<LinkRow> {
         asked: AskedFrom::all_of(row.get_ref("asked")?.as_str()?),
         claim: claim(row)?,
         email: row.get("email")?,
+        credentials: row.get("credentials")?,
     })
 }
 
 /// Writes a link alone, of this store or another one, unless it is there.
 pub(super) fn write_link(connection: &Connection, row: &LinkRow) -> rusqlite::Result<()> {
-    let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, claim, email } = row;
+    let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, .. } = row;
+    let LinkRow { claim, email, credentials, .. } = row;
     let (invitation, address) = claim.map_or((None, None), |claim| (claim.invitation, claim.address));
     let asked: String = asked.iter().map(ToString::to_string).collect();
     let mut insert = connection.prepare_cached(
-        "INSERT INTO links (hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, is_claim, invitation, address, email, email_key)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO links (hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, is_claim, invitation, address, email, email_key,
+             credentials)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
     )?;
     let (made_at, expires_at, token) = (made_at.as_millis(), expires_at.as_millis(), token.map(|token| token.0));
     let (member, purpose, is_claim) = (member.as_bytes(), purpose.as_str(), claim.is_some());
@@ -490,7 +488,8 @@ pub(super) fn write_link(connection: &Connection, row: &LinkRow) -> rusqlite::Re
             invitation,
             address,
             email,
-            email.as_deref().map(email_key)
+            email.as_deref().map(email_key),
+            credentials
         ])
         .map(drop)
 }
@@ -540,6 +539,14 @@ impl MailStore for Sqlite {
 
     async fn issue(&self, by: Caller, link: NewLink) -> Result<bool, StoreError> {
         self.write(move |tx| issue(tx, by, &link)).await?.ok_or(StoreError::Overloaded)
+    }
+
+    async fn issue_change(&self, change: NewChange) -> Result<Asked, StoreError> {
+        self.write(move |tx| email_change::issue(tx, &change)).await?.ok_or(StoreError::Overloaded)
+    }
+
+    async fn asked_changes(&self, member: MemberId) -> Result<Vec<AskedChange>, StoreError> {
+        self.read(Turn::light(member), move |connection| email_change::asked(connection, member)).await
     }
 
     async fn hand_out(&self, link: LinkRow, entry: AuditRecord) -> Result<(), StoreError> {

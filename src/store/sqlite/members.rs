@@ -283,7 +283,13 @@ fn insert_first_admin(
     Ok(insert(tx, member, Some(created_by))?.map_err(|EmailTaken| NotFirst::EmailTaken))
 }
 
-fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timestamp) -> rusqlite::Result<Changed> {
+pub(super) fn change(
+    tx: &mut Tx<'_>,
+    id: MemberId,
+    change: &Change,
+    by: Actor,
+    at: Timestamp,
+) -> rusqlite::Result<Changed> {
     let before = by_id(tx.connection, id)?.filter(|record| change.finds(record));
     let Some(before) = before else { return Ok(Changed::NotFound) };
     if change.is_stale(&before) {
@@ -298,7 +304,7 @@ fn change(tx: &mut Tx<'_>, id: MemberId, change: &Change, by: Actor, at: Timesta
             Availability::Free => {}
         }
     }
-    if !mail::use_up(tx.connection, change, id, at)? {
+    if !mail::use_up(tx.connection, change, &before, at)? {
         return Ok(Changed::Stale);
     }
     if change.takes_admin(&before, at) && !has_other_admin(tx.connection, id, at)? {

@@ -190,7 +190,7 @@ pub(super) fn run_to(connection: &mut Connection, count: usize) -> rusqlite_migr
 mod tests {
     use super::*;
     use crate::store::members::{MemberRecord, Standing};
-    use crate::store::sqlite::{claims, conversations, mail, push, sessions};
+    use crate::store::sqlite::{claims, conversations, email_change, push, sessions};
 
     #[test]
     fn apply_to_an_empty_file_and_again() {
@@ -542,7 +542,7 @@ mod tests {
             (claims::COUNT_OF, "links_by_invitation"),
             (claims::HOLDS, "links_by_address"),
             (claims::FORGET, "links_by_address"),
-            (mail::LINKS_TO, "links_by_email"),
+            (email_change::FULL_SINCE, "links_by_email"),
         ] {
             let mut query = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let values = rusqlite::params_from_iter(1..=query.parameter_count());

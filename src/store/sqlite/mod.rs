@@ -29,6 +29,7 @@ mod candidates;
 mod checkpoint;
 mod claims;
 mod conversations;
+mod email_change;
 mod epochs;
 mod file;
 mod flush;

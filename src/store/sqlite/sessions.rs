@@ -15,6 +15,7 @@ use super::{
 use crate::store::{
     SessionStore, StoreError,
     changes::Revoked,
+    mail::Purpose,
     sessions::{
         AHEAD, Exchange, KeptSession, MadeBy, NewSession, NewToken, PLATFORMS, Presented, Renewal, Rotation,
         SESSIONS_OF_MEMBER, SESSIONS_REMOVED, SessionDevice, SessionRecord, SessionView, TokenFacts, TokenHash,
@@ -30,7 +31,7 @@ fn store_token(connection: &Connection, session: i64, token: NewToken) -> rusqli
 }
 
 fn start(tx: &Tx<'_>, session: &NewSession) -> rusqlite::Result<Option<Vec<SessionId>>> {
-    let NewSession { id, member, token, device, address, at, ends_at, credentials, .. } = session;
+    let NewSession { id, member, token, device, known_device, address, at, ends_at, credentials, .. } = session;
     let notice = match session.notice() {
         Some(notice) if has_logged_in(tx.connection, *member)? => Some(notice),
         _ => None,
@@ -49,8 +50,8 @@ fn start(tx: &Tx<'_>, session: &NewSession) -> rusqlite::Result<Option<Vec<Sessi
     // Its first token has arrived, as far as that matters: there is none before it.
     let mut insert = tx.connection.prepare_cached(
         "INSERT INTO sessions (id, member, created_at, device_name, device_platform, address, last_used_at, ends_at,
-             newest, confirmed_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?3, ?7, ?8, ?3)",
+             newest, confirmed_at, known_device)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?3, ?7, ?8, ?3, ?9)",
     )?;
     let key = insert.insert(params![
         id.as_bytes(),
@@ -61,6 +62,7 @@ fn start(tx: &Tx<'_>, session: &NewSession) -> rusqlite::Result<Option<Vec<Sessi
         address.map(|address| address.to_string()),
         ends_at.as_millis(),
         token.hash,
+        known_device,
     ])?;
     store_token(tx.connection, key, *token)?;
     if let Some(notice) = notice {
@@ -248,7 +250,8 @@ fn forget_used(connection: &Connection, token: &StoredToken, at: Timestamp) -> r
 pub(super) fn view(connection: &Connection, session: SessionId) -> rusqlite::Result<Option<SessionView>> {
     let mut query = connection.prepare_cached(
         "SELECT m.id, m.user_type, m.is_active, m.suspended_until, s.revoked_at, s.generation, s.good_from,
-             s.confirmed_at, s.ends_at, ifnull(s.proved_at, s.created_at) AS proved_at, m.second_factor_at IS NOT NULL AS has_second_factor
+             s.confirmed_at, s.ends_at, ifnull(s.proved_at, s.created_at) AS proved_at, m.second_factor_at IS NOT NULL AS has_second_factor,
+             s.created_at, s.known_device
          FROM sessions s JOIN members m ON m.key = s.member WHERE s.id = ?",
     )?;
     let view = query.query_row([session.as_bytes()], |row| {
@@ -264,6 +267,8 @@ pub(super) fn view(connection: &Connection, session: SessionId) -> rusqlite::Res
             ends_at: optional_time(row, "ends_at")?,
             proved_at: time(row, "proved_at")?,
             has_second_factor: row.get("has_second_factor")?,
+            created_at: time(row, "created_at")?,
+            known_device: row.get("known_device")?,
         })
     });
     view.optional()
@@ -278,7 +283,8 @@ fn revoke(connection: &Connection, session: SessionId, at: Timestamp) -> rusqlit
 /// Forgets what sessions of a member say about devices and places: the member is gone.
 pub(super) fn forget_devices(connection: &Connection, member: i64) -> rusqlite::Result<()> {
     let mut update = connection.prepare_cached(
-        "UPDATE sessions SET device_name = NULL, device_platform = NULL, address = NULL, last_address = NULL WHERE member = ?",
+        "UPDATE sessions SET device_name = NULL, device_platform = NULL, address = NULL, last_address = NULL,
+             known_device = NULL WHERE member = ?",
     )?;
     update.execute([member]).map(drop)
 }
@@ -435,6 +441,16 @@ impl SessionStore for Sqlite {
                 revoke(tx.connection, *session, at)?;
             }
             Ok(())
+        })
+        .await
+    }
+
+    async fn revoke_all(&self, member: MemberId, sessions: Vec<SessionId>, at: Timestamp) -> Result<(), StoreError> {
+        self.write(move |tx| {
+            for session in &sessions {
+                revoke(tx.connection, *session, at)?;
+            }
+            mail::end_all(tx.connection, member, Purpose::ChangeEmail)
         })
         .await
     }
