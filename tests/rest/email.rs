@@ -270,8 +270,11 @@ async fn a_code_is_not_used_up_where_there_were_too_many(server: Server, mail: M
 async fn a_link_ends_with_what_its_member_has_shown_for_it(server: Server, mail: MailServer) {
     let until = SystemClock.now().after(Duration::from_secs(3_600));
     let suspended = Change::Suspended(Some(Suspension { until, reason: None }));
+    let mut members = Vec::new();
     for what in ["on", "reset", "suspended", "all", "others"] {
-        let mut ana = member(&server, &mail, &format!("{what}@example.com")).await;
+        members.push((what, member(&server, &mail, &format!("{what}@example.com")).await));
+    }
+    for (what, mut ana) in members {
         assert_eq!(ask(&ana, &format!("new.{what}@example.com")).await.status(), 202);
         let to_new = format!("new.{what}@example.com");
         let link = eventually("the link", async || mail.all().into_iter().find(|mail| mail.to == to_new)).await;

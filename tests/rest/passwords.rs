@@ -114,10 +114,10 @@ async fn who_knows_the_password_does_not_keep_its_member_from_changing_it() {
     let clock = ManualClock::at(Timestamp::from_millis(1_795_370_633_120));
     let server = Server::at(&clock, |_| {}).await;
     let mut ana = server.member("Ana").await;
+    let device_proof = ana.auth.device_proof.clone();
     clock.advance(Duration::from_secs(86_400));
     ana.auth = ana.refresh().await.json().await.unwrap();
-    let body =
-        json!({ "email": ana.auth.member.email, "password": ana.password, "device_proof": ana.auth.device_proof });
+    let body = json!({ "email": ana.auth.member.email, "password": ana.password, "device_proof": device_proof });
     let proof = server.http().post(server.url("/api/auth/login"));
     let known = async || ana.with(proof.try_clone().unwrap().json(&body).send().await.unwrap().json().await.unwrap());
     let thief = async || {
