@@ -1,10 +1,12 @@
 //! The list of a member's conversations, page by page.
 
+use std::ops::ControlFlow;
+
 use protocol::MemberId;
 use rusqlite::Connection;
 
 use super::{
-    conversations::{ConversationRow, ids_of, rows},
+    conversations::{ConversationRow, each_row, ids_of, rows},
     history,
 };
 use crate::{
@@ -25,10 +27,9 @@ pub(super) fn list(
     limit: usize,
 ) -> rusqlite::Result<ConversationPage> {
     let before = before.map_or(history::NEVER, |Position(before)| before.min(history::NEVER));
-    let found = |most: usize| rows(connection, member, (0, before), filter, most + 1);
     let (chosen, stopped) = match filter.unread {
-        None => (found(limit)?, None),
-        Some(unread) => choose(connection, found(LIST_LOOKED)?, Choice::new(unread, limit))?.into_chosen(),
+        None => (rows(connection, member, (0, before), filter, limit + 1)?, None),
+        Some(unread) => choose(connection, member, filter, before, Choice::new(unread, limit))?.into_chosen(),
     };
     let (mut list, mut ids) = (List::default(), ids_of(&chosen, member));
     for row in chosen.iter().take(limit) {
@@ -40,18 +41,21 @@ pub(super) fn list(
     Ok(list.into_page(&places, stopped))
 }
 
-/// Chooses by what is unread.
+/// Chooses by what is unread. No more are read than are looked at.
 fn choose(
     connection: &Connection,
-    found: Vec<ConversationRow>,
+    member: MemberId,
+    filter: ListFilter,
+    before: u64,
     mut choice: Choice<ConversationRow>,
 ) -> rusqlite::Result<Choice<ConversationRow>> {
-    for row in found {
+    each_row(connection, member, (0, before), filter, LIST_LOOKED + 1, |row| {
         if !choice.goes_on() {
-            break;
+            return Ok(ControlFlow::Break(()));
         }
         choice.look(place_of(&row), row.has_unread(connection)?, row);
-    }
+        Ok(ControlFlow::Continue(()))
+    })?;
     Ok(choice)
 }
 
