@@ -107,32 +107,32 @@ async fn a_list_has_what_its_filter_says(f: &Fixture) {
     assert_eq!(ids(f, ana, archived(true)).await, newest_first(&[0, 4]));
 }
 
-/// Whether the only conversation of a member is among those with unread messages; otherwise it is among the others.
-async fn is_unread(f: &Fixture, member: MemberId) -> bool {
-    let lists = [ids(f, member, unread(true)).await, ids(f, member, unread(false)).await];
-    assert_eq!(lists.iter().map(Vec::len).sum::<usize>(), 1, "it is in one of them");
-    lists[1].is_empty()
+/// The only conversation of two members is unread for those for whom it should be, and among the others for the others.
+async fn expect_unread(f: &Fixture, id: ConversationId, members: [(MemberId, bool); 2]) {
+    for (member, is_unread) in members {
+        let lists = [ids(f, member, unread(is_unread)).await, ids(f, member, unread(!is_unread)).await];
+        assert_eq!(lists, [vec![id], vec![]]);
+    }
 }
 
 async fn what_is_unread_is_what_others_wrote(f: &Fixture) {
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
     let id = f.say(ana, ben, "1").await.conversation;
-    let is_unread = async |member| is_unread(f, member).await;
     // One's own is beyond what one has read, and not unread.
-    assert_eq!((is_unread(ana).await, is_unread(ben).await), (false, true));
+    expect_unread(f, id, [(ana, false), (ben, true)]).await;
     for _ in 0..70 {
         f.say(ana, ben, "more").await;
     }
     f.mark(id, ben, MarkKind::Read, 70).await;
-    assert_eq!((is_unread(ana).await, is_unread(ben).await), (false, true));
+    expect_unread(f, id, [(ana, false), (ben, true)]).await;
     f.mark(id, ben, MarkKind::Read, 71).await;
-    assert_eq!((is_unread(ana).await, is_unread(ben).await), (false, false));
+    expect_unread(f, id, [(ana, false), (ben, false)]).await;
     f.say(ben, ana, "72").await;
-    assert_eq!((is_unread(ana).await, is_unread(ben).await), (true, false));
+    expect_unread(f, id, [(ana, true), (ben, false)]).await;
     // What came between is read, what the member wrote since is not.
     f.mark(id, ana, MarkKind::Read, 72).await;
     f.say(ana, ben, "73").await;
-    assert_eq!((is_unread(ana).await, is_unread(ben).await), (false, true));
+    expect_unread(f, id, [(ana, false), (ben, true)]).await;
 }
 
 async fn a_list_of_another_member_is_not_changed(f: &Fixture) {
