@@ -167,37 +167,14 @@ pub(super) const PARTNERS: &str = "SELECT DISTINCT m.id FROM participants mine
 pub(super) fn rows(
     connection: &Connection,
     member: MemberId,
-    places: (u64, u64),
-    filter: ListFilter,
-    limit: usize,
-) -> rusqlite::Result<Vec<ConversationRow>> {
-    let mut found = Vec::new();
-    each_row(connection, member, places, filter, limit, |row| {
-        found.push(row);
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(found)
-}
-
-/// The same, one after the other, until there are enough.
-pub(super) fn each_row(
-    connection: &Connection,
-    member: MemberId,
     (changed, before): (u64, u64),
     filter: ListFilter,
     limit: usize,
-    mut each: impl FnMut(ConversationRow) -> rusqlite::Result<ControlFlow<()>>,
-) -> rusqlite::Result<()> {
+) -> rusqlite::Result<Vec<ConversationRow>> {
     let mut query = connection.prepare_cached(ROWS)?;
     let ListFilter { archived, pinned, .. } = filter;
     let values = params![member.as_bytes(), changed, before, limit, archived, pinned, filter.wants_unread()];
-    let mut rows = query.query(values)?;
-    while let Some(row) = rows.next()? {
-        if each(ConversationRow::from_row(row)?)?.is_break() {
-            break;
-        }
-    }
-    Ok(())
+    query.query_map(values, ConversationRow::from_row)?.collect()
 }
 
 fn delta(connection: &Connection, epoch: Epoch, member: MemberId, since: Option<Position>) -> rusqlite::Result<Delta> {

@@ -1,12 +1,10 @@
 //! The list of a member's conversations, page by page.
 
-use std::ops::ControlFlow;
-
 use protocol::MemberId;
 use rusqlite::Connection;
 
 use super::{
-    conversations::{ConversationRow, each_row, ids_of, rows},
+    conversations::{ConversationRow, ids_of, rows},
     history,
 };
 use crate::{
@@ -29,7 +27,7 @@ pub(super) fn list(
     let before = before.map_or(history::NEVER, |Position(before)| before.min(history::NEVER));
     let (chosen, stopped) = match filter.unread {
         None => (rows(connection, member, (0, before), filter, limit + 1)?, None),
-        Some(unread) => choose(connection, member, filter, before, Choice::new(unread, limit))?.into_chosen(),
+        Some(unread) => choose(connection, member, filter, before, (limit, Choice::new(unread, limit)))?.into_chosen(),
     };
     let (mut list, mut ids) = (List::default(), ids_of(&chosen, member));
     for row in chosen.iter().take(limit) {
@@ -41,22 +39,30 @@ pub(super) fn list(
     Ok(list.into_page(&places, stopped))
 }
 
-/// Chooses by what is unread. No more are read than are looked at.
+/// Chooses by what is unread. The first part that is read is what a page has if all fit; SQLite sorts what it reads.
 fn choose(
     connection: &Connection,
     member: MemberId,
     filter: ListFilter,
-    before: u64,
-    mut choice: Choice<ConversationRow>,
+    mut before: u64,
+    (limit, mut choice): (usize, Choice<ConversationRow>),
 ) -> rusqlite::Result<Choice<ConversationRow>> {
-    each_row(connection, member, (0, before), filter, LIST_LOOKED + 1, |row| {
-        if !choice.goes_on() {
-            return Ok(ControlFlow::Break(()));
+    let mut most = limit + 1;
+    loop {
+        let found = rows(connection, member, (0, before), filter, most)?;
+        let are_there_more = found.len() == most;
+        for row in found {
+            if !choice.goes_on() {
+                return Ok(choice);
+            }
+            before = row.last_position;
+            choice.look(place_of(&row), row.has_unread(connection)?, row);
         }
-        choice.look(place_of(&row), row.has_unread(connection)?, row);
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(choice)
+        if !are_there_more {
+            return Ok(choice);
+        }
+        most = (most * 4).min(LIST_LOOKED + 1);
+    }
 }
 
 /// The place of a conversation in the list.
