@@ -60,6 +60,8 @@ async fn who_has_left_does_not_register_again_and_a_stranger_cannot_tell() {
     let (server, admin) = club(&mail).await;
     join(&server, &mail, "eva@example.com").await;
     leave(&join(&server, &mail, ANA).await).await;
+    let is_told = async || (mail.all().last()?.subject == "Your account was deleted").then_some(());
+    eventually("who has left", is_told).await;
     let before = mail.count();
     let shape = async |email: &str| {
         let answer = register(&server, email).await;

@@ -369,7 +369,7 @@ pub(super) async fn follow(
     let member = after.profile.id;
     if after.is_erased {
         if outlives(before) {
-            pin_notices(db, session, member, &before.profile.email).await?;
+            pin_notices(db, session, member, &before.profile.email, at).await?;
         }
         forget(db, session, member, &before.profile.email).await?;
         claims::forget(db, session, &before.profile.email).await?;
@@ -379,7 +379,7 @@ pub(super) async fn follow(
         }
     }
     if !after.is_erased && before.profile.email != after.profile.email {
-        pin_notices(db, session, member, &before.profile.email).await?;
+        pin_notices(db, session, member, &before.profile.email, at).await?;
     }
     match notice_of(change, before, after, at) {
         Some(notice) => tell(db, session, &notice, at).await,
@@ -387,8 +387,15 @@ pub(super) async fn follow(
     }
 }
 
-/// Has the notices that wait for a member sent to the address that they were written for, in their turn, though it is theirs no more.
-async fn pin_notices(db: &Db, session: &mut ClientSession, member: MemberId, former: &str) -> Result<(), Fault> {
+/// Has the notices that wait for a member sent to the address that they were written for, though it is theirs no more. They are due at once: who
+/// has one in hand does not finish with it any more.
+async fn pin_notices(
+    db: &Db,
+    session: &mut ClientSession,
+    member: MemberId,
+    former: &str,
+    at: Timestamp,
+) -> Result<(), Fault> {
     let mails = db.collection::<Document>("mail");
     let mut found = mails.find(doc! { "member_id": member_oid(member) }).session(&mut *session).await?;
     let mut waiting = Vec::new();
@@ -401,7 +408,7 @@ async fn pin_notices(db: &Db, session: &mut ClientSession, member: MemberId, for
         mails.delete_one(doc! { "_id": document.get("_id") }).session(&mut *session).await?;
         let key = pinned.key();
         document
-            .extend(doc! { "_id": &key, "kind": pinned.kind().as_str(), "body": body(&pinned)?, "revision": drawn() });
+            .extend(doc! { "_id": &key, "kind": pinned.kind().as_str(), "body": body(&pinned)?, "due": date(at), "revision": drawn() });
         mails.replace_one(doc! { "_id": key }, document).upsert(true).session(&mut *session).await?;
     }
     Ok(())

@@ -371,7 +371,7 @@ pub(super) fn follow(
     let member = after.profile.id;
     if after.is_erased {
         if outlives(before) {
-            pin_notices(connection, member, &before.profile.email)?;
+            pin_notices(connection, member, &before.profile.email, at)?;
         }
         forget(connection, member, &before.profile.email)?;
         claims::forget(connection, &before.profile.email)?;
@@ -381,21 +381,22 @@ pub(super) fn follow(
         }
     }
     if !after.is_erased && before.profile.email != after.profile.email {
-        pin_notices(connection, member, &before.profile.email)?;
+        pin_notices(connection, member, &before.profile.email, at)?;
     }
     notice_of(change, before, after, at).map_or(Ok(()), |notice| tell(connection, &notice, at))
 }
 
-/// Has the notices that wait for a member sent to the address that they were written for, in their turn, though it is theirs no more.
-fn pin_notices(connection: &Connection, member: MemberId, former: &str) -> rusqlite::Result<()> {
+/// Has the notices that wait for a member sent to the address that they were written for, though it is theirs no more. They are due at once: who
+/// has one in hand does not finish with it any more.
+fn pin_notices(connection: &Connection, member: MemberId, former: &str, at: Timestamp) -> rusqlite::Result<()> {
     let mut waiting = connection.prepare_cached("SELECT key, body FROM mail WHERE member = ?")?;
     let waiting = waiting.query_map([member.as_bytes()], |row| Ok((row.get::<_, String>("key")?, mail(row).ok())))?;
     for (key, notice) in waiting.collect::<rusqlite::Result<Vec<_>>>()? {
         let Some(pinned) = notice.and_then(|notice| notice.for_former(former)) else { continue };
         let mut pin = connection.prepare_cached(
-            "UPDATE OR REPLACE mail SET key = ?, kind = ?, body = ?, revision = random() WHERE key = ?",
+            "UPDATE OR REPLACE mail SET key = ?, kind = ?, body = ?, due = ?, revision = random() WHERE key = ?",
         )?;
-        pin.execute(params![pinned.key(), pinned.kind().as_str(), body(&pinned)?, key])?;
+        pin.execute(params![pinned.key(), pinned.kind().as_str(), body(&pinned)?, at.as_millis(), key])?;
     }
     Ok(())
 }
