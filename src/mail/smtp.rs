@@ -27,6 +27,9 @@ use crate::config::settings::{Relay, Security};
 const LONGEST: u32 = 1 + 5 + ACCEPTANCE;
 /// How long the answer to a whole mail may take, in times of one answer.
 const ACCEPTANCE: u32 = 2;
+/// How long the answer to whom a mail is for may take at the first try. A server that looks the address up, and hangs at that, would keep all other
+/// mails back for the whole time that an answer may take; the next try has that.
+const FIRST_PATIENCE: Duration = Duration::from_secs(8);
 /// How long a connection is kept that nothing is sent over.
 const IDLE: Duration = Duration::from_secs(30);
 /// How long goodbye may take.
@@ -66,6 +69,8 @@ pub struct Parcel {
     pub letter: Letter,
     /// What tells it from every other mail, and is the same if it is sent again.
     pub id: String,
+    /// Whether it is tried for the first time: the answer to whom it is for is waited for shortly then ([`FIRST_PATIENCE`]).
+    pub is_first: bool,
 }
 
 /// The way to the server that takes mail. For one task.
@@ -151,7 +156,9 @@ impl Smtp {
             parcel.to.parse().map_err(|_| Undelivered::Refused("mail knows no such address".to_owned()))?;
         // Taken out of its place: what is dropped in the middle is not used again.
         let mut connection = self.connection().await?;
-        let outcome = hand_over(&mut connection, self.patience, (self.from.email.clone(), to), &bytes).await;
+        let at_first = if parcel.is_first { self.patience.min(FIRST_PATIENCE) } else { self.patience };
+        let outcome =
+            hand_over(&mut connection, (self.patience, at_first), (self.from.email.clone(), to), &bytes).await;
         match &outcome {
             Err(Undelivered::Unreachable(_) | Undelivered::Lost(_)) => {}
             Ok(()) => self.open = Some((connection, Instant::now())),
@@ -252,7 +259,7 @@ impl Smtp {
 
 async fn hand_over(
     connection: &mut AsyncSmtpConnection,
-    patience: Duration,
+    (patience, of_recipient): (Duration, Duration),
     (from, to): (Address, Address),
     bytes: &[u8],
 ) -> Result<(), Undelivered> {
@@ -274,7 +281,7 @@ async fn hand_over(
         other => other,
     })?;
     let handed_over = async {
-        answered("RCPT", patience, connection.command(Rcpt::new(to, Vec::new()))).await?;
+        answered("RCPT", of_recipient, connection.command(Rcpt::new(to, Vec::new()))).await?;
         answered("DATA", patience, connection.command(Data)).await?;
         answered("the mail", patience.saturating_mul(ACCEPTANCE), connection.message(bytes)).await
     };
@@ -318,7 +325,8 @@ async fn answered<T>(
 fn is_of_a_rule(error: &SmtpError) -> bool {
     let text = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
     let status = text.split_whitespace().next().unwrap_or_default();
-    ["5.3.", "5.4.", "5.7."].iter().any(|class| status.starts_with(class))
+    // That there is no such recipient, as a large provider says it.
+    status != "5.4.1" && ["5.3.", "5.4.", "5.7."].iter().any(|class| status.starts_with(class))
 }
 
 /// An error in words that name nobody.

@@ -135,10 +135,7 @@ impl Sessions {
         });
         let revoke = async |_| {
             let sessions = sessions.get_or_try_init(|| self.valid(member, which)).await?;
-            match which {
-                Which::One(_) => self.store.revoke_many(member, sessions.clone(), now).await,
-                Which::AllBut(_) | Which::All => self.store.revoke_all(member, sessions.clone(), now).await,
-            }
+            self.store.revoke_many(member, sessions.clone(), now).await
         };
         let close = |code| {
             if which == Which::All {

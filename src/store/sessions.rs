@@ -428,18 +428,12 @@ pub trait SessionStore: Send + Sync {
     /// The store.
     async fn of_member(&self, member: MemberId) -> Result<Vec<SessionRecord>, StoreError>;
 
-    /// Revokes sessions of a member, those that are not revoked already.
+    /// Revokes sessions of a member, those that are not revoked already, together with the links of the member that change the address: whoever ends
+    /// a session may do so because somebody else has it.
     ///
     /// # Errors
     /// The store.
     async fn revoke_many(&self, member: MemberId, sessions: Vec<SessionId>, at: Timestamp) -> Result<(), StoreError>;
-
-    /// The same of all sessions of a member, or of all but the one in which it is asked for, together with their links that change the address:
-    /// whoever does so may do so because somebody else was signed in.
-    ///
-    /// # Errors
-    /// The store.
-    async fn revoke_all(&self, member: MemberId, sessions: Vec<SessionId>, at: Timestamp) -> Result<(), StoreError>;
 
     /// Removes refresh tokens that expired before `at`, and sessions that have none left. Returns how many tokens.
     ///

@@ -388,7 +388,7 @@ async fn a_link_that_changes_an_address_is_for_who_is_who_they_have_shown(f: &Fi
         let by = Actor { member: Some(ben), session: Some(asking), address: None };
         let asked = NewChange { by, ..new_change(f, ben, 2, "new@example.com").await };
         assert_eq!(f.store.mail.issue_change(asked.clone()).await, Ok(Asked::Written));
-        f.store.sessions.revoke_all(ben, vec![session], f.now()).await.unwrap();
+        f.store.sessions.revoke_many(ben, vec![session], f.now()).await.unwrap();
         assert_eq!(owner(f, Purpose::ChangeEmail, 2).await, None);
         assert!(matches!(change(f, ben, confirmed(2, "new@example.com")).await, Changed::Stale));
         assert_eq!(f.store.mail.issue_change(asked).await, Ok(Asked::Overtaken(Overtaken::SignedOut)));
@@ -959,6 +959,16 @@ async fn what_is_set_aside_comes_last_and_keeps_its_place_in_the_queue(f: &Fixtu
     let all = drain(f).await;
     assert_eq!(all[..2], [notice(ben), asked], "{all:?}");
     assert_eq!((all.len(), all[2..].iter().all(|mail| aside.contains(mail))), (5, true), "{all:?}");
+    // Who is set aside without having been tried goes before those who were, whatever they are.
+    for mail in [notice(ana), forgot("eva@example.com")] {
+        add(f, mail).await;
+    }
+    f.wait(1);
+    for early in [0, 60] {
+        let taken = take(f).await.unwrap();
+        f.store.mail.set_aside(taken, f.now().before(Duration::from_secs(early))).await.unwrap();
+    }
+    assert_eq!(drain(f).await, [forgot("eva@example.com"), notice(ana)]);
     // One that is written again has a place like others.
     f.wait(1);
     add(f, notice(ana)).await;

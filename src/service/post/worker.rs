@@ -13,7 +13,7 @@ use crate::{
     mail::{Undelivered, smtp::Parcel},
     store::{
         StoreError,
-        mail::{Expired, Mail, TakenMail, WaitingMail},
+        mail::{Expired, Mail, NOTICE_LIFETIME, TakenMail, WaitingMail},
     },
 };
 
@@ -23,7 +23,8 @@ const LOOK: Duration = Duration::from_secs(10);
 pub(super) const LEASE: Duration = Duration::from_secs(60);
 /// How long what a mail says may take to be found out.
 const COMPOSING: Duration = Duration::from_secs(30);
-/// When a mail is tried again after it failed once; twice as long each time.
+/// When a mail is tried again after it failed once; twice as long each time. Never for longer than [`Post::longest`]: what is due later than that
+/// is taken for the trace of a wrong clock.
 const PAUSE: Duration = Duration::from_secs(2);
 /// The longest time until then.
 const PAUSE_MAX: Duration = Duration::from_secs(300);
@@ -33,10 +34,12 @@ const REST: Duration = Duration::from_secs(1);
 const REST_MAX: Duration = Duration::from_secs(60);
 /// How many mails in a row the mail server may be lost at until it is taken for lost to all.
 const LOST_MAX: u32 = 2;
+/// After so many more in a row nothing is sent for twice as long.
+const LOST_DOUBLED: u32 = 8;
+/// An answer that takes longer than this keeps others back as one that does not come does, if it is not that the mail was taken.
+const SLOW: Duration = Duration::from_secs(2);
 /// Of so many mails one is taken of those that were set aside, if one is due: else those would never be sent while there are always others.
 const ASIDE_EVERY: u32 = 8;
-/// When a mail is tried again that a rule of the mail server keeps back: it is asked less and less often, and so often at least.
-const DENIED_MAX: Duration = Duration::from_secs(3600);
 /// How far what nodes take the clock that they share to show may be apart, and more: answers of the database are slow, or it has moved to
 /// a server with another clock.
 const SKEW: Duration = Duration::from_secs(60);
@@ -161,8 +164,13 @@ impl Post {
                 // Not to be woken: a further mail would fail too.
                 sleep(pause).await;
             }
-            // Each of them waits longer and longer; others may be waiting behind them.
-            Stopped::ForSome => sleep(REST).await,
+            // Each of them waits longer and longer; others may be waiting behind them. Where there are very many it is all.
+            Stopped::ForSome => {
+                let doubled = (run.lost / LOST_DOUBLED).min(16);
+                let pause = REST.saturating_mul(1 << doubled).min(REST_MAX);
+                // Whoever waits now may not be one of them.
+                let _: Result<(), _> = timeout(pause, self.wanted.notified()).await;
+            }
         }
     }
 
@@ -220,8 +228,6 @@ impl Post {
                         Attempt::Lost => run.lost += 1,
                     }
                     if run.lost >= LOST_MAX {
-                        // One more, and it is once more.
-                        run.lost = LOST_MAX - 1;
                         return Err(Stopped::ForSome);
                     }
                 }
@@ -258,8 +264,8 @@ impl Post {
             }
         };
         if attempts <= 1 && run.lost_domains.has(&parcel.to) {
-            // Due all the same: where there are no others it is the next.
-            self.settle(|| self.store.set_aside(taken.clone(), self.now())).await;
+            // Before those that were tried: where there are no others it is the next.
+            self.settle(|| self.store.set_aside(taken.clone(), self.now().before(NOTICE_LIFETIME))).await;
             return Ok(Attempt::Alone);
         }
         self.hand_over(taken, &parcel, run).await
@@ -268,7 +274,13 @@ impl Post {
     /// Hands a mail over to the mail server.
     async fn hand_over(&self, taken: TakenMail, parcel: &Parcel, run: &mut Run) -> Result<Attempt, String> {
         let (kind, attempts) = (taken.kind.as_str(), taken.attempts);
-        let taken_over = self.transport.lock().await.take(parcel).await;
+        let begun = Instant::now();
+        let taken_over = match self.transport.lock().await.take(parcel).await {
+            Err(Undelivered::Later(why) | Undelivered::Denied(why)) if begun.elapsed() > SLOW => {
+                Err(Undelivered::Lost(why))
+            }
+            other => other,
+        };
         match &taken_over {
             Err(Undelivered::Unreachable(_)) => {}
             Err(Undelivered::Lost(_)) => run.lost_domains.add(&parcel.to),
@@ -296,10 +308,15 @@ impl Post {
                     why,
                     "a rule of the mail server keeps a mail back; it is sent again later"
                 );
-                self.postpone(taken, DENIED_MAX).await;
+                self.postpone(taken, PAUSE_MAX).await;
             }
             Err(Undelivered::Lost(why)) => {
-                tracing::warn!(mail = kind, attempts, why, "the mail server was lost at a mail; others go before it");
+                tracing::warn!(
+                    mail = kind,
+                    attempts,
+                    why,
+                    "the mail server was lost, or slow, at a mail; others go before it"
+                );
                 self.metrics.mail(kind, "failed");
                 self.set_aside(taken).await;
                 return Ok(Attempt::Lost);
@@ -358,8 +375,22 @@ impl Post {
     }
 }
 
-/// When a mail is tried again after so many attempts: later each time, after `longest` at most.
+/// When a mail is tried again after so many attempts: later each time, after `longest` at most, and never after longer than [`PAUSE_MAX`].
 fn pause_after(attempts: u32, longest: Duration) -> Duration {
     let doubled = attempts.min(16).saturating_sub(1);
-    PAUSE.saturating_mul(1 << doubled).min(longest)
+    PAUSE.saturating_mul(1 << doubled).min(longest).min(PAUSE_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Found by faults: mails that were put off for longer than that were taken for the trace of a wrong clock, and tried 500 times a second.
+    #[test]
+    fn no_mail_is_put_off_for_longer_than_a_mail_that_is_in_hand_may_be_due_ahead() {
+        for longest in [REST_MAX, PAUSE_MAX, NOTICE_LIFETIME] {
+            assert_eq!((pause_after(1, longest), pause_after(3, longest)), (PAUSE, PAUSE * 4));
+            assert!((0..100).all(|attempts| pause_after(attempts, longest) <= PAUSE_MAX.min(longest)));
+        }
+    }
 }

@@ -102,7 +102,7 @@ impl NewChange {
     ) -> Option<Timestamp> {
         let at = self.link.at;
         let mut made: Vec<Timestamp> =
-            theirs.iter().filter(|link| link.purpose == Purpose::ChangeEmail).map(|link| link.made_at).collect();
+            theirs.iter().filter(|link| self.is_like(link)).map(|link| link.made_at).collect();
         made.sort_unstable_by(|one, other| other.cmp(one));
         let of_the_newest = |most: u32, within: Duration| {
             let last = usize::try_from(most).ok().and_then(|most| made.get(most.checked_sub(1)?));
@@ -114,6 +114,11 @@ impl NewChange {
             self.too_many_to_it_until(theirs, full_since),
         ];
         bounds.into_iter().flatten().max()
+    }
+
+    /// Whether a link counts that was asked for before: with what its member has still. Whoever knew a former password has not used up what there is.
+    fn is_like(&self, link: &LinkRow) -> bool {
+        link.purpose == Purpose::ChangeEmail && link.credentials == Some(self.credentials)
     }
 
     /// The same of one address, which gets as many from all members as there are in a day, and one of each member beyond.

@@ -518,7 +518,7 @@ async fn take(db: &Db, now: Timestamp, until: Timestamp) -> Result<Option<TakenM
     ];
     for (names, turn) in wanted {
         let due = doc! { "kind": { "$in": names }, "turn": turn, "due": { "$lte": date(now) } };
-        if let Some(taken) = take_first(db, due, now, until).await? {
+        if let Some(taken) = take_first(db, due, doc! { "turn": 1, "due": 1 }, (now, until)).await? {
             return Ok(Some(taken));
         }
     }
@@ -529,16 +529,21 @@ async fn take(db: &Db, now: Timestamp, until: Timestamp) -> Result<Option<TakenM
 async fn take_aside(db: &Db, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, Fault> {
     let mut due = known();
     due.extend(doc! { "turn": { "$lt": 0_i64 }, "due": { "$lte": date(now) } });
-    take_first(db, due, now, until).await
+    take_first(db, due, doc! { "due": 1 }, (now, until)).await
 }
 
 /// Takes the first of those that are due. The index has it for each kind, so that no others are looked at.
-async fn take_first(db: &Db, due: Document, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, Fault> {
+async fn take_first(
+    db: &Db,
+    due: Document,
+    order: Document,
+    (now, until): (Timestamp, Timestamp),
+) -> Result<Option<TakenMail>, Fault> {
     let take = doc! { "$set": { "due": date(until) }, "$inc": { "attempts": 1_i64 } };
     let taken = db
         .collection::<Document>("mail")
         .find_one_and_update(due, take)
-        .sort(doc! { "turn": 1, "due": 1 })
+        .sort(order)
         .return_document(ReturnDocument::After)
         .max_time(db.max_time)
         .await?;

@@ -438,16 +438,8 @@ async fn revoke(db: &Db, session: SessionId, at: Timestamp) -> Result<(), Fault>
     push::remove_of_sessions(db, &[session_oid(session)]).await
 }
 
+/// Revokes sessions of a member, with the links that change the address, in a transaction that whatever writes one of them meets.
 async fn revoke_many(db: &Db, member: MemberId, sessions: Vec<SessionId>, at: Timestamp) -> Result<(), Fault> {
-    let (mut valid, revoked) = revocation(member, at);
-    let sessions: Vec<ObjectId> = sessions.into_iter().map(session_oid).collect();
-    valid.insert("_id", doc! { "$in": &sessions });
-    db.collection::<Document>("sessions").update_many(valid, revoked).await?;
-    push::remove_of_sessions(db, &sessions).await
-}
-
-/// The same, with the links of their member that change the address, in a transaction that whatever writes one of them meets.
-async fn revoke_all(db: &Db, member: MemberId, sessions: Vec<SessionId>, at: Timestamp) -> Result<(), Fault> {
     let (own, never) = (db.clone(), CancellationToken::new());
     let sessions: Vec<ObjectId> = sessions.into_iter().map(session_oid).collect();
     let done = members::transaction(db, &never, move |session| {
@@ -612,10 +604,6 @@ impl SessionStore for Mongo {
 
     async fn revoke_many(&self, member: MemberId, sessions: Vec<SessionId>, at: Timestamp) -> Result<(), StoreError> {
         self.write(Caller::Member(member), async move |_, db| revoke_many(&db, member, sessions, at).await).await
-    }
-
-    async fn revoke_all(&self, member: MemberId, sessions: Vec<SessionId>, at: Timestamp) -> Result<(), StoreError> {
-        self.write(Caller::Member(member), async move |_, db| revoke_all(&db, member, sessions, at).await).await
     }
 
     async fn purge(&self, at: Timestamp) -> Result<usize, StoreError> {

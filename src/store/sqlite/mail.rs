@@ -41,7 +41,7 @@ static TAKE: LazyLock<[String; 3]> = LazyLock::new(|| {
 /// Takes the first that is due of those that were set aside.
 static TAKE_ASIDE: LazyLock<String> = LazyLock::new(|| {
     let turns = ASIDE.map(|turn| firsts(&format!("turn = {turn}"), |_| true));
-    take_of(&turns.join(" UNION ALL "))
+    take_of(&turns.join(" UNION ALL "), "due")
 });
 
 /// How many of a share wait.
@@ -99,7 +99,7 @@ fn among(names: &[&str]) -> String {
 
 /// One look into the index for each kind, however many wait.
 fn take_first(turn: &str, which: impl Fn(Kind) -> bool) -> String {
-    take_of(&firsts(turn, which))
+    take_of(&firsts(turn, which), "turn, due")
 }
 
 fn firsts(turn: &str, which: impl Fn(Kind) -> bool) -> String {
@@ -113,10 +113,10 @@ fn firsts(turn: &str, which: impl Fn(Kind) -> bool) -> String {
     firsts.collect::<Vec<_>>().join(" UNION ALL ")
 }
 
-fn take_of(firsts: &str) -> String {
+fn take_of(firsts: &str, order: &str) -> String {
     format!(
         "UPDATE mail SET due = ?2, attempts = attempts + 1
-         WHERE key = (SELECT key FROM ({firsts}) ORDER BY turn, due LIMIT 1)
+         WHERE key = (SELECT key FROM ({firsts}) ORDER BY {order} LIMIT 1)
          RETURNING key, kind, body, attempts, until, revision"
     )
 }

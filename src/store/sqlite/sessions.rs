@@ -435,17 +435,7 @@ impl SessionStore for Sqlite {
         self.read(Turn::light(member), move |connection| of_member(connection, member)).await
     }
 
-    async fn revoke_many(&self, _: MemberId, sessions: Vec<SessionId>, at: Timestamp) -> Result<(), StoreError> {
-        self.write(move |tx| {
-            for session in &sessions {
-                revoke(tx.connection, *session, at)?;
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    async fn revoke_all(&self, member: MemberId, sessions: Vec<SessionId>, at: Timestamp) -> Result<(), StoreError> {
+    async fn revoke_many(&self, member: MemberId, sessions: Vec<SessionId>, at: Timestamp) -> Result<(), StoreError> {
         self.write(move |tx| {
             for session in &sessions {
                 revoke(tx.connection, *session, at)?;
