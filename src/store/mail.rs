@@ -254,6 +254,11 @@ impl Kind {
         }
     }
 
+    /// Whether it goes to an address that its member has no more: what is left of that once it is sent is to be gone.
+    pub(super) const fn is_to_former(self) -> bool {
+        matches!(self, Self::EmailChanged | Self::FormerNotice)
+    }
+
     /// How long a mail of this kind is tried to be sent.
     #[must_use]
     pub const fn lifetime(self) -> Duration {

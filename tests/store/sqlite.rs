@@ -10,7 +10,8 @@ use members_book::{
 use protocol::rest::{ContactInfoPatch, MemberPatch};
 use rusqlite::{Connection, ErrorCode, params};
 
-use super::fixture::Fixture;
+use super::{fixture::Fixture, mail::drain};
+use crate::harness::eventually;
 
 /// Members who ask for much wait behind themselves, and so does whoever tries to sign in from one address.
 #[tokio::test]
@@ -132,6 +133,12 @@ async fn an_erased_member_leaves_no_bytes() {
     };
     assert_eq!(secrets.map(there), [true; 5]);
     f.change(ana, Change::Erase).await;
-    assert_eq!(secrets.map(there), [false; 5], "{secrets:?}");
+    assert_eq!(
+        secrets.map(there),
+        [true, false, false, false, false],
+        "the address, in the mail that tells it: {secrets:?}"
+    );
+    drain(&f).await;
+    eventually("the address is gone once that is sent", async || (!there("xyzana")).then_some(())).await;
     assert!(there("neighbour7"), "the others are there");
 }

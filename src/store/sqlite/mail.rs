@@ -579,7 +579,9 @@ impl MailStore for Sqlite {
     async fn finish(&self, taken: TakenMail) -> Result<(), StoreError> {
         self.write(move |tx| {
             let mut delete = tx.connection.prepare_cached("DELETE FROM mail WHERE key = ? AND revision = ?")?;
-            delete.execute(params![taken.key, taken.revision]).map(drop)
+            let is_gone = delete.execute(params![taken.key, taken.revision])? > 0;
+            tx.memory.erased |= is_gone && taken.kind.is_to_former();
+            Ok(())
         })
         .await
     }
@@ -588,6 +590,7 @@ impl MailStore for Sqlite {
         self.write(move |tx| {
             let mut delete = tx.connection.prepare_cached("DELETE FROM mail WHERE key = ? AND revision = ?")?;
             let is_gone = delete.execute(params![taken.key, taken.revision])? > 0;
+            tx.memory.erased |= is_gone && taken.kind.is_to_former();
             taken.mail.filter(|_| is_gone).map_or(Ok(()), |mail| not_sent(tx.connection, &mail))
         })
         .await
