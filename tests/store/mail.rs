@@ -46,6 +46,8 @@ for_every_store![
     a_thousand_networks_keep_no_member_from_a_link_and_send_few_mails,
     what_the_member_does_has_a_link_sent_again,
     what_is_set_aside_comes_last_and_keeps_its_place_in_the_queue,
+    what_is_set_aside_untried_goes_before_what_was_tried,
+    what_is_written_again_is_set_aside_no_more,
     a_link_whose_mail_was_given_up_was_not_sent,
     a_link_that_is_good_for_longer_is_not_forgotten_and_its_mail_waits_on,
     three_links_a_day_are_sent_to_an_address_that_nobody_has_shown_to_be_theirs,
@@ -959,7 +961,12 @@ async fn what_is_set_aside_comes_last_and_keeps_its_place_in_the_queue(f: &Fixtu
     let all = drain(f).await;
     assert_eq!(all[..2], [notice(ben), asked], "{all:?}");
     assert_eq!((all.len(), all[2..].iter().all(|mail| aside.contains(mail))), (5, true), "{all:?}");
-    // Who is set aside without having been tried goes before those who were, whatever they are.
+}
+
+/// Found by faults: beside mails that hang, one that was set aside for its domain alone was never tried.
+async fn what_is_set_aside_untried_goes_before_what_was_tried(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let notice = |member| Mail::PasswordChanged { member, at: f.now() };
     for mail in [notice(ana), forgot("eva@example.com")] {
         add(f, mail).await;
     }
@@ -968,8 +975,12 @@ async fn what_is_set_aside_comes_last_and_keeps_its_place_in_the_queue(f: &Fixtu
         f.store.mail.set_aside(taken, f.now().before(Duration::from_secs(early))).await.unwrap();
     }
     assert_eq!(drain(f).await, [forgot("eva@example.com"), notice(ana)]);
-    // One that is written again has a place like others.
-    f.wait(1);
+}
+
+async fn what_is_written_again_is_set_aside_no_more(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    let notice = |member| Mail::PasswordChanged { member, at: f.now() };
+    let until = f.now().after(Duration::from_secs(60));
     add(f, notice(ana)).await;
     let taken = take(f).await.unwrap();
     f.store.mail.set_aside(taken.clone(), f.now()).await.unwrap();

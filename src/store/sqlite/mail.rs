@@ -153,9 +153,11 @@ pub(super) fn make_room(tx: &Tx<'_>, kind: Kind, Room { part, share }: Room) -> 
     if count(strangers)? < STRANGERS_MAX {
         return Ok(true);
     }
-    let set_aside = connection.prepare_cached(&LAST_ASIDE)?.query_row([], |row| Ok((row.get(0)?, row.get(1)?)));
+    let set_aside = connection
+        .prepare_cached(&LAST_ASIDE)?
+        .query_row([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)));
     if let Some((key, kind)) = set_aside.optional()? {
-        return displace(tx, key, kind).map(|()| true);
+        return displace(tx, &key, &kind).map(|()| true);
     }
     let own = turn_of(connection, kind, share)?;
     let last = connection.prepare_cached(&LAST)?.query_row([], |row| {
@@ -163,16 +165,16 @@ pub(super) fn make_room(tx: &Tx<'_>, kind: Kind, Room { part, share }: Room) -> 
         Ok(Some((turn, row.get::<_, String>("key")?, row.get::<_, String>("kind")?)))
     })?;
     let Some((_, key, kind)) = last.filter(|(turn, ..)| own < *turn) else { return Ok(false) };
-    displace(tx, key, kind).map(|()| true)
+    displace(tx, &key, &kind).map(|()| true)
 }
 
 /// Removes a mail that gives way to one that is sent sooner.
-fn displace(tx: &Tx<'_>, key: String, kind: String) -> rusqlite::Result<()> {
+fn displace(tx: &Tx<'_>, key: &str, kind: &str) -> rusqlite::Result<()> {
     let connection = tx.connection;
     let mut delete = connection.prepare_cached("DELETE FROM mail WHERE key = ? RETURNING body")?;
     let gone = delete.query_row([key], |row| Ok(mail(row).ok()))?;
     gone.map_or(Ok(()), |gone| not_sent(connection, &gone))?;
-    tx.metrics.mail(Kind::of(&kind).map_or("unknown", Kind::as_str), DISPLACED);
+    tx.metrics.mail(Kind::of(kind).map_or("unknown", Kind::as_str), DISPLACED);
     Ok(())
 }
 
