@@ -63,7 +63,8 @@ async fn a_watcher_sees_a_member_of_another_node_come_and_go() {
     drop(bens);
     let last_seen = turns(&mut anas, PresenceStatus::Offline).await;
     assert!(last_seen.is_some());
-    assert_eq!(fleet.at(&ana, 1).connect_as("other", None).await.watch(&[ben.id]).await[0].last_seen, last_seen);
+    let mut other = fleet.at(&ana, 1).connect_as("other", None).await;
+    assert_eq!(sees(&mut other, &ben, PresenceStatus::Offline).await, last_seen);
     // Nobody watches: the node hears of him no more.
     let bus = fleet.bus.as_ref().unwrap();
     assert!(bus.hears(0, Channel::Watchers(ben.id)));

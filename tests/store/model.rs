@@ -308,16 +308,18 @@ async fn check_lists(f: &Fixture, models: &Models, members: &[MemberId], member:
     }
 }
 
-/// Every page of a log, from everywhere in it, is what a plain list has there.
+/// Every page of a log, from everywhere in it, or from every fifth place, is what a plain list has there.
 async fn check_pages(f: &Fixture, member: MemberId, conversation: ConversationId, log: &[Parts]) {
     let page = async |range, limit| {
         let page = f.store.conversations.history(member, conversation, range, limit).await.unwrap().unwrap();
         (entries(page.entries), page.more)
     };
+    // Each of them is some calls of a database that is slow in tests.
+    let step = if f.database.is_some() { 5 } else { 1 };
     for limit in [1, 9, 1_000] {
         let newest = log.len().saturating_sub(limit);
         assert_eq!(page(Range::Newest, limit).await, (log[newest..].to_vec(), newest > 0));
-        for seq in 0..log.len() + 3 {
+        for seq in (limit % step..log.len() + 3).step_by(step) {
             let end = seq.saturating_sub(1).min(log.len());
             let first = end.saturating_sub(limit);
             let before = page(Range::Before(seq as u64), limit).await;
@@ -373,7 +375,7 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn mongodb_does_what_the_model_says(steps in prop::collection::vec(step(), 1..80)) {
