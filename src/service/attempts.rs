@@ -85,8 +85,9 @@ impl Attempts {
         }
     }
 
-    /// Makes a try: `check` says what was wrong, if something was. It is charged before it is made, and given back if nothing was wrong or it
-    /// could not be made. What was wrong of an administrator's is in the audit log.
+    /// Makes a try: `check` says what was wrong, if something was. It is charged before it is made, and given back if nothing was wrong, it
+    /// could not be made, or whoever makes it is gone before there is an answer: they learn nothing, and a device that loses its network must not
+    /// use up its own. What was wrong of an administrator's is in the audit log.
     ///
     /// # Errors
     /// `rate_limited`; what `wrong` says of what was wrong; or those of `check`.
@@ -100,36 +101,60 @@ impl Attempts {
         self.at_all.check(&whose)?;
         let was_there = who.known_device.is_some() || Familiar::is_old_enough(who.signed_in_at, self.clock.now());
         let member = (!was_there).then_some(who.member);
-        self.charge(whose, member).map_err(|wait| {
+        let charged = self.charge(whose, member).map_err(|wait| {
             self.metrics.rate_limit_hit(self.name);
             Failure::of(ErrorCode::RateLimited).retry_after(wait)
         })?;
-        let checked = match check.await {
-            Ok(Err(factor)) => {
+        match check.await? {
+            Ok(value) => Ok(value),
+            Err(factor) => {
+                charged.stays();
                 self.audit.try_failed(record, factor, what_for, from);
-                return Err(wrong(factor));
+                Err(wrong(factor))
             }
-            Ok(Ok(value)) => Ok(value),
-            Err(failure) => Err(failure),
-        };
-        self.of_one.give_back(&whose);
-        if let Some(member) = member {
-            self.of_member.give_back(&member);
         }
-        checked
     }
 
     /// Charges both, or none.
-    fn charge(&self, whose: Whose, member: Option<MemberId>) -> Result<(), Duration> {
+    fn charge(&self, whose: Whose, member: Option<MemberId>) -> Result<Charge<'_>, Duration> {
         let now = Instant::now();
         self.of_one.take(whose, now)?;
-        let Some(member) = member else { return Ok(()) };
-        self.of_member.take(member, now).inspect_err(|_| self.of_one.give_back(&whose))
+        if let Some(member) = member {
+            self.of_member.take(member, now).inspect_err(|_| self.of_one.give_back(&whose))?;
+        }
+        Ok(Charge { attempts: self, whose, member, stays: false })
     }
 
     /// Forgets who has their whole allowance. To be called now and then.
     pub(super) fn tidy(&self) {
         self.at_all.tidy();
+    }
+}
+
+/// What a try was charged; given back when this is dropped, unless it stays.
+struct Charge<'a> {
+    attempts: &'a Attempts,
+    whose: Whose,
+    member: Option<MemberId>,
+    stays: bool,
+}
+
+impl Charge<'_> {
+    /// Nothing is given back.
+    fn stays(mut self) {
+        self.stays = true;
+    }
+}
+
+impl Drop for Charge<'_> {
+    fn drop(&mut self) {
+        if self.stays {
+            return;
+        }
+        self.attempts.of_one.give_back(&self.whose);
+        if let Some(member) = self.member {
+            self.attempts.of_member.give_back(&member);
+        }
     }
 }
 
