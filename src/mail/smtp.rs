@@ -24,12 +24,11 @@ use crate::config::settings::{Relay, Security};
 
 /// The longest time that a mail takes, in times of one answer: to connect, with all that is said before the first mail, for five
 /// commands, and for a whole mail.
-const LONGEST: u32 = 1 + 5 + ACCEPTANCE;
+const LONGEST: u32 = 1 + AT_A_MAIL;
+/// Of these, for a mail once the server is connected to.
+const AT_A_MAIL: u32 = 5 + ACCEPTANCE;
 /// How long the answer to a whole mail may take, in times of one answer.
 const ACCEPTANCE: u32 = 2;
-/// How long the answer to whom a mail is for may take at the first try. A server that looks the address up, and hangs at that, would keep all other
-/// mails back for the whole time that an answer may take; the next try has that.
-const FIRST_PATIENCE: Duration = Duration::from_secs(8);
 /// How long a connection is kept that nothing is sent over.
 const IDLE: Duration = Duration::from_secs(30);
 /// How long goodbye may take.
@@ -42,7 +41,7 @@ pub enum Undelivered {
     Refused(String),
     /// Not now; this one mail.
     Later(String),
-    /// Not now, and not soon: by a rule that may be about who sends, or how much, and not about whom it is for.
+    /// Not now: by a rule that may be about who sends, or how much, and not about whom it is for.
     Denied(String),
     /// The server was lost at this mail: it closed, said that it is not available, or did not answer in time. This one may be the reason, or it
     /// holds for all. It may have been taken.
@@ -69,8 +68,40 @@ pub struct Parcel {
     pub letter: Letter,
     /// What tells it from every other mail, and is the same if it is sent again.
     pub id: String,
-    /// Whether it is tried for the first time: the answer to whom it is for is waited for shortly then ([`FIRST_PATIENCE`]).
-    pub is_first: bool,
+}
+
+/// How long answers are waited for at most while others wait: who hangs at a mail is given the whole time when it is tried beside them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Haste {
+    /// There are others.
+    Some,
+    /// There are others, and the server was lost at many.
+    Much,
+    /// It is tried beside the others, and the server was lost at many.
+    Little,
+}
+
+/// How long an answer may take.
+#[derive(Debug, Clone, Copy)]
+struct Patience {
+    /// To most of what is said.
+    answer: Duration,
+    /// To whom the mail is for: some servers look the address up.
+    recipient: Duration,
+    /// To the whole mail: some servers look into it.
+    content: Duration,
+}
+
+impl Patience {
+    fn of(answer: Duration, haste: Option<Haste>) -> Self {
+        let (recipient, times) = match haste {
+            None => (answer, ACCEPTANCE),
+            Some(Haste::Little) => (Duration::from_secs(10), ACCEPTANCE),
+            Some(Haste::Some) => (Duration::from_secs(8), 1),
+            Some(Haste::Much) => (Duration::from_secs(2), 1),
+        };
+        Self { answer, recipient: recipient.min(answer), content: answer.saturating_mul(times) }
+    }
 }
 
 /// The way to the server that takes mail. For one task.
@@ -146,19 +177,41 @@ impl Smtp {
         self.patience.saturating_mul(LONGEST)
     }
 
-    /// Hands a mail over.
-    ///
-    /// # Errors
-    /// Why it was not taken.
-    pub async fn send(&mut self, parcel: &Parcel) -> Result<(), Undelivered> {
-        let bytes = self.written(parcel)?;
-        let to: Address =
-            parcel.to.parse().map_err(|_| Undelivered::Refused("mail knows no such address".to_owned()))?;
-        // Taken out of its place: what is dropped in the middle is not used again.
-        let mut connection = self.connection().await?;
-        let at_first = if parcel.is_first { self.patience.min(FIRST_PATIENCE) } else { self.patience };
-        let outcome =
-            hand_over(&mut connection, (self.patience, at_first), (self.from.email.clone(), to), &bytes).await;
+    /// The same way once more, with a connection of its own.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        let Self { relay, from, roots, patience, .. } = self;
+        Self { relay: relay.clone(), from: from.clone(), roots: roots.clone(), patience: *patience, open: None }
+    }
+
+    /// Hands a mail over. Returns what it has cost, too: the time from when the server could be told of it.
+    pub async fn send(&mut self, parcel: &Parcel, haste: Option<Haste>) -> (Result<(), Undelivered>, Duration) {
+        let ready = async {
+            let bytes = self.written(parcel)?;
+            let to: Address =
+                parcel.to.parse().map_err(|_| Undelivered::Refused("mail knows no such address".to_owned()))?;
+            // Taken out of its place: what is dropped in the middle is not used again.
+            Ok((self.connection().await?, bytes, to))
+        };
+        let (connection, bytes, to) = match ready.await {
+            Ok(ready) => ready,
+            Err(undelivered) => return (Err(undelivered), Duration::ZERO),
+        };
+        let begun = Instant::now();
+        let longest = self.patience.saturating_mul(AT_A_MAIL);
+        let sent = timeout(longest, self.send_over(connection, (to, bytes), haste)).await;
+        let sent = sent.unwrap_or_else(|_| Err(Undelivered::Lost("it took too long".to_owned())));
+        (sent, begun.elapsed())
+    }
+
+    async fn send_over(
+        &mut self,
+        mut connection: AsyncSmtpConnection,
+        (to, bytes): (Address, Vec<u8>),
+        haste: Option<Haste>,
+    ) -> Result<(), Undelivered> {
+        let patience = Patience::of(self.patience, haste);
+        let outcome = hand_over(&mut connection, patience, (self.from.email.clone(), to), &bytes).await;
         match &outcome {
             Err(Undelivered::Unreachable(_) | Undelivered::Lost(_)) => {}
             Ok(()) => self.open = Some((connection, Instant::now())),
@@ -259,7 +312,7 @@ impl Smtp {
 
 async fn hand_over(
     connection: &mut AsyncSmtpConnection,
-    (patience, of_recipient): (Duration, Duration),
+    Patience { answer, recipient, content }: Patience,
     (from, to): (Address, Address),
     bytes: &[u8],
 ) -> Result<(), Undelivered> {
@@ -275,15 +328,15 @@ async fn hand_over(
         parameters.push(MailParameter::Body(MailBodyParameter::EightBitMime));
     }
     // Who is refused as a sender cannot send anything.
-    let sender = answered("MAIL", patience, connection.command(Mail::new(Some(from), parameters))).await;
+    let sender = answered("MAIL", answer, connection.command(Mail::new(Some(from), parameters))).await;
     sender.map_err(|undelivered| match undelivered {
         Undelivered::Refused(why) | Undelivered::Denied(why) => Undelivered::Unreachable(why),
         other => other,
     })?;
     let handed_over = async {
-        answered("RCPT", of_recipient, connection.command(Rcpt::new(to, Vec::new()))).await?;
-        answered("DATA", patience, connection.command(Data)).await?;
-        answered("the mail", patience.saturating_mul(ACCEPTANCE), connection.message(bytes)).await
+        answered("RCPT", recipient, connection.command(Rcpt::new(to, Vec::new()))).await?;
+        answered("DATA", answer, connection.command(Data)).await?;
+        answered("the mail", content, connection.message(bytes)).await
     };
     // Up to here there was nothing wrong that holds for all.
     handed_over.await.map_err(|undelivered| match undelivered {

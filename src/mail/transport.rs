@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
-
 use super::{
     letters::Letter,
-    smtp::{Parcel, Smtp, Undelivered},
+    smtp::{Haste, Parcel, Smtp, Undelivered},
 };
 
 /// Where mails go.
@@ -30,6 +28,16 @@ impl Transport {
         }
     }
 
+    /// The same way once more, with a connection of its own.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        match self {
+            Self::Smtp(smtp) => Self::Smtp(Box::new(smtp.another())),
+            Self::Log => Self::Log,
+            Self::Nowhere => Self::Nowhere,
+        }
+    }
+
     /// The longest time that a mail takes.
     pub const fn longest(&self) -> Duration {
         match self {
@@ -38,19 +46,23 @@ impl Transport {
         }
     }
 
-    /// Takes a mail. Returns what became of it.
-    pub async fn take(&mut self, parcel: &Parcel) -> Result<&'static str, Undelivered> {
+    /// Takes a mail. Returns what became of it, and what time the mail server has taken for it.
+    pub async fn take(
+        &mut self,
+        parcel: &Parcel,
+        haste: Option<Haste>,
+    ) -> (Result<&'static str, Undelivered>, Duration) {
         match self {
             Self::Smtp(smtp) => {
-                let sent = timeout(smtp.longest(), smtp.send(parcel)).await;
-                sent.unwrap_or_else(|_| Err(Undelivered::Lost("it took too long".to_owned()))).map(|()| "sent")
+                let (sent, cost) = smtp.send(parcel, haste).await;
+                (sent.map(|()| "sent"), cost)
             }
             Self::Log => {
                 let Parcel { to, letter: Letter { subject, body }, .. } = parcel;
                 tracing::info!(to, subject, "mail (not sent: there is no SMTP_URL)\n{body}");
-                Ok("logged")
+                (Ok("logged"), Duration::ZERO)
             }
-            Self::Nowhere => Ok("dropped"),
+            Self::Nowhere => (Ok("dropped"), Duration::ZERO),
         }
     }
 

@@ -360,7 +360,7 @@ impl Administration {
             nodes,
             mail: MailStats {
                 is_sent: self.post.is_sent(),
-                waiting: self.store.mail.waiting().await?.count,
+                waiting: self.store.mail.waiting().await?,
                 oldest_at: self.store.mail.oldest().await?,
             },
             store: StoreStats {

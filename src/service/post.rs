@@ -1,29 +1,30 @@
 //! What is sent by mail, and the one who sends it.
 //!
-//! A mail is written to the store by whoever has something to tell ([`crate::store::mail`]); a worker takes one after the other, makes
-//! the text of it, and hands it to the mail server. One that cannot be handed over is tried again, later each time, until its time
+//! A mail is written to the store by whoever has something to tell ([`crate::store::mail`]); the worker of its lane takes one after the other,
+//! has the text of it made, and hands it to the mail server. One that cannot be handed over is tried again, later each time, until its time
 //! is over: half an hour for what brings a link, a day for what only tells something.
 //!
 //! | module | what lives there |
 //! | --- | --- |
-//! | [`worker`] | taking what is due, handing it over, trying it again |
+//! | [`worker`] | taking what is due, in lanes that do not keep each other back |
+//! | [`attempt`] | handing it over, and when it is tried again |
 //! | [`compose`] | what a mail says, and to whom |
-//! | [`lost`] | where the mail server was lost a moment ago |
+//! | [`domains`] | where mails have failed a moment ago, and for how long nothing is sent there |
 
+mod attempt;
 mod compose;
-mod lost;
+mod domains;
 mod worker;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{Arc, Mutex as StdMutex, OnceLock},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use protocol::{ErrorCode, MemberId, Timestamp, rest::Language};
-use tokio::sync::{Mutex, Notify};
 
-use self::worker::LEASE;
+use self::worker::{LEASE, Sender};
 use super::{
     limiter::{Limiter, Rate},
     second_factor::wrong_code,
@@ -38,7 +39,7 @@ use crate::{
     store::{
         FleetStore, MailStore, MemberStore,
         changes::Actor,
-        mail::{Asked, AskedFrom, Expired, GoodLink, LinkHash, Mail, NewChange, NewLink, Purpose, TakenMail, TokenId},
+        mail::{Asked, AskedFrom, Expired, GoodLink, Lane, LinkHash, Mail, NewChange, NewLink, Purpose, TokenId},
         members::MemberRecord,
         second_factor::CodeUse,
         turns::Caller,
@@ -69,13 +70,11 @@ pub struct Post {
     /// Counts.
     metrics: Arc<Metrics>,
     taken_notices: Limiter<MemberId>,
-    wanted: Notify,
-    transport: Mutex<Transport>,
+    /// One of each lane.
+    senders: [Sender; 4],
     is_sent: bool,
     is_off: bool,
     lease: Duration,
-    /// What is being handed over.
-    in_hand: StdMutex<Option<TakenMail>>,
     description: String,
 }
 
@@ -102,7 +101,7 @@ pub struct Parts {
 impl Post {
     /// With these.
     #[must_use]
-    pub fn new(parts: Parts, transport: Transport) -> Self {
+    pub fn new(parts: Parts, transport: &Transport) -> Self {
         let Parts { store, members, keys, language, clock, ids, metrics, shared } = parts;
         Self {
             store,
@@ -114,13 +113,11 @@ impl Post {
             ids,
             taken_notices: Limiter::new("taken_notices", TAKEN_NOTICES, Arc::clone(&metrics)),
             metrics,
-            wanted: Notify::new(),
             is_sent: matches!(transport, Transport::Smtp(_)),
             is_off: matches!(transport, Transport::Nowhere),
             lease: transport.longest().saturating_add(LEASE),
-            in_hand: StdMutex::default(),
             description: transport.describe(),
-            transport: Mutex::new(transport),
+            senders: Lane::ALL.map(|lane| Sender::new(lane, transport.another())),
         }
     }
 
@@ -162,7 +159,7 @@ impl Post {
 
     /// There is something to send. Never waits.
     pub fn wake(&self) {
-        self.wanted.notify_one();
+        self.senders.iter().for_each(Sender::wake);
     }
 
     /// Has a mail sent. Here and below, `by` is who asks for it.

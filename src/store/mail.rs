@@ -29,7 +29,7 @@ mod claims;
 mod links;
 mod room;
 
-pub use changes::{Asked, AskedChange, CHANGES_MAX, CHANGES_TO_MAX, CHANGES_WITHIN, NewChange};
+pub use changes::{Asked, AskedChange, CHANGES_LEFT, CHANGES_MAX, CHANGES_TO_MAX, CHANGES_WITHIN, NewChange};
 pub use claims::{Claim, ClaimedAddress};
 pub(super) use claims::{claimed, holds_use};
 pub use links::{
@@ -37,10 +37,8 @@ pub use links::{
     NewLink, Purpose, TokenId, UNVERIFIED_LINKS_FROM, handed_out,
 };
 pub(super) use links::{Issue, forgotten_at};
-pub(super) use room::{
-    ASIDE, ASIDE_OF_MEMBERS, ASIDE_OF_STRANGERS, DISPLACED, FIRST_TURN, Part, Restored, Room, aside, turn,
-};
-pub use room::{MEMBERS_MAX, SHARE_MAX, STRANGERS_MAX};
+pub(super) use room::{ASIDE_OF_MEMBERS, ASIDE_OF_STRANGERS, DISPLACED, FIRST_TURN, Part, Restored, Room, aside, turn};
+pub use room::{Lane, MEMBERS_MAX, SHARE_MAX, STRANGERS_MAX};
 
 /// Notices of new devices that wait for one member at a time. One more is not written; the last one says that there were more.
 pub const NEW_DEVICES_MAX: u64 = 5;
@@ -457,15 +455,6 @@ impl TakenMail {
     }
 }
 
-/// What waits.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct WaitingMail {
-    /// How many.
-    pub count: u64,
-    /// When the first of them is due.
-    pub next: Option<Timestamp>,
-}
-
 /// What a change tells its member by mail, who was `before` and is `after` now.
 #[must_use]
 pub(crate) fn notice_of(change: &Change, before: &MemberRecord, after: &MemberRecord, at: Timestamp) -> Option<Mail> {
@@ -582,19 +571,18 @@ pub trait MailStore: Send + Sync {
         at: Timestamp,
     ) -> Result<Option<GoodLink>, StoreError>;
 
-    /// Takes the mail that has been due for longest, which is due again at `until`: first of those that no stranger has asked for, then of those
-    /// for members, then of those of strangers ([`Kind::is_of_strangers`]). What strangers have asked for is taken in turns by their
-    /// networks, and an address that is asked about before a mail to it. What was [set aside](Self::set_aside) comes last.
+    /// Takes the next mail of a lane that is due, which is due again at `until`. What strangers have asked for is taken in turns by their networks,
+    /// and an address that is asked about before a mail to it; of what was [set aside](Self::set_aside) what has been due for longest.
     ///
     /// # Errors
     /// The store.
-    async fn take(&self, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, StoreError>;
+    async fn take(&self, lane: Lane, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, StoreError>;
 
-    /// The same of what was [set aside](Self::set_aside) alone.
+    /// When the next mail of a lane is due.
     ///
     /// # Errors
     /// The store.
-    async fn take_aside(&self, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, StoreError>;
+    async fn next(&self, lane: Lane) -> Result<Option<Timestamp>, StoreError>;
 
     /// Removes a mail that was taken, unless another one has taken its place.
     ///
@@ -608,13 +596,13 @@ pub trait MailStore: Send + Sync {
     /// The store.
     async fn give_up(&self, taken: TakenMail) -> Result<(), StoreError>;
 
-    /// Says when a mail that was taken is due again, unless another one has taken its place.
+    /// Says when a mail that was taken is due again, and how often it was taken, unless another one has taken its place.
     ///
     /// # Errors
     /// The store.
     async fn postpone(&self, taken: TakenMail, due: Timestamp) -> Result<(), StoreError>;
 
-    /// The same, after all that is due by then: the mail server was lost at it, and would be at it again before others were sent.
+    /// The same, in the lane of what was set aside: the mail server was lost at it, and would be at it again before others were sent.
     ///
     /// # Errors
     /// The store.
@@ -628,11 +616,11 @@ pub trait MailStore: Send + Sync {
     /// The store.
     async fn hasten(&self, after: Timestamp, now: Timestamp) -> Result<u64, StoreError>;
 
-    /// What waits.
+    /// How many wait.
     ///
     /// # Errors
     /// The store.
-    async fn waiting(&self) -> Result<WaitingMail, StoreError>;
+    async fn waiting(&self) -> Result<u64, StoreError>;
 
     /// When the mail that has waited for longest was written, of kinds that this server knows.
     ///

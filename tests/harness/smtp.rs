@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
@@ -34,6 +35,9 @@ pub enum How {
     Tls,
 }
 
+/// How late [`Trouble::Slow`] is.
+const LATE: Duration = Duration::from_millis(2_200);
+
 /// What goes wrong with the next recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trouble {
@@ -41,6 +45,8 @@ pub enum Trouble {
     Recipient(u16),
     /// The same, for a reason that an enhanced status says.
     Rule(&'static str),
+    /// The answer to RCPT, late.
+    Slow(u16),
     /// The answer to the whole mail.
     Content(u16),
     /// RCPT is not answered.
@@ -83,6 +89,8 @@ struct State {
     /// With all of a domain.
     at: Mutex<Option<(String, Trouble)>>,
     connections: Mutex<usize>,
+    /// Every recipient that it was asked for.
+    asked: Mutex<Vec<String>>,
 }
 
 /// A mail server.
@@ -183,6 +191,11 @@ impl MailServer {
         *self.state.connections.lock().unwrap()
     }
 
+    /// How often it was asked for recipients of a domain.
+    pub fn asked(&self, domain: &str) -> usize {
+        self.state.asked.lock().unwrap().iter().filter(|to| to.ends_with(&format!("@{domain}"))).count()
+    }
+
     /// Everything that it was given, by now.
     pub fn all(&self) -> Vec<Received> {
         self.state.received.lock().unwrap().clone()
@@ -262,11 +275,16 @@ where
             }
             "RCPT" => {
                 to = address(&line);
+                state.asked.lock().unwrap().push(to.clone());
                 let at = state.at.lock().unwrap().clone().filter(|(domain, _)| to.ends_with(domain));
                 trouble = at.map(|(_, trouble)| trouble).or_else(|| state.trouble.lock().unwrap().pop_front());
                 match trouble {
                     Some(Trouble::Recipient(code)) => say(&mut io, &format!("{code} no, not {to}")).await?,
                     Some(Trouble::Rule(rule)) => say(&mut io, &format!("550 {rule} no, not {from}")).await?,
+                    Some(Trouble::Slow(code)) => {
+                        tokio::time::sleep(LATE).await;
+                        say(&mut io, &format!("{code} no, not {to}")).await?;
+                    }
                     Some(Trouble::Hangs) => std::future::pending().await,
                     _ => say(&mut io, "250 ok").await?,
                 }

@@ -236,12 +236,12 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
                 .unwrap()
         );
     }
-    let taken = f.store.mail.take(f.now(), f.now().after(std::time::Duration::from_secs(60))).await.unwrap().unwrap();
+    let taken = f.take_mail(std::time::Duration::from_secs(60)).await.unwrap();
     f.store.mail.postpone(taken, f.now().after(std::time::Duration::from_secs(5))).await.unwrap();
     let taken = Mail::AddressTaken { email: "ana@example.com".to_owned(), asked: AskedFrom(1) };
     f.store.mail.add(Caller::System, taken, f.now()).await.unwrap();
     f.change(members[0], Change::VerifyEmail { link: [3; 32] }).await;
-    let asked = super::mail::new_change(f, members[2], 4, "eva@example.org").await;
+    let asked = super::mail_changes::new_change(f, members[2], 4, "eva@example.org").await;
     assert_eq!(f.store.mail.issue_change(asked).await, Ok(Asked::Written));
     fill_with_a_second_factor(f, members[1]).await;
     fill_with_pushes(f, &members).await;

@@ -15,6 +15,7 @@ use members_book::{
             ReceiptTimes, Refusal, UnreadCount,
         },
         entries::StoredEntry,
+        mail::{Lane, TakenMail},
         members::{MemberRecord, NewMember},
         mongo::{self, Mongo, Nodes},
         sessions::{KeptSession, NewToken},
@@ -51,6 +52,17 @@ pub struct Fixture {
 const WINDOW: Duration = Duration::from_millis(40);
 
 impl Fixture {
+    /// Takes the next mail that is due, of the first lane that has one; it is due again after `lease`.
+    pub async fn take_mail(&self, lease: Duration) -> Option<TakenMail> {
+        for lane in Lane::ALL {
+            let taken = self.store.mail.take(lane, self.now(), self.now().after(lease)).await.unwrap();
+            if taken.is_some() {
+                return taken;
+            }
+        }
+        None
+    }
+
     /// An empty SQLite store.
     pub fn sqlite() -> Self {
         Self::sqlite_in(Arc::new(tempfile::tempdir().unwrap())).unwrap()

@@ -15,7 +15,8 @@ use protocol::{InvitationId, MemberId};
 use super::{
     fixture::Fixture,
     for_every_store,
-    mail::{add, change, drain, link, new_change, owner},
+    mail::{add, change, drain, link, owner},
+    mail_changes::new_change,
     unverified::{invite, register, registration},
 };
 
@@ -97,10 +98,9 @@ async fn a_network_has_a_share(f: &Fixture, ana: MemberId, invitation: Invitatio
     add(f, asked_for(0, 99)).await;
     assert_eq!(f.store.mail.issue(Caller::Member(ana), link(f, ana, Purpose::VerifyEmail, 1)).await, Ok(true));
     register(f, "Eva", Way::Invitation(invitation), 3).await.unwrap();
-    let now = f.now();
     // Two of members, one from elsewhere, three of its own.
     for _ in 0..6 {
-        let first = f.store.mail.take(now, now.after(LINK_LIFETIME)).await.unwrap().unwrap();
+        let first = f.take_mail(LINK_LIFETIME).await.unwrap();
         f.store.mail.finish(first).await.unwrap();
     }
     add(f, asked_for(0, 1)).await;
@@ -122,16 +122,15 @@ async fn who_has_not_verified_the_address_is_a_stranger(f: &Fixture) {
     assert_eq!(f.store.mail.issue(Caller::System, link(f, uma, Purpose::ResetPassword, 5)).await, Ok(true));
     f.wait(1);
     assert_eq!(f.store.mail.issue(Caller::System, link(f, zoe, Purpose::ResetPassword, 6)).await, Ok(true));
-    let now = f.now();
     for member in [zoe, uma] {
-        let first = f.store.mail.take(now, now.after(LINK_LIFETIME)).await.unwrap().unwrap();
+        let first = f.take_mail(LINK_LIFETIME).await.unwrap();
         assert_eq!(first.mail.and_then(|mail| mail.member()), Some(member), "members go first");
     }
 }
 
 /// Found by an attacker: nine networks filled the part of strangers, and whoever had forgotten a password was refused, administrators too.
 async fn who_floods_pushes_out_their_own_flood(f: &Fixture) {
-    let waiting = f.store.mail.waiting().await.unwrap().count;
+    let waiting = f.store.mail.waiting().await.unwrap();
     // Others flood as well, and everybody has what they ask for.
     for network in 1_000..1_003 {
         add(f, taken(network, network)).await;
@@ -140,7 +139,7 @@ async fn who_floods_pushes_out_their_own_flood(f: &Fixture) {
     let mut ben = registration(f, "Ben", Way::Free, 7);
     ben.link = ben.link.map(|link| NewLink { asked: AskedFrom(96), ..link });
     f.store.members.register(ben).await.unwrap().unwrap();
-    let after = f.store.mail.waiting().await.unwrap().count;
+    let after = f.store.mail.waiting().await.unwrap();
     assert!(after <= waiting.max(STRANGERS_MAX) + 10, "{waiting} {after}");
     assert!(refuses(f, asked_for(30_000, 2)).await, "a network has its share, and no more");
 }
@@ -170,9 +169,8 @@ async fn the_link_of_a_mail_that_gives_way_is_sent_when_it_is_asked_for_again(f:
     fill(f, 0..STRANGERS_MAX - SHARE_MAX).await;
     assert_eq!(ask(ida, 1, 90).await, Ok(true));
     assert_eq!(ask(lia, 2, 91).await, Ok(true), "which takes the place of the last");
-    let now = f.now();
     for _ in 0..5 {
-        let first = f.store.mail.take(now, now.after(LINK_LIFETIME)).await.unwrap().unwrap();
+        let first = f.take_mail(LINK_LIFETIME).await.unwrap();
         f.store.mail.finish(first).await.unwrap();
     }
     assert_eq!(ask(ida, 3, 90).await, Ok(true), "as the first");
@@ -183,10 +181,10 @@ async fn the_link_of_a_mail_that_gives_way_is_sent_when_it_is_asked_for_again(f:
 /// Found by an attacker: with a full queue nothing came of a forgotten password, and so nothing ever left it.
 async fn what_comes_of_a_mail_that_waits_takes_its_place(f: &Fixture) {
     let ivo = f.member("Ivo").await;
-    let waiting = f.store.mail.waiting().await.unwrap().count;
+    let waiting = f.store.mail.waiting().await.unwrap();
     assert_eq!(f.store.mail.issue(Caller::System, link(f, ivo, Purpose::ResetPassword, 12)).await, Ok(true));
     assert_eq!(owner(f, Purpose::ResetPassword, 12).await, Some(ivo));
-    assert_eq!(f.store.mail.waiting().await.unwrap().count, waiting + 1);
+    assert_eq!(f.store.mail.waiting().await.unwrap(), waiting + 1);
 }
 
 /// With [`LEFT`].
@@ -217,13 +215,13 @@ async fn members_have_a_bound_and_what_is_made_or_told_has_none(f: &Fixture) {
     assert_eq!(owner(f, Purpose::VerifyEmail, 11).await, None);
     nobody_can_tell_an_address_of_who_has_left_from_another(f, ivo).await;
     add(f, asked_for(1, 1)).await;
-    let waiting = f.store.mail.waiting().await.unwrap().count;
+    let waiting = f.store.mail.waiting().await.unwrap();
     assert_eq!(f.store.mail.issue(Caller::System, link(f, ivo, Purpose::ResetPassword, 12)).await, Ok(true));
     assert_eq!(owner(f, Purpose::ResetPassword, 12).await, Some(ivo));
     // What a change tells its member is written whether there is room or not: a stranger must not hide it.
     let (credentials, hash) = (0, "new".to_owned());
     assert!(matches!(change(f, ivo, Change::Password { credentials, hash, keep: None }).await, Changed::Done { .. }));
-    assert_eq!(f.store.mail.waiting().await.unwrap().count, waiting + 2);
+    assert_eq!(f.store.mail.waiting().await.unwrap(), waiting + 2);
 }
 
 /// Found by reading: a mail that a stranger asked for as well was sent when it was the stranger's turn; and thousands of links that strangers
@@ -265,10 +263,9 @@ async fn networks_take_turns_and_an_address_that_is_asked_about_goes_first(f: &F
     add(f, asked_for(200, 3)).await;
     add(f, asked_for(201, 1)).await;
     let place = |mails: &[Mail], wanted: &Mail| mails.iter().position(|mail| mail == wanted).unwrap();
-    let now = f.now();
     let mut sent = Vec::new();
     for _ in 0..10 {
-        let first = f.store.mail.take(now, now.after(LINK_LIFETIME)).await.unwrap().unwrap();
+        let first = f.take_mail(LINK_LIFETIME).await.unwrap();
         sent.extend(first.mail.clone());
         f.store.mail.finish(first).await.unwrap();
     }

@@ -81,7 +81,7 @@ async fn what_a_backup_has_brought_back_is_ended_and_in_the_audit_log(f: &Fixtur
     }
     assert!(matches!(f.store.sessions.rotate(ana, exchange(f, 1, 2)).await.unwrap(), Rotation::Invalid));
     let link = f.store.mail.link(Caller::System, [7; 32], Purpose::ResetPassword, f.now()).await.unwrap();
-    assert_eq!((link, f.store.mail.waiting().await.unwrap().count), (None, 0));
+    assert_eq!((link, f.store.mail.waiting().await.unwrap()), (None, 0));
     let revoked_at = async |id| f.store.invitations.by_id(Caller::System, id).await.unwrap().unwrap().revoked_at;
     assert_eq!((revoked_at(open.id).await, revoked_at(expired.id).await), (Some(f.now()), None));
     let (_, entry) = f.store.audit.entries(None, 1).await.unwrap().remove(0);

@@ -1,6 +1,6 @@
 //! Second factors: codes are used up, whoever uses them at the same moment.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use futures_util::future::join_all;
 use members_book::store::{
@@ -74,7 +74,7 @@ async fn actions(f: &Fixture) -> Vec<AuditAction> {
 /// The mails that wait, which are taken.
 async fn mails(f: &Fixture) -> Vec<Mail> {
     let mut mails = Vec::new();
-    while let Some(taken) = f.store.mail.take(f.now(), f.now()).await.unwrap() {
+    while let Some(taken) = f.take_mail(Duration::ZERO).await {
         mails.push(taken.mail.clone().expect("it can be read"));
         f.store.mail.finish(taken).await.unwrap();
     }
@@ -155,7 +155,7 @@ fn enable(f: &Fixture, credentials: u64, factor: StoredFactor) -> Change {
 }
 
 async fn session(f: &Fixture, member: MemberId) -> SessionId {
-    let (id, ends_at) = (f.ids.session(), f.now().after(std::time::Duration::from_secs(3_600)));
+    let (id, ends_at) = (f.ids.session(), f.now().after(Duration::from_secs(3_600)));
     let hash = std::array::from_fn(|at| id.as_bytes()[at % 12]);
     let token = NewToken { hash, expires_at: ends_at };
     let (device, address) = (SessionDevice::default(), None);
@@ -211,7 +211,7 @@ async fn a_session_knows_when_it_was_proved_and_whether_there_is_one(f: &Fixture
     f.store.sessions.prove(ana, one, started).await.unwrap();
     assert_eq!(proved().await[0].0, f.now());
     // One that lies further ahead is of a clock that was wrong.
-    let before = started.before(std::time::Duration::from_millis(1));
+    let before = started.before(Duration::from_millis(1));
     f.store.sessions.prove(ana, one, before).await.unwrap();
     assert_eq!(proved().await[0].0, before);
     f.store.sessions.prove(ana, one, f.now()).await.unwrap();

@@ -148,7 +148,7 @@ async fn audit(f: &Fixture) -> Vec<AuditRecord> {
 /// Every mail that waits, removed.
 async fn mails(f: &Fixture) -> Vec<Mail> {
     let mut all = Vec::new();
-    while let Some(taken) = f.store.mail.take(f.now(), f.now().after(Duration::from_secs(60))).await.unwrap() {
+    while let Some(taken) = f.take_mail(Duration::from_secs(60)).await {
         all.push(taken.mail.clone().expect("it can be read"));
         f.store.mail.finish(taken).await.unwrap();
     }
@@ -451,7 +451,7 @@ async fn who_reads_the_mail_has_the_address_and_not_who_has_registered_with_it(f
     assert!(matches!(change(f, ana, to_hers(EmailProof::Password(credentials))).await, Changed::EmailTaken));
     assert!(matches!(change(f, ana, to_hers(EmailProof::Link([9; 32]))).await, Changed::Stale), "no such link");
     assert!(f.store.members.by_id(Caller::System, eva.id).await.unwrap().is_some(), "nothing was changed");
-    let asked = super::mail::new_change(f, ana, 8, "EVA@example.com").await;
+    let asked = super::mail_changes::new_change(f, ana, 8, "EVA@example.com").await;
     assert_eq!(f.store.mail.issue_change(asked).await, Ok(Asked::Written));
     assert!(matches!(change(f, ana, to_hers(EmailProof::Link([8; 32]))).await, Changed::Done { .. }));
     assert!(f.store.members.by_id(Caller::System, eva.id).await.unwrap().is_none());

@@ -33,6 +33,6 @@ impl Foundation {
             metrics: Arc::clone(&self.metrics),
             shared: self.store.fleet.clone(),
         };
-        Ok(Arc::new(Post::new(parts, transport)))
+        Ok(Arc::new(Post::new(parts, &transport)))
     }
 }

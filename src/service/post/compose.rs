@@ -144,12 +144,7 @@ impl Post {
     ) -> Composed {
         let fields = Fields { link: format!("{}/app/", self.base()), device: String::new(), ..fields };
         let letter = template.render(language, &fields);
-        Composed::Parcel(Box::new(Parcel {
-            to: former.to_owned(),
-            letter,
-            id: id_of(taken),
-            is_first: taken.attempts <= 1,
-        }))
+        Composed::Parcel(Box::new(Parcel { to: former.to_owned(), letter, id: id_of(taken) }))
     }
 
     /// The mail for a member; to another address than they have, if it is to a new one.
@@ -171,12 +166,7 @@ impl Post {
         let device = if is_verified { fields.device } else { String::new() };
         let language = profile.language.unwrap_or(self.language);
         let letter: Letter = template.render(language, &Fields { name, link, device, ..fields });
-        Composed::Parcel(Box::new(Parcel {
-            to: to.unwrap_or(profile.email),
-            letter,
-            id: id_of(taken),
-            is_first: taken.attempts <= 1,
-        }))
+        Composed::Parcel(Box::new(Parcel { to: to.unwrap_or(profile.email), letter, id: id_of(taken) }))
     }
 
     fn base(&self) -> &str {

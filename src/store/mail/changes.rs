@@ -18,6 +18,9 @@ use crate::store::{
 
 /// Links that change the address of one member and are made in [`CHANGES_WITHIN`]; in [`LINKS_WITHIN`] it is [`LINKS_MAX`].
 pub const CHANGES_MAX: u32 = 5;
+/// As many more of either there are for who has had none yet with the credentials that they have: whoever knew a former password has not used up
+/// what there is. Over all credentials, or whoever changes the password again and again has links without end.
+pub const CHANGES_LEFT: u32 = 2;
 /// See [`CHANGES_MAX`].
 pub const CHANGES_WITHIN: Duration = Duration::from_secs(60 * 60);
 /// Links of all members that change their address to the same one and are made in [`LINKS_WITHIN`]. Beyond that each member has one: nobody
@@ -101,12 +104,17 @@ impl NewChange {
         full_since: Option<Timestamp>,
     ) -> Option<Timestamp> {
         let at = self.link.at;
-        let mut made: Vec<Timestamp> =
-            theirs.iter().filter(|link| self.is_like(link)).map(|link| link.made_at).collect();
+        let mut made: Vec<(Timestamp, bool)> = theirs
+            .iter()
+            .filter(|link| link.purpose == Purpose::ChangeEmail)
+            .map(|link| (link.made_at, link.credentials == Some(self.credentials)))
+            .collect();
         made.sort_unstable_by(|one, other| other.cmp(one));
         let of_the_newest = |most: u32, within: Duration| {
+            let has_own = made.iter().any(|(made_at, is_own)| *is_own && made_at.after(within) > at);
+            let most = if has_own { most } else { most + CHANGES_LEFT };
             let last = usize::try_from(most).ok().and_then(|most| made.get(most.checked_sub(1)?));
-            last.map(|last| last.after(within)).filter(|until| *until > at)
+            last.map(|(last, _)| last.after(within)).filter(|until| *until > at)
         };
         let bounds = [
             of_the_newest(CHANGES_MAX, CHANGES_WITHIN),
@@ -114,11 +122,6 @@ impl NewChange {
             self.too_many_to_it_until(theirs, full_since),
         ];
         bounds.into_iter().flatten().max()
-    }
-
-    /// Whether a link counts that was asked for before: with what its member has still. Whoever knew a former password has not used up what there is.
-    fn is_like(&self, link: &LinkRow) -> bool {
-        link.purpose == Purpose::ChangeEmail && link.credentials == Some(self.credentials)
     }
 
     /// The same of one address, which gets as many from all members as there are in a day, and one of each member beyond.
@@ -163,6 +166,25 @@ mod tests {
         assert_eq!(until(24 * HOUR, &day), None);
         let both: Vec<u64> = (0..7).map(|number| number * HOUR).chain((0..5).map(|n| 23 * HOUR + n)).collect();
         assert_eq!(until(23 * HOUR + 60, &both), Some(at(24 * HOUR)), "both are over then");
+    }
+
+    /// Found by an attacker: whoever changed the password after every five had 9,000 links an hour sent to whom they liked.
+    #[test]
+    fn two_are_left_for_who_has_other_credentials_and_no_more_for_who_changes_them_again() {
+        let mut rows = Vec::new();
+        let mut asks = |now: u64, credentials: u64| {
+            let change = NewChange { credentials, ..asked(now, "new@example.com") };
+            let until = change.too_many_until(&rows, None);
+            if until.is_none() {
+                rows.push(change.row());
+            }
+            until
+        };
+        assert!((0..5).all(|number| asks(number, 0).is_none()));
+        assert_eq!(asks(5, 0), Some(at(HOUR)));
+        assert_eq!((asks(6, 1), asks(7, 1)), (None, Some(at(HOUR + 1))));
+        assert_eq!((asks(8, 2), asks(9, 2), asks(10, 3)), (None, Some(at(HOUR + 2)), Some(at(HOUR))));
+        assert_eq!((asks(HOUR, 3), asks(HOUR, 4)), (None, Some(at(HOUR + 1))));
     }
 
     #[test]

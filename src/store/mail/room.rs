@@ -5,7 +5,8 @@
 //! - What no stranger asks for has a part of its own ([`MEMBERS_MAX`]) and goes first: notices, what a member asks for who is signed in,
 //!   who was invited. Strangers take none of it.
 //! - Networks take turns ([`turn`]): however much one asks for, another one waits for one mail of it.
-//! - A mail at which the mail server was lost is set aside ([`ASIDE`]): others go before it, so it keeps none of them back.
+//! - Each part is sent over a connection of its own ([`Lane`]), and so is what the mail server was lost at: whatever keeps one back keeps
+//!   none of the others back.
 //! - When the part of strangers is full ([`STRANGERS_MAX`]), who comes takes the place of what would be sent last, of what was set aside first, unless that would be
 //!   themselves. So who floods pushes out their own flood: with a thousand networks as with one, whoever asks for something from
 //!   elsewhere gets a place, and a near one.
@@ -25,6 +26,41 @@ pub const SHARE_MAX: u64 = 300;
 
 /// What became of a mail that has given way to one that is sent sooner, for metrics.
 pub(in crate::store) const DISPLACED: &str = "displaced";
+
+/// Which mails are sent one after the other, over one connection. Which lane a mail is in follows from its kind and its [turn](turn).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// What no stranger has asked for, and links for members who have shown that the address is theirs.
+    Members,
+    /// What the mail server was lost at of that ([`MailStore::set_aside`](super::MailStore::set_aside)).
+    MembersAside,
+    /// What strangers have asked for, and links for who has not shown that.
+    Strangers,
+    /// What the mail server was lost at of that.
+    StrangersAside,
+}
+
+impl Lane {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Members, Self::MembersAside, Self::Strangers, Self::StrangersAside];
+
+    /// Its name, for logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Members => "members",
+            Self::MembersAside => "members_aside",
+            Self::Strangers => "strangers",
+            Self::StrangersAside => "strangers_aside",
+        }
+    }
+
+    /// Whether it is of what was set aside.
+    #[must_use]
+    pub const fn is_aside(self) -> bool {
+        matches!(self, Self::MembersAside | Self::StrangersAside)
+    }
+}
 
 /// Part of the queue, with a bound of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,14 +134,25 @@ impl Kind {
     }
 }
 
-/// The turns of mails that were set aside because the mail server was lost at them: each counts in its part as before, and is sent when nothing
-/// else is due. Of strangers, of members, and of what was made of a mail that waited.
-pub(in crate::store) const ASIDE: [i64; 3] = [ASIDE_OF_STRANGERS, ASIDE_OF_MEMBERS, ASIDE_MADE];
-/// See [`ASIDE`].
+/// The turns of mails that were set aside because the mail server was lost at them: each counts in its part as before, and is in another lane.
 pub(in crate::store) const ASIDE_OF_STRANGERS: i64 = -1;
-/// See [`ASIDE`].
+/// See [`ASIDE_OF_STRANGERS`].
 pub(in crate::store) const ASIDE_OF_MEMBERS: i64 = -2;
+/// Of what was made of a mail that waited, for who has shown that the address is theirs.
 const ASIDE_MADE: i64 = -3;
+/// The same for who has not.
+const ASIDE_MADE_UNSHOWN: i64 = -4;
+
+impl Lane {
+    /// The turns of what was set aside and is in this lane.
+    pub(in crate::store) const fn turns_aside(self) -> &'static [i64] {
+        match self {
+            Self::Members | Self::Strangers => &[],
+            Self::MembersAside => &[ASIDE_OF_MEMBERS, ASIDE_MADE],
+            Self::StrangersAside => &[ASIDE_OF_STRANGERS, ASIDE_MADE_UNSHOWN],
+        }
+    }
+}
 
 /// The turn of a mail that is set aside, which has this one.
 pub(in crate::store) const fn aside(kind: Kind, turn: Option<i64>) -> i64 {
@@ -113,7 +160,8 @@ pub(in crate::store) const fn aside(kind: Kind, turn: Option<i64>) -> i64 {
         None => ASIDE_OF_MEMBERS,
         Some(turn) if turn < 0 => turn,
         Some(_) if kind.is_of_strangers() => ASIDE_OF_STRANGERS,
-        Some(_) => ASIDE_MADE,
+        Some(FIRST_TURN) => ASIDE_MADE,
+        Some(_) => ASIDE_MADE_UNSHOWN,
     }
 }
 

@@ -1,40 +1,48 @@
 //! Mail that is to be sent, and the links in it.
 
-use std::sync::Arc;
+mod lanes;
+mod links;
+mod room;
 
 use async_trait::async_trait;
 use futures_util::FutureExt as _;
 use mongodb::{
     ClientSession,
-    bson::{Bson, Document, doc},
-    options::{FindOneOptions, ReturnDocument},
+    bson::{Document, doc},
+    options::FindOneOptions,
 };
-use protocol::{InvitationId, MemberId, Timestamp};
+use protocol::{MemberId, Timestamp};
 use tokio_util::sync::CancellationToken;
 
+use self::room::turn_of;
+pub(super) use self::{
+    links::{end_all, is_link, link_document, link_record, links_of, use_up, write_link},
+    room::make_room,
+};
 use super::{
-    Mongo, audit, claims,
+    Mongo, claims,
     db::Db,
-    document::{binary, bytes_of, date, invitation_oid, member_oid, signed, time, unsigned, word},
+    document::{binary, date, member_oid, time},
     email_change,
     fault::Fault,
     members::transaction,
 };
-use crate::store::{
-    MailStore, StoreError,
-    archive::{LinkRow, MailRow},
-    audit::AuditRecord,
-    changes::Change,
-    mail::{
-        ASIDE_OF_MEMBERS, ASIDE_OF_STRANGERS, Asked, AskedChange, AskedFrom, Claim, DISPLACED, Expired, FIRST_TURN,
-        GoodLink, Issue, Kind, LINK_LIFETIME, LinkHash, MEMBERS_MAX, Mail, NEW_DEVICES_MAX, NOTICE_LIFETIME, NewChange,
-        NewLink, Part, Purpose, Room, SHARE_MAX, STRANGERS_MAX, TO_FORMER, TakenMail, TokenId, WaitingMail, aside,
-        ended_links, forgotten_at, keys_of_address, notice_of, outlives, turn,
+use crate::{
+    store::{
+        MailStore, StoreError,
+        archive::{LinkRow, MailRow},
+        audit::AuditRecord,
+        changes::Change,
+        mail::{
+            Asked, AskedChange, Expired, FIRST_TURN, GoodLink, Kind, LINK_LIFETIME, Lane, LinkHash, Mail,
+            NEW_DEVICES_MAX, NOTICE_LIFETIME, NewChange, NewLink, Part, Purpose, Room, TO_FORMER, TakenMail, TokenId,
+            aside, ended_links, forgotten_at, keys_of_address, notice_of, outlives,
+        },
+        members::MemberRecord,
+        turns::{Caller, Turn},
     },
-    members::{MemberRecord, email_key},
-    turns::{Caller, Turn},
+    telemetry::Metrics,
 };
-use crate::telemetry::Metrics;
 
 fn mail(document: &Document) -> Option<Mail> {
     serde_json::from_str(document.get_str("body").ok()?).ok()
@@ -59,91 +67,11 @@ fn attempts(document: &Document) -> u32 {
     u32::try_from(document.get_i64("attempts").unwrap_or(0)).unwrap_or(u32::MAX)
 }
 
-/// What strangers have written, with a turn from this one on.
-fn of_strangers(turn: i64) -> Document {
-    doc! { "kind": { "$in": Kind::names_of(Kind::is_of_strangers) }, "turn": { "$gte": turn } }
-}
-
-/// Whether there is room for a further mail of a kind, after another one has given way where that is what the room is for. Several nodes that
-/// ask at the same moment may go a little beyond it.
-pub(super) async fn make_room(
-    db: &Db,
-    metrics: &Metrics,
-    (kind, key): (Kind, &str),
-    Room { part, share }: Room,
-) -> Result<bool, Fault> {
-    let (mail, never_full) = (db.collection::<Document>("mail"), part == Part::Made);
-    // All together are counted without looking at them.
-    let most = if share.is_some() { STRANGERS_MAX } else { MEMBERS_MAX };
-    let has_place = never_full || {
-        let all = mail.estimated_document_count().max_time(db.max_time).await?;
-        all < most || {
-            let mut own = of_strangers(ASIDE_OF_STRANGERS);
-            if share.is_none() {
-                own = known();
-                own.insert("turn", doc! { "$in": [Bson::Null, Bson::Int64(ASIDE_OF_MEMBERS)] });
-            }
-            mail.count_documents(own).limit(most).max_time(db.max_time).await? < most
-        }
-    };
-    let Some(share) = share.filter(|_| !never_full) else {
-        return Ok(has_place || is_there(db, key).await?);
-    };
-    let own = doc! { "share": share.to_string() };
-    let has_share = mail.count_documents(own).limit(SHARE_MAX).max_time(db.max_time).await? < SHARE_MAX;
-    if (has_place && has_share) || is_there(db, key).await? {
-        return Ok(true);
-    }
-    if !has_share {
-        return Ok(false);
-    }
-    let mut set_aside = of_strangers(ASIDE_OF_STRANGERS);
-    set_aside.insert("turn", ASIDE_OF_STRANGERS);
-    let set_aside: Option<Document> = db.one("mail", set_aside, by_turn(-1)).await?;
-    let last = match set_aside {
-        Some(set_aside) => set_aside,
-        None => {
-            let last: Option<Document> = db.one("mail", of_strangers(0), by_turn(-1)).await?;
-            let Some(last) = last else { return Ok(true) };
-            if turn_of(db, kind, share).await? >= last.get_i64("turn").unwrap_or(0) {
-                return Ok(false);
-            }
-            last
-        }
-    };
-    if let Some(gone) = mail.find_one_and_delete(doc! { "_id": last.get("_id") }).max_time(db.max_time).await? {
-        if let Some((own, unsent)) = self::mail(&gone).as_ref().and_then(not_sent) {
-            db.collection::<Document>("links").update_one(own, unsent).await?;
-        }
-        let kind = last.get_str("kind").ok().and_then(Kind::of);
-        metrics.mail(kind.map_or("unknown", Kind::as_str), DISPLACED);
-    }
-    Ok(true)
-}
-
 /// Has the link that a mail was to bring which nobody gets count as not sent: which one, and what becomes of it.
 fn not_sent(mail: &Mail) -> Option<(Document, Document)> {
     let (member, TokenId(token)) = mail.link()?;
     let own = doc! { "member_id": member_oid(member), "token": binary(&token) };
     Some((own, doc! { "$set": { "sent": 0_i64, "asked": Vec::<String>::new() } }))
-}
-
-async fn is_there(db: &Db, key: &str) -> Result<bool, Fault> {
-    let found: Option<Document> = db.one("mail", doc! { "_id": key }, FindOneOptions::default()).await?;
-    Ok(found.is_some())
-}
-
-fn by_turn(order: i32) -> FindOneOptions {
-    FindOneOptions::builder().sort(doc! { "turn": order }).projection(doc! { "turn": 1, "kind": 1 }).build()
-}
-
-/// The turn of a mail that is of a share. Several that are written at the same moment may have the same.
-async fn turn_of(db: &Db, kind: Kind, share: AskedFrom) -> Result<i64, Fault> {
-    let turn_in = |found: Option<Document>| found.and_then(|found| found.get_i64("turn").ok());
-    let own = doc! { "share": share.to_string(), "kind": { "$in": kind.in_turn_with() } };
-    let last = turn_in(db.one("mail", own, by_turn(-1)).await?);
-    let next = turn_in(db.one("mail", of_strangers(0), by_turn(1)).await?);
-    Ok(turn(kind, last, next))
 }
 
 /// Writes a mail that is due now, in a transaction if there is one. One that takes the place of one that waits has its turn, so that whoever
@@ -216,145 +144,6 @@ pub(super) async fn tell(db: &Db, session: &mut ClientSession, notice: &Mail, at
         }
     }
     write(db, notice, Room::MEMBERS, at, Some(session)).await
-}
-
-/// Nothing if the queue is full, true if a mail was written, false if none was.
-async fn issue(db: &Db, metrics: &Arc<Metrics>, by: Caller, link: NewLink) -> Result<Option<bool>, Fault> {
-    let own = (db.clone(), Arc::clone(metrics));
-    let never = CancellationToken::new();
-    let issued = transaction(db, &never, move |session| {
-        let ((db, metrics), link) = (own.clone(), link.clone());
-        async move { issue_in(&db, &metrics, session, by, &link).await }.boxed()
-    });
-    Ok(issued.await?.unwrap_or(Some(false)))
-}
-
-async fn issue_in(
-    db: &Db,
-    metrics: &Metrics,
-    session: &mut ClientSession,
-    by: Caller,
-    link: &NewLink,
-) -> Result<Option<bool>, Fault> {
-    let &NewLink { member, purpose, at, .. } = link;
-    // Two at the same moment must meet, and so must a change that ends links.
-    let meet = doc! { "$inc": { "met": 1_i64 } };
-    let members = db.collection::<Document>("members");
-    let found = members.find_one_and_update(doc! { "_id": member_oid(member) }, meet).session(&mut *session).await?;
-    let must_verify = found.is_some_and(|found| found.get_bool("must_verify").unwrap_or(false));
-    let links = db.collection::<Document>("links");
-    let theirs = links_of(db, session, member, at).await?;
-    let room = Room::of_link(by, must_verify, link.asked);
-    let once_more = doc! { "$inc": { "sent": 1_i64 }, "$push": { "asked": link.asked.to_string() } };
-    let (mail, again) = match link.issue(must_verify, &theirs) {
-        Issue::Nothing => return Ok(Some(false)),
-        Issue::New => (link.mail(), None),
-        Issue::Again(hash, token) => (purpose.mail(member, token), Some((hash, once_more))),
-        Issue::Unsent(hash, token) => {
-            let asked = vec![link.asked.to_string()];
-            let sent = doc! { "sent": 1_i64, "asked": asked, "expires_at": date(link.good_until()) };
-            (purpose.mail(member, token), Some((hash, doc! { "$set": sent })))
-        }
-        Issue::Longer(hash, token) => {
-            let longer = doc! { "$set": { "expires_at": date(link.good_until()) } };
-            links.update_one(doc! { "_id": binary(&hash) }, longer).session(&mut *session).await?;
-            let mail = purpose.mail(member, token);
-            if is_there(db, &mail.key()).await? {
-                write(db, &mail, room, at, Some(session)).await?;
-            }
-            return Ok(Some(false));
-        }
-    };
-    if !make_room(db, metrics, (mail.kind(), &mail.key()), room).await? {
-        return Ok(None);
-    }
-    match again {
-        None => write_link(db, session, &link.row()).await?,
-        Some((hash, change)) => {
-            let own = doc! { "_id": binary(&hash) };
-            links.update_one(own, change).session(&mut *session).await?;
-        }
-    }
-    write(db, &mail, room, at, Some(session)).await.map(|()| Some(true))
-}
-
-/// The links of a member that count for something: those of the time that is not forgotten, and those that are good.
-pub(super) async fn links_of(
-    db: &Db,
-    session: &mut ClientSession,
-    member: MemberId,
-    at: Timestamp,
-) -> Result<Vec<LinkRow>, Fault> {
-    let since = doc! {
-        "member_id": member_oid(member),
-        "$or": [{ "made_at": { "$gt": date(forgotten_at(at)) } }, { "expires_at": { "$gt": date(at) } }],
-    };
-    let mut found = db.collection::<Document>("links").find(since).session(&mut *session).await?;
-    let mut theirs = Vec::new();
-    while let Some(found) = found.next(&mut *session).await.transpose()? {
-        theirs.extend(link_record(&found));
-    }
-    Ok(theirs)
-}
-
-/// Writes a link alone.
-pub(super) async fn write_link(db: &Db, session: &mut ClientSession, row: &LinkRow) -> Result<(), Fault> {
-    let links = db.collection::<Document>("links");
-    links.insert_one(link_document(row)).session(session).await?;
-    Ok(())
-}
-
-/// Whether a link is known, good or not.
-pub(super) async fn is_link(db: &Db, hash: LinkHash) -> Result<bool, Fault> {
-    let found: Option<Document> = db.one("links", doc! { "_id": binary(&hash) }, FindOneOptions::default()).await?;
-    Ok(found.is_some())
-}
-
-/// Which link is good.
-fn good(hash: LinkHash, purpose: Purpose, at: Timestamp) -> Document {
-    doc! { "_id": binary(&hash), "purpose": purpose.as_str(), "expires_at": { "$gt": date(at) }, "is_over": false }
-}
-
-async fn link(db: &Db, hash: LinkHash, purpose: Purpose, at: Timestamp) -> Result<Option<GoodLink>, Fault> {
-    let found: Option<Document> = db.one("links", good(hash, purpose, at), FindOneOptions::default()).await?;
-    Ok(found.as_ref().and_then(good_link))
-}
-
-fn good_link(document: &Document) -> Option<GoodLink> {
-    let LinkRow { member, expires_at: until, token, email, credentials, .. } = link_record(document)?;
-    Some(GoodLink { member, until, was_mailed: token.is_some(), email, credentials })
-}
-
-/// Uses up the link that a change of a member takes, if it takes one, and all others of its purpose. False if that is not good for them.
-pub(super) async fn use_up(
-    db: &Db,
-    session: &mut ClientSession,
-    change: &Change,
-    before: &MemberRecord,
-    at: Timestamp,
-) -> Result<bool, Fault> {
-    let Some((hash, purpose)) = change.link() else { return Ok(true) };
-    let links = db.collection::<Document>("links");
-    let found = links.find_one(good(hash, purpose, at)).session(&mut *session).await?;
-    let is_good = found.as_ref().and_then(good_link).is_some_and(|link| link.is_for(before, at));
-    if is_good {
-        // It is written, so that two with one link meet.
-        end_all(db, session, before.profile.id, purpose).await?;
-    }
-    Ok(is_good)
-}
-
-/// Ends the links of a member for a purpose.
-pub(super) async fn end_all(
-    db: &Db,
-    session: &mut ClientSession,
-    member: MemberId,
-    purpose: Purpose,
-) -> Result<(), Fault> {
-    let theirs = doc! { "member_id": member_oid(member), "purpose": purpose.as_str() };
-    let over = doc! { "$set": { "is_over": true } };
-    db.collection::<Document>("links").update_many(theirs, over).session(session).await?;
-    Ok(())
 }
 
 /// What a change of a member does to their links and their mail.
@@ -454,129 +243,6 @@ pub(super) fn document(row: &MailRow, turn: Option<i64>) -> Result<Document, Fau
     Ok(document)
 }
 
-pub(super) fn link_record(document: &Document) -> Option<LinkRow> {
-    let at = |field| document.get_datetime(field).ok().map(|date| time(*date));
-    let purpose = word("purpose", document.get_str("purpose").ok()?, &Purpose::ALL, Purpose::as_str).ok()?;
-    Some(LinkRow {
-        hash: bytes_of(document, "_id")?,
-        member: MemberId::from_bytes(document.get_object_id("member_id").ok()?.bytes()),
-        purpose,
-        made_at: at("made_at")?,
-        expires_at: at("expires_at")?,
-        is_over: document.get_bool("is_over").ok()?,
-        token: document
-            .get_binary_generic("token")
-            .ok()
-            .and_then(|token| token.as_slice().try_into().ok())
-            .map(TokenId),
-        sent: document.get_i64("sent").map_or(1, |sent| u32::try_from(sent).unwrap_or(u32::MAX)),
-        asked: document.get_array("asked").map_or_else(
-            |_| Vec::new(),
-            |asked| asked.iter().filter_map(Bson::as_str).flat_map(AskedFrom::all_of).collect(),
-        ),
-        claim: document.get_bool("is_claim").unwrap_or(false).then(|| Claim {
-            invitation: document.get_object_id("invitation_id").ok().map(|id| InvitationId::from_bytes(id.bytes())),
-            address: bytes_of(document, "address"),
-        }),
-        email: document.get_str("email").ok().map(str::to_owned),
-        credentials: document.get_i64("credentials").ok().map(unsigned),
-    })
-}
-
-pub(super) fn link_document(row: &LinkRow) -> Document {
-    let LinkRow { hash, member, purpose, made_at, expires_at, is_over, token, sent, asked, .. } = row;
-    let LinkRow { claim, email, credentials, .. } = row;
-    let mut document = doc! {
-        "_id": binary(hash),
-        "member_id": member_oid(*member),
-        "purpose": purpose.as_str(),
-        "made_at": date(*made_at),
-        "expires_at": date(*expires_at),
-        "is_over": is_over,
-        "token": token.map(|token| binary(&token.0)),
-        "sent": i64::from(*sent),
-        "asked": asked.iter().map(ToString::to_string).collect::<Vec<_>>(),
-    };
-    if let Some(email) = email {
-        document.extend(doc! { "email": email, "email_key": email_key(email) });
-    }
-    document.extend(credentials.map(|credentials| ("credentials".to_owned(), signed(credentials).into())));
-    if let Some(Claim { invitation, address }) = claim {
-        document.insert("is_claim", true);
-        document.extend(invitation.map(|id| ("invitation_id".to_owned(), invitation_oid(id).into())));
-        document.extend(address.map(|address| ("address".to_owned(), binary(&address).into())));
-    }
-    document
-}
-
-async fn take(db: &Db, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, Fault> {
-    let with_turn = || doc! { "$gte": 0_i64 }.into();
-    let wanted = [
-        (Kind::names_of(|_| true), Bson::Null),
-        (Kind::names_of(|kind| !kind.is_of_strangers()), with_turn()),
-        (Kind::names_of(Kind::is_of_strangers), with_turn()),
-    ];
-    for (names, turn) in wanted {
-        let due = doc! { "kind": { "$in": names }, "turn": turn, "due": { "$lte": date(now) } };
-        if let Some(taken) = take_first(db, due, doc! { "turn": 1, "due": 1 }, (now, until)).await? {
-            return Ok(Some(taken));
-        }
-    }
-    take_aside(db, now, until).await
-}
-
-/// Takes the first that is due of those that were set aside.
-async fn take_aside(db: &Db, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, Fault> {
-    let mut due = known();
-    due.extend(doc! { "turn": { "$lt": 0_i64 }, "due": { "$lte": date(now) } });
-    take_first(db, due, doc! { "due": 1 }, (now, until)).await
-}
-
-/// Takes the first of those that are due. The index has it for each kind, so that no others are looked at.
-async fn take_first(
-    db: &Db,
-    due: Document,
-    order: Document,
-    (now, until): (Timestamp, Timestamp),
-) -> Result<Option<TakenMail>, Fault> {
-    let take = doc! { "$set": { "due": date(until) }, "$inc": { "attempts": 1_i64 } };
-    let taken = db
-        .collection::<Document>("mail")
-        .find_one_and_update(due, take)
-        .sort(order)
-        .return_document(ReturnDocument::After)
-        .max_time(db.max_time)
-        .await?;
-    let Some(taken) = taken else { return Ok(None) };
-    let lacks = |field: &str| Fault::Data(format!("a document of mail lacks {field}"));
-    let kind = taken.get_str("kind").ok().and_then(Kind::of).ok_or_else(|| lacks("its kind"))?;
-    let key = taken.get_str("_id").map_err(|_| lacks("its key"))?.to_owned();
-    let revision = taken.get_i64("revision").map_err(|_| lacks("its revision"))?;
-    // What cannot be read must not stay the first that is due: it is taken like others.
-    let row = record(&taken);
-    let until = row.as_ref().map_or(now, |row| row.until);
-    let mut taken = TakenMail { key, kind, mail: row.map(|row| row.mail), attempts: attempts(&taken), until, revision };
-    if let Some(until) = taken.longer_until(now) {
-        let prolong = doc! { "$set": { "until": date(until) } };
-        db.collection::<Document>("mail").update_one(still(&taken), prolong).await?;
-        taken.until = until;
-    }
-    Ok(Some(taken))
-}
-
-async fn hand_out(db: &Db, link: LinkRow, entry: AuditRecord) -> Result<(), Fault> {
-    let (own, never) = (db.clone(), CancellationToken::new());
-    let written = transaction(db, &never, move |session| {
-        let (db, link, entry) = (own.clone(), link_document(&link), entry.clone());
-        async move {
-            db.collection::<Document>("links").insert_one(link).session(&mut *session).await?;
-            audit::append(&db, &entry, Some(session)).await
-        }
-        .boxed()
-    });
-    written.await.map(drop)
-}
-
 async fn give_up(db: &Db, taken: TakenMail) -> Result<(), Fault> {
     let (own, never) = (db.clone(), CancellationToken::new());
     let done = transaction(db, &never, move |session| {
@@ -591,14 +257,6 @@ async fn give_up(db: &Db, taken: TakenMail) -> Result<(), Fault> {
         .boxed()
     });
     done.await.map(drop)
-}
-
-async fn waiting(db: &Db) -> Result<WaitingMail, Fault> {
-    let count = db.collection::<Document>("mail").estimated_document_count().max_time(db.max_time).await?;
-    let first = FindOneOptions::builder().sort(doc! { "due": 1 }).projection(doc! { "due": 1 }).build();
-    let first: Option<Document> = db.one("mail", known(), first).await?;
-    let next = first.and_then(|first| first.get_datetime("due").ok().map(|due| time(*due)));
-    Ok(WaitingMail { count, next })
 }
 
 async fn oldest(db: &Db) -> Result<Option<Timestamp>, Fault> {
@@ -626,7 +284,7 @@ impl MailStore for Mongo {
     }
 
     async fn issue(&self, by: Caller, link: NewLink) -> Result<bool, StoreError> {
-        let issued = self.write(by, async move |core, db| issue(&db, &core.metrics, by, link).await).await?;
+        let issued = self.write(by, async move |core, db| links::issue(&db, &core.metrics, by, link).await).await?;
         issued.ok_or(StoreError::Overloaded)
     }
 
@@ -642,7 +300,7 @@ impl MailStore for Mongo {
     }
 
     async fn hand_out(&self, link: LinkRow, entry: AuditRecord) -> Result<(), StoreError> {
-        self.write(Caller::System, async move |_, db| hand_out(&db, link, entry).await).await
+        self.write(Caller::System, async move |_, db| links::hand_out(&db, link, entry).await).await
     }
 
     async fn link(
@@ -652,15 +310,15 @@ impl MailStore for Mongo {
         purpose: Purpose,
         at: Timestamp,
     ) -> Result<Option<GoodLink>, StoreError> {
-        self.read(Turn::of(by), async move |_, db| link(&db, hash, purpose, at).await).await
+        self.read(Turn::of(by), async move |_, db| links::link(&db, hash, purpose, at).await).await
     }
 
-    async fn take(&self, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, StoreError> {
-        self.write(Caller::System, async move |_, db| take(&db, now, until).await).await
+    async fn take(&self, lane: Lane, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, StoreError> {
+        self.write(Caller::System, async move |_, db| lanes::take(&db, lane, now, until).await).await
     }
 
-    async fn take_aside(&self, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, StoreError> {
-        self.write(Caller::System, async move |_, db| take_aside(&db, now, until).await).await
+    async fn next(&self, lane: Lane) -> Result<Option<Timestamp>, StoreError> {
+        self.read(Turn::SYSTEM, async move |_, db| lanes::next(&db, lane).await).await
     }
 
     async fn finish(&self, taken: TakenMail) -> Result<(), StoreError> {
@@ -677,7 +335,7 @@ impl MailStore for Mongo {
 
     async fn postpone(&self, taken: TakenMail, due: Timestamp) -> Result<(), StoreError> {
         self.write(Caller::System, async move |_, db| {
-            let later = doc! { "$set": { "due": date(due) } };
+            let later = doc! { "$set": { "due": date(due), "attempts": i64::from(taken.attempts) } };
             db.collection::<Document>("mail").update_one(still(&taken), later).await?;
             Ok(())
         })
@@ -689,7 +347,7 @@ impl MailStore for Mongo {
             let found: Option<Document> = db.one("mail", still(&taken), FindOneOptions::default()).await?;
             let Some(found) = found else { return Ok(()) };
             let turn = aside(taken.kind, found.get_i64("turn").ok());
-            let later = doc! { "$set": { "due": date(due), "turn": turn } };
+            let later = doc! { "$set": { "due": date(due), "attempts": i64::from(taken.attempts), "turn": turn } };
             db.collection::<Document>("mail").update_one(still(&taken), later).await?;
             Ok(())
         })
@@ -725,8 +383,11 @@ impl MailStore for Mongo {
         .await
     }
 
-    async fn waiting(&self) -> Result<WaitingMail, StoreError> {
-        self.read(Turn::SYSTEM, async move |_, db| waiting(&db).await).await
+    async fn waiting(&self) -> Result<u64, StoreError> {
+        self.read(Turn::SYSTEM, async move |_, db| {
+            Ok(db.collection::<Document>("mail").estimated_document_count().max_time(db.max_time).await?)
+        })
+        .await
     }
 
     async fn oldest(&self) -> Result<Option<Timestamp>, StoreError> {

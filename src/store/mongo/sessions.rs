@@ -62,7 +62,7 @@ async fn store_token(db: &Db, session: ObjectId, token: NewToken) -> Result<(), 
 async fn start(db: &Db, session: NewSession) -> Result<Option<Vec<SessionId>>, Fault> {
     let notice = session.notice();
     let NewSession { id, member, token, device, known_device, address, at, ends_at, credentials, .. } = session;
-    let (member, id) = (member_oid(member), session_oid(id));
+    let (whose, member, id) = (member, member_oid(member), session_oid(id));
     let mut session = doc! {
         "_id": id,
         "member_id": member,
@@ -86,7 +86,12 @@ async fn start(db: &Db, session: NewSession) -> Result<Option<Vec<SessionId>>, F
     // Last: whoever deactivates the member or replaces the credentials writes the same document, and either finds the session or is found
     // here.
     match log_in(db, member, credentials, at, notice).await {
-        Ok(true) => remove_oldest(db, member, id).await.map(Some),
+        Ok(true) => {
+            let ended = remove_oldest(db, member, id).await?;
+            // Those are gone: what was asked for from one of them goes with them.
+            revoke_many(db, whose, ended.clone(), at).await?;
+            Ok(Some(ended))
+        }
         Ok(false) => withdraw(db, id).await.map(|()| None),
         Err(error) => {
             // Nobody gets its tokens. What cannot be removed now is purged with them.
@@ -430,16 +435,11 @@ async fn of_member(db: &Db, member: MemberId) -> Result<Vec<SessionRecord>, Faul
     Ok(sessions.collect())
 }
 
-async fn revoke(db: &Db, session: SessionId, at: Timestamp) -> Result<(), Fault> {
-    let valid = doc! { "_id": session_oid(session), "revoked_at": null };
-    let sessions = db.collection::<Document>("sessions");
-    let revoked = sessions.update_one(valid, doc! { "$set": { "revoked_at": date(at) } });
-    revoked.await?;
-    push::remove_of_sessions(db, &[session_oid(session)]).await
-}
-
 /// Revokes sessions of a member, with the links that change the address, in a transaction that whatever writes one of them meets.
 async fn revoke_many(db: &Db, member: MemberId, sessions: Vec<SessionId>, at: Timestamp) -> Result<(), Fault> {
+    if sessions.is_empty() {
+        return Ok(());
+    }
     let (own, never) = (db.clone(), CancellationToken::new());
     let sessions: Vec<ObjectId> = sessions.into_iter().map(session_oid).collect();
     let done = members::transaction(db, &never, move |session| {

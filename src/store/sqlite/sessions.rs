@@ -68,7 +68,11 @@ fn start(tx: &Tx<'_>, session: &NewSession) -> rusqlite::Result<Option<Vec<Sessi
     if let Some(notice) = notice {
         mail::tell(tx.connection, &notice, *at)?;
     }
-    remove_oldest(tx.connection, member).map(Some)
+    let ended = remove_oldest(tx.connection, member)?;
+    if !ended.is_empty() {
+        mail::end_all(tx.connection, session.member, Purpose::ChangeEmail)?;
+    }
+    Ok(Some(ended))
 }
 
 /// Whether a member has ever logged in.
@@ -154,6 +158,7 @@ fn rotate(tx: &Tx<'_>, exchange: &Exchange) -> rusqlite::Result<Rotation> {
         tx.connection.prepare_cached("SELECT * FROM members WHERE key = ?")?.query_row([token.member_key], record)?;
     if presented == Presented::Spent {
         revoke(tx.connection, token.session, at)?;
+        mail::end_all(tx.connection, member.profile.id, Purpose::ChangeEmail)?;
         return Ok(Rotation::Reused { session: token.session, member: member.profile.id });
     }
     if !member.profile.may_sign_in(at) {
@@ -440,7 +445,7 @@ impl SessionStore for Sqlite {
             for session in &sessions {
                 revoke(tx.connection, *session, at)?;
             }
-            mail::end_all(tx.connection, member, Purpose::ChangeEmail)
+            if sessions.is_empty() { Ok(()) } else { mail::end_all(tx.connection, member, Purpose::ChangeEmail) }
         })
         .await
     }

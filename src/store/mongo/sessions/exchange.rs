@@ -6,7 +6,7 @@ use mongodb::{
 };
 use protocol::{MemberId, SessionId, Timestamp};
 
-use super::{PURGE, Stored, find_session, hash, revoke, store_token, token_hash};
+use super::{PURGE, Stored, find_session, hash, revoke_many, store_token, token_hash};
 use crate::store::{
     StoreError,
     mongo::{
@@ -86,7 +86,7 @@ async fn try_rotate(db: &Db, exchange: &Exchange) -> Result<Option<Rotation>, Fa
     }
     let session = SessionId::from_bytes(token.session.bytes());
     if presented == Presented::Spent {
-        revoke(db, session, at).await?;
+        revoke_many(db, stored.member, vec![session], at).await?;
         return Ok(Some(Rotation::Reused { session, member: stored.member }));
     }
     let member = members::by_id(db, stored.member).await?;

@@ -1,0 +1,99 @@
+//! For which mails there is room, and whose turn it is.
+
+use mongodb::{
+    bson::{Bson, Document, doc},
+    options::FindOneOptions,
+};
+
+use super::{
+    super::{db::Db, fault::Fault},
+    known, not_sent,
+};
+use crate::{
+    store::mail::{
+        ASIDE_OF_MEMBERS, ASIDE_OF_STRANGERS, AskedFrom, DISPLACED, Kind, MEMBERS_MAX, Part, Room, SHARE_MAX,
+        STRANGERS_MAX, turn,
+    },
+    telemetry::Metrics,
+};
+
+/// What strangers have written, with a turn from this one on.
+pub(super) fn of_strangers(turn: i64) -> Document {
+    doc! { "kind": { "$in": Kind::names_of(Kind::is_of_strangers) }, "turn": { "$gte": turn } }
+}
+
+/// Whether there is room for a further mail of a kind, after another one has given way where that is what the room is for. Several nodes that
+/// ask at the same moment may go a little beyond it.
+pub(in crate::store::mongo) async fn make_room(
+    db: &Db,
+    metrics: &Metrics,
+    (kind, key): (Kind, &str),
+    Room { part, share }: Room,
+) -> Result<bool, Fault> {
+    let (mail, never_full) = (db.collection::<Document>("mail"), part == Part::Made);
+    // All together are counted without looking at them.
+    let most = if share.is_some() { STRANGERS_MAX } else { MEMBERS_MAX };
+    let has_place = never_full || {
+        let all = mail.estimated_document_count().max_time(db.max_time).await?;
+        all < most || {
+            let mut own = of_strangers(ASIDE_OF_STRANGERS);
+            if share.is_none() {
+                own = known();
+                own.insert("turn", doc! { "$in": [Bson::Null, Bson::Int64(ASIDE_OF_MEMBERS)] });
+            }
+            mail.count_documents(own).limit(most).max_time(db.max_time).await? < most
+        }
+    };
+    let Some(share) = share.filter(|_| !never_full) else {
+        return Ok(has_place || is_there(db, key).await?);
+    };
+    let own = doc! { "share": share.to_string() };
+    let has_share = mail.count_documents(own).limit(SHARE_MAX).max_time(db.max_time).await? < SHARE_MAX;
+    if (has_place && has_share) || is_there(db, key).await? {
+        return Ok(true);
+    }
+    if !has_share {
+        return Ok(false);
+    }
+    let mut set_aside = of_strangers(ASIDE_OF_STRANGERS);
+    set_aside.insert("turn", ASIDE_OF_STRANGERS);
+    let last_due = FindOneOptions::builder().sort(doc! { "due": -1 }).projection(doc! { "kind": 1 }).build();
+    let set_aside: Option<Document> = db.one("mail", set_aside, last_due).await?;
+    let last = match set_aside {
+        Some(set_aside) => set_aside,
+        None => {
+            let last: Option<Document> = db.one("mail", of_strangers(0), by_turn(-1)).await?;
+            let Some(last) = last else { return Ok(true) };
+            if turn_of(db, kind, share).await? >= last.get_i64("turn").unwrap_or(0) {
+                return Ok(false);
+            }
+            last
+        }
+    };
+    if let Some(gone) = mail.find_one_and_delete(doc! { "_id": last.get("_id") }).max_time(db.max_time).await? {
+        if let Some((own, unsent)) = super::mail(&gone).as_ref().and_then(not_sent) {
+            db.collection::<Document>("links").update_one(own, unsent).await?;
+        }
+        let kind = last.get_str("kind").ok().and_then(Kind::of);
+        metrics.mail(kind.map_or("unknown", Kind::as_str), DISPLACED);
+    }
+    Ok(true)
+}
+
+pub(super) async fn is_there(db: &Db, key: &str) -> Result<bool, Fault> {
+    let found: Option<Document> = db.one("mail", doc! { "_id": key }, FindOneOptions::default()).await?;
+    Ok(found.is_some())
+}
+
+pub(super) fn by_turn(order: i32) -> FindOneOptions {
+    FindOneOptions::builder().sort(doc! { "turn": order }).projection(doc! { "turn": 1, "kind": 1 }).build()
+}
+
+/// The turn of a mail that is of a share. Several that are written at the same moment may have the same.
+pub(super) async fn turn_of(db: &Db, kind: Kind, share: AskedFrom) -> Result<i64, Fault> {
+    let turn_in = |found: Option<Document>| found.and_then(|found| found.get_i64("turn").ok());
+    let own = doc! { "share": share.to_string(), "kind": { "$in": kind.in_turn_with() } };
+    let last = turn_in(db.one("mail", own, by_turn(-1)).await?);
+    let next = turn_in(db.one("mail", of_strangers(0), by_turn(1)).await?);
+    Ok(turn(kind, last, next))
+}
