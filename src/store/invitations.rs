@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{
     StoreError,
     audit::AuditRecord,
-    changes::{Actor, Change, Overtaken},
+    changes::{Actor, Change, EmailProof, Overtaken},
     members::{Invited, MemberRecord, StoredProfile},
     turns::Caller,
 };
@@ -158,8 +158,10 @@ pub fn of_change(change: &Change, before: &MemberRecord) -> Revocations {
     match change {
         Change::Active(false) | Change::Suspended(Some(_)) => Revocations { made_by, came_by, forgets_notes: false },
         Change::Erase => Revocations { made_by, came_by, forgets_notes: true },
-        // What only an administrator may make is not open after they are none.
-        Change::Role(UserType::Member) => Revocations { made_by, ..Revocations::default() },
+        // What only an administrator may make is not open after they are none, and what a thief has made not after the account is taken back.
+        Change::Role(UserType::Member) | Change::Email { proof: EmailProof::TakenOver, .. } => {
+            Revocations { made_by, ..Revocations::default() }
+        }
         Change::Role(UserType::Admin)
         | Change::Profile { .. }
         | Change::Tier(_)

@@ -182,6 +182,8 @@ metrics! {
     Mail = "mail", Counter, ["mail", "outcome"];
     /// Mails that wait to be sent or tried again, of all nodes: 2,700 at most that strangers have asked for, and 3,000 of others.
     MailWaiting = "mail_waiting", Gauge, [];
+    /// For how long the mail has waited that has waited for longest, of all nodes, in seconds: 0 if none waits. A link that is asked for is on its way within seconds; one that has waited for minutes is at a domain that takes none, or none can be sent.
+    MailOldestSeconds = "mail_oldest_seconds", Gauge, [];
     /// Pushes to devices, by what became of them: `told`, `badge` (only the number at the icon), `read`, `acknowledged`, `muted`, `unregistered`, `signed_out`, `expired` and `nothing` (nothing was sent, and nothing will be), `quiet` (put off to the end of the quiet hours), `gone` (nobody is at the address any more), `refused` (the service will never take it), `ended` (it was refused so often that the registration has ended), `postponed` (it is tried again), `taken_again` (its lease ran out while this server had it in hand: counted beside what becomes of it).
     PushTasks = "push_tasks", Counter, ["outcome"];
     /// Pushes that wait: for their time, for the service, or because it has not taken them.
@@ -433,6 +435,8 @@ pub struct Metrics {
     mail: Family<MailLabels, Counter>,
     /// [`Metric::MailWaiting`]
     pub mail_waiting: Gauge,
+    /// [`Metric::MailOldestSeconds`]
+    pub mail_oldest_seconds: Gauge,
     push_tasks: Family<OutcomeLabels, Counter>,
     /// See [`Metric::PushWaiting`].
     pub push_waiting: Gauge,
@@ -551,6 +555,7 @@ impl Metrics {
             jobs_waiting: register(r, Metric::JobsWaiting, Gauge::default()),
             mail: register(r, Metric::Mail, Family::default()),
             mail_waiting: register(r, Metric::MailWaiting, Gauge::default()),
+            mail_oldest_seconds: register(r, Metric::MailOldestSeconds, Gauge::default()),
             push_tasks: register(r, Metric::PushTasks, Family::default()),
             push_waiting: register(r, Metric::PushWaiting, Gauge::default()),
             push_devices: register(r, Metric::PushDevices, Gauge::default()),

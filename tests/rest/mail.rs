@@ -392,6 +392,11 @@ async fn administrators_see_how_much_mail_waits_and_since_when() {
     assert_eq!(register(&server, "ana@example.com").await.status(), 202);
     assert_eq!(stats().await, MailStats { is_sent: true, waiting: 1, oldest_at: Some(since) });
     eventually("the metric", async || (server.metric("mail_waiting").await == 1.0).then_some(())).await;
+    clock.advance(Duration::from_secs(90));
+    // Which has it looked at.
+    forgot(&server, "ben@example.com").await;
+    let oldest = async || (server.metric("mail_oldest_seconds").await == 90.0).then_some(());
+    eventually("the age of the oldest", oldest).await;
 }
 
 /// Found by reading: while the mail server was down, the notice of a second device took the place of the first one's.

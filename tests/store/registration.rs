@@ -5,7 +5,7 @@ use std::{net::IpAddr, time::Duration};
 use members_book::store::{
     addresses::Allowed,
     audit::AuditRecord,
-    changes::{Actor, Asking, Change, Changed, Overtaken},
+    changes::{Actor, Asking, Change, Changed, EmailProof, Overtaken},
     conversations::Refusal,
     invitations::{CameBy, Created, InvitationRecord, NewInvitation, Withdrawn},
     members::{Filter, MemberRecord, NotRegistered, Registration, Rejected, Standing, Suspension, UNVERIFIED_MAX, Way},
@@ -286,11 +286,15 @@ async fn an_invitation_is_found_by_its_code_and_revoked_once(f: &Fixture) {
 
 async fn invitations_end_with_who_made_them_and_with_who_was_put_out(f: &Fixture) {
     let until = |seconds| Some(Suspension { until: f.now().after(Duration::from_secs(seconds)), reason: None });
-    let changes: [(Change, bool, bool); 6] = [
+    let email = |email: &str, proof| Change::Email { email: email.to_owned(), proof };
+    let changes: [(Change, bool, bool); 8] = [
         (Change::Active(false), true, true),
         (Change::Suspended(until(60)), true, true),
         (Change::Erase, true, true),
         (Change::Role(UserType::Member), true, false),
+        // Found by an attacker: whoever had taken an account brought others in after it was taken back.
+        (email("back@example.com", EmailProof::TakenOver), true, false),
+        (email("new@example.com", EmailProof::Command), false, false),
         (Change::Tier(Tier::Socio), false, false),
         (Change::Suspended(None), false, false),
     ];

@@ -207,6 +207,10 @@ impl Post {
                 let _ = self.store.expire(self.now(), Expired::All).await;
             }
             self.count().await;
+            if let Ok(oldest) = self.store.oldest().await {
+                let waited = oldest.map_or(0, |at| self.now().since(at).as_secs());
+                self.metrics.mail_oldest_seconds.set(i64::try_from(waited).unwrap_or(i64::MAX));
+            }
         }
         if self.is_off {
             return LOOK;
