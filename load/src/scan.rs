@@ -159,6 +159,7 @@ mod tests {
             client_id: ClientMessageId::from_bytes([4; 16]),
             content: content.to_owned(),
             at: Timestamp::from_millis(1_795_370_633_120),
+            reply_to: None,
         }
     }
 
