@@ -45,7 +45,7 @@ named! {
         /// Messages that were sent, retries not counted.
         Sent = "messages sent",
         /// Messages that were sent as answers to another.
-        Answers = "of them answers",
+        Answers = "messages sent as answers",
         /// Messages that were acknowledged.
         Acknowledged = "messages acknowledged",
         /// Acknowledgements that said `duplicate`.
