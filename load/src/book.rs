@@ -54,12 +54,29 @@ pub(crate) struct Told<'a> {
     pub(crate) sender: MemberId,
     pub(crate) client_id: ClientMessageId,
     pub(crate) content: &'a str,
+    pub(crate) reply_to: Option<u64>,
+}
+
+/// What stands in the content of a message that answers another, before its number and after the time that it begins with.
+const ANSWERS: &str = "re:";
+
+/// What is put into the content of a message that answers one, so that whoever reads it knows that.
+pub(crate) fn note_of_answer(seq: u64) -> String {
+    format!("{ANSWERS}{seq}")
+}
+
+/// The message that one with this content was sent as an answer to.
+pub(crate) fn answered(content: &str) -> Option<u64> {
+    let note = content.split_once(' ')?.1.strip_prefix(ANSWERS)?;
+    let end = note.find(|c: char| !c.is_ascii_digit()).unwrap_or(note.len());
+    note.get(..end)?.parse().ok()
 }
 
 impl<'a> From<&'a Message> for Told<'a> {
     fn from(message: &'a Message) -> Self {
-        let Message { id, conversation, seq, sender, client_id, content, .. } = message;
-        Self { id: *id, conversation: *conversation, seq: *seq, sender: *sender, client_id: *client_id, content }
+        let Message { id, conversation, seq, sender, client_id, content, reply_to, .. } = message;
+        let (id, conversation, sender, client_id) = (*id, *conversation, *sender, *client_id);
+        Self { id, conversation, seq: *seq, sender, client_id, content, reply_to: *reply_to }
     }
 }
 
@@ -74,6 +91,7 @@ impl<'a> TryFrom<Scanned<'a>> for Told<'a> {
             sender: scanned.sender.parse()?,
             client_id: scanned.client_id.parse()?,
             content: scanned.content,
+            reply_to: scanned.reply_to,
         })
     }
 }
@@ -186,6 +204,12 @@ impl Book {
     /// The `seq` of the newest message of mine, and of the other.
     pub(crate) fn newest(&self) -> (u64, u64) {
         self.newest
+    }
+
+    /// A message that can be answered: the newest one of the other, else of mine.
+    pub(crate) fn answerable(&self) -> Option<u64> {
+        let (mine, theirs) = self.newest;
+        [theirs, mine].into_iter().find(|seq| *seq > 0)
     }
 
     /// I send a message that was due at some time.
@@ -305,6 +329,10 @@ impl Book {
         let mine = message.sender == self.me;
         if message.seq == 0 || (!mine && message.sender != self.other) {
             return Err(format!("seq {} of {}", message.seq, message.sender));
+        }
+        let answered = answered(message.content);
+        if message.reply_to != answered {
+            return Err(format!("seq {} answers {:?} and was sent with {answered:?}", message.seq, message.reply_to));
         }
         let news = Known { id: message.id, client_id: message.client_id, mine };
         let Some(place) = self.place(message.seq) else { return Ok(false) };
@@ -458,7 +486,7 @@ mod tests {
         let id = |byte| [u8::try_from(seq).unwrap(), byte, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
         let client_id = ClientMessageId::from_bytes([u8::try_from(seq).unwrap(); 16]);
         let (id, conversation) = (MessageId::from_bytes(id(1)), ConversationId::from_bytes([9; 12]));
-        Told { id, conversation, seq, sender, client_id, content: "x" }
+        Told { id, conversation, seq, sender, client_id, content: "x", reply_to: None }
     }
 
     fn send(book: &mut Book, seq: u64) {
@@ -486,6 +514,24 @@ mod tests {
         assert!(book.accepted(told(4, ME), false).is_err(), "never sent");
         send(&mut book, 4);
         assert!(book.accepted(Told { content: "y", ..told(4, ME) }, false).is_err(), "another content");
+    }
+
+    #[test]
+    fn an_answer_answers_what_it_was_sent_with() {
+        let content = format!("123@1 {}xx", note_of_answer(7));
+        for (content, seq) in
+            [(&*content, Some(7)), ("1 re:7", Some(7)), ("1 x", None), ("re:7", None), ("1 re:x", None)]
+        {
+            assert_eq!(answered(content), seq, "{content}");
+        }
+        let mut book = Book::new(ME, OTHER);
+        assert_eq!(book.answerable(), None);
+        book.pushed(told(1, OTHER)).unwrap();
+        assert_eq!(book.answerable(), Some(1));
+        let answer = |seq, reply_to| Told { content: "1 re:1", reply_to, ..told(seq, OTHER) };
+        book.pushed(answer(2, Some(1))).unwrap();
+        assert!(book.pushed(answer(3, None)).is_err() && book.learn(answer(4, Some(2))).is_err());
+        assert!(book.learn(Told { reply_to: Some(1), ..told(5, OTHER) }).is_err(), "it was sent as no answer");
     }
 
     #[test]

@@ -96,7 +96,7 @@ fn content() -> String {
 
 fn send() -> Result<String, String> {
     let client_id = ClientMessageId::from_bytes([7; 16]);
-    let send = MessageSend { to: Some(MEMBER), conversation: None, client_id, content: content() };
+    let send = MessageSend { to: Some(MEMBER), conversation: None, client_id, content: content(), reply_to: None };
     Ok(ClientFrame::MessageSend(send).encode(Some(&parsed("s1")?)))
 }
 
@@ -109,6 +109,7 @@ fn push() -> EntryPush {
         client_id: ClientMessageId::from_bytes([4; 16]),
         content: content(),
         at: Timestamp::from_millis(1_795_370_633_120),
+        reply_to: None,
     };
     EntryPush { entry: Entry::Message(message), conversation: None }
 }
@@ -235,5 +236,6 @@ fn append(one: MemberId, other: MemberId, random: &mut StdRng) -> Command {
         sender: one,
         client_id: ClientIds::V4.next(random),
         content: content(),
+        reply_to: None,
     })
 }

@@ -44,6 +44,8 @@ named! {
     Count {
         /// Messages that were sent, retries not counted.
         Sent = "messages sent",
+        /// Messages that were sent as answers to another.
+        Answers = "messages sent as answers",
         /// Messages that were acknowledged.
         Acknowledged = "messages acknowledged",
         /// Acknowledgements that said `duplicate`.

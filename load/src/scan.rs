@@ -24,6 +24,7 @@ pub(crate) struct Scanned<'a> {
     pub(crate) sender: &'a str,
     pub(crate) client_id: &'a str,
     pub(crate) content: &'a str,
+    pub(crate) reply_to: Option<u64>,
 }
 
 /// Reads a hot frame; none if it is another one, or written in another way.
@@ -135,8 +136,12 @@ impl<'a> Scanner<'a> {
         let content = self.string()?;
         self.literal(r#","at":""#)?;
         self.string()?;
+        let reply_to = match self.literal(r#","reply_to":"#) {
+            Some(()) => Some(self.number()?),
+            None => None,
+        };
         self.literal("}")?;
-        Some(Scanned { id, conversation, seq, sender, client_id, content })
+        Some(Scanned { id, conversation, seq, sender, client_id, content, reply_to })
     }
 }
 
@@ -159,6 +164,7 @@ mod tests {
             client_id: ClientMessageId::from_bytes([4; 16]),
             content: content.to_owned(),
             at: Timestamp::from_millis(1_795_370_633_120),
+            reply_to: None,
         }
     }
 
@@ -169,7 +175,17 @@ mod tests {
         let text = frame.encode(Some(&"s5".parse().unwrap()));
         let Some(Hot::Accepted { id, message: scanned, duplicate }) = scan(&text) else { panic!("{text}") };
         assert_eq!((id, scanned.seq, scanned.content, duplicate), ("s5", 17, "12 x", true));
-        assert_eq!(scanned.client_id, message("").client_id.to_string());
+        assert_eq!((scanned.client_id, scanned.reply_to), (&*message("").client_id.to_string(), None));
+
+        let answer = Message { reply_to: Some(16), ..message("12 x") };
+        let frame = ServerFrame::MessageAccepted(MessageAccepted { message: answer.clone(), duplicate: false });
+        let text = frame.encode(Some(&"s5".parse().unwrap()));
+        assert!(
+            matches!(scan(&text), Some(Hot::Accepted { message: Scanned { reply_to: Some(16), .. }, .. })),
+            "{text}"
+        );
+        let text = ServerFrame::EntryPush(EntryPush { entry: Entry::Message(answer), conversation: None }).encode(None);
+        assert!(matches!(scan(&text), Some(Hot::Pushed { message: Scanned { reply_to: Some(16), .. } })), "{text}");
 
         let push = EntryPush { entry: Entry::Message(message("12 x")), conversation: None };
         let text = ServerFrame::EntryPush(push).encode(None);

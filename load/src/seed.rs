@@ -231,6 +231,7 @@ impl Seed {
             sender,
             client_id: self.client_ids.next(&mut self.random),
             content,
+            reply_to: None,
         })
     }
 

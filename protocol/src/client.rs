@@ -132,6 +132,11 @@ pub struct MessageSend {
     pub client_id: ClientMessageId,
     /// The text: 1 to 4,000 characters after trimming. White space at its ends is removed, nothing else changed.
     pub content: String,
+    /// The `seq` of the message of the same conversation that this one answers. One that is not there is `message_not_found`.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "crate::codec::optional_integer")]
+    #[garde(inner(range(max = INTEGER_MAX)))]
+    #[cfg_attr(feature = "codegen", ts(type = "number"), schemars(range(min = 1, max = INTEGER_MAX)))]
+    pub reply_to: Option<u64>,
 }
 
 /// `message.delivered`: everything up to `seq` has reached this device.

@@ -2,11 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+#[cfg(feature = "codegen")]
+use crate::limits::INTEGER_MAX;
 use crate::{ClientMessageId, ConversationId, DeviceId, MemberId, MessageId, Timestamp};
 
 /// A message, as everybody in its conversation sees it. It never changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS))]
+#[cfg_attr(feature = "codegen", derive(schemars::JsonSchema, ts_rs::TS), ts(optional_fields))]
 pub struct Message {
     /// The id of the message.
     pub id: MessageId,
@@ -24,6 +26,10 @@ pub struct Message {
     /// When it was stored. Never goes back within a conversation.
     #[serde(rename = "at")]
     pub at: Timestamp,
+    /// The `seq` of the message of the same conversation that it answers. Absent if it answers none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "codegen", ts(type = "number"), schemars(range(min = 1, max = INTEGER_MAX)))]
+    pub reply_to: Option<u64>,
 }
 
 /// One entry of a conversation's log.

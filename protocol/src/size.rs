@@ -73,6 +73,7 @@ mod tests {
             client_id: ClientMessageId::from_bytes([255; 16]),
             content: "\u{1}\"😀".repeat(500),
             at,
+            reply_to: Some(INTEGER_MAX),
         };
         let watermarks = Watermarks { member, delivered: INTEGER_MAX, read: INTEGER_MAX };
         let mut conversation = Conversation {

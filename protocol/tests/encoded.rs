@@ -25,6 +25,7 @@ prop_compose! {
     fn messages()(
         (id, conversation, sender, client_id) in any::<([u8; 12], [u8; 12], [u8; 12], [u8; 16])>(),
         (seq, content, at) in (1..=INTEGER_MAX, prop_oneof![any::<String>(), "[ -~é]{0,300}"], 0_i64..250_000_000_000_000),
+        reply_to in prop::option::of(1..=INTEGER_MAX),
     ) -> Message {
         Message {
             id: MessageId::from_bytes(id),
@@ -34,6 +35,7 @@ prop_compose! {
             client_id: ClientMessageId::from_bytes(client_id),
             content,
             at: Timestamp::from_millis(at),
+            reply_to,
         }
     }
 }
@@ -96,5 +98,6 @@ const FIELDS: &[&str] = &[
     r#""conversation":"0123456789abcdef01234567""#,
     r#""client_id":"01890a5d-ac96-774b-bcce-b302099a8057""#,
     r#""content":"a \"quoted\" \u00e9""#,
+    r#""reply_to":5"#,
     r#""future":{"type":[1],"id":2}"#,
 ];

@@ -72,12 +72,12 @@ pub(super) fn refused_message(sender: MemberId, text: &str) -> Option<(Conversat
     if !text.contains(MessageSend::TYPE) {
         return None;
     }
-    let ClientFrame::MessageSend(MessageSend { to, conversation, client_id, content }) =
+    let ClientFrame::MessageSend(MessageSend { to, conversation, client_id, content, reply_to }) =
         Request::decode(text).ok()?.frame
     else {
         return None;
     };
-    let draft = Draft { target: target(to, conversation)?, client_id, content };
+    let draft = Draft { target: target(to, conversation)?, client_id, content, reply_to };
     draft.validate(sender).ok().map(|message| message.key())
 }
 

@@ -365,7 +365,7 @@ impl Machine {
                 let Some(target) = target(send.to, send.conversation) else { return };
                 // A message ends its sender's typing, at the receivers too.
                 self.typing.stop(target);
-                Call::Send(Draft { target, client_id: send.client_id, content: send.content })
+                Call::Send(Draft { target, client_id: send.client_id, content: send.content, reply_to: send.reply_to })
             }
             ClientFrame::MessageDelivered(mark) => {
                 let (kind, count) = (MarkKind::Delivered, false);

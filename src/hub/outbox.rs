@@ -398,6 +398,7 @@ mod tests {
             client_id: ClientMessageId::from_bytes([1; 16]),
             content: "x".repeat(60_000),
             at: protocol::Timestamp::from_millis(0),
+            reply_to: None,
         };
         let history = protocol::server::History {
             conversation: message.conversation,

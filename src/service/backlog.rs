@@ -83,6 +83,7 @@ mod tests {
             client_id: ClientMessageId::from_bytes([seq; 16]),
             at: Timestamp::from_millis(0),
             body: EntryBody::Text(String::new()),
+            reply_to: None,
         }
     }
 

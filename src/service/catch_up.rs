@@ -251,6 +251,7 @@ mod tests {
             client_id: ClientMessageId::from_bytes([1; 16]),
             at,
             body: EntryBody::Text("x".to_owned()),
+            reply_to: None,
         };
         ConversationState {
             id,

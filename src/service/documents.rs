@@ -50,7 +50,7 @@ impl Documents {
         request: SendRequest,
         idempotency_key: Option<&str>,
     ) -> Result<(MessageDocument, bool), Failure> {
-        let SendRequest { receiver_id, conversation_id, content, client_id } = request;
+        let SendRequest { receiver_id, conversation_id, content, client_id, reply_to } = request;
         // That it is given was checked with the rest of the body.
         let content = content.unwrap_or_default();
         let invalid = |field: &str, message: &str| Failure::field(ErrorCode::ValidationFailed, field, message);
@@ -65,7 +65,7 @@ impl Documents {
             (None, Some(_)) => return Err(invalid("Idempotency-Key", "1 to 255 characters of ASCII")),
             (None, None) => return Err(invalid("client_id", "required, if there is no `Idempotency-Key`")),
         };
-        let message = Draft { target, client_id, content }.validate(sender)?;
+        let message = Draft { target, client_id, content, reply_to }.validate(sender)?;
         self.messaging.charge_over_rest(sender)?;
         let permit = self.messaging.wait_for_room(message.conversation, message.content.len()).await?;
         let Sent { message, duplicate, .. } =
@@ -315,6 +315,7 @@ fn document(message: Message, receiver_id: MemberId, times: ReceiptTimes) -> Mes
         status,
         delivered_at,
         read_at,
+        reply_to: message.reply_to,
     }
 }
 

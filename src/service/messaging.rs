@@ -65,6 +65,8 @@ pub struct Draft {
     pub client_id: ClientMessageId,
     /// The text, as it came.
     pub content: String,
+    /// The number of the message that it answers, if it answers one.
+    pub reply_to: Option<u64>,
 }
 
 impl Draft {
@@ -73,14 +75,14 @@ impl Draft {
     /// # Errors
     /// A text that is empty or too long, or a message to oneself.
     pub fn validate(self, sender: MemberId) -> Result<Append, Failure> {
-        let Self { target, client_id, content } = self;
+        let Self { target, client_id, content, reply_to } = self;
         let content = trim(content)?;
         let (conversation, create) = match target {
             Target::Conversation(conversation) => (conversation, None),
             Target::Member(to) if to == sender => return Err(message_to_self()),
             Target::Member(to) => (direct_conversation(sender, to), Some(NewConversation::direct(sender, to))),
         };
-        Ok(Append { conversation, create, sender, client_id, content })
+        Ok(Append { conversation, create, sender, client_id, content, reply_to })
     }
 }
 

@@ -22,9 +22,9 @@ use crate::store::{
 /// An entry that is a message.
 #[must_use]
 pub fn message(entry: StoredEntry) -> Message {
-    let StoredEntry { id, conversation, seq, sender, client_id, at, body } = entry;
+    let StoredEntry { id, conversation, seq, sender, client_id, at, body, reply_to } = entry;
     let EntryBody::Text(content) = body;
-    Message { id, conversation, seq, sender, client_id, content, at }
+    Message { id, conversation, seq, sender, client_id, content, at, reply_to }
 }
 
 /// An entry of any kind.
@@ -216,6 +216,7 @@ mod tests {
             client_id: ClientMessageId::from_bytes([4; 16]),
             at,
             body: EntryBody::Text(content.to_owned()),
+            reply_to: None,
         };
         let entries = ["", "plain", "\u{1}\"é😀\n"].map(stored);
         for one in &entries {

@@ -416,8 +416,8 @@ impl Row {
                 json!([row.id, row.kind, participants, row.last_seq, row.last_at])
             }
             Self::Message(entry) => {
-                let StoredEntry { id, conversation, seq, sender, client_id, at, body } = entry;
-                json!([id, conversation, seq, sender, client_id, at, body.format().0, body.content()])
+                let StoredEntry { id, conversation, seq, sender, client_id, at, body, reply_to } = entry;
+                json!([id, conversation, seq, sender, client_id, at, body.format().0, body.content(), reply_to])
             }
             Self::Receipt(row) => json!([row.conversation, row.member, row.kind, row.seq, row.at]),
             Self::Audit(AuditPlace(place), entry) => {

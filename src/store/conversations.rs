@@ -65,6 +65,8 @@ pub struct Append {
     pub client_id: ClientMessageId,
     /// The content, already trimmed and checked.
     pub content: String,
+    /// The number of the message that it answers, if it answers one.
+    pub reply_to: Option<u64>,
 }
 
 impl Append {
@@ -308,6 +310,8 @@ pub enum Refusal {
     ConversationNotFound,
     /// A member of the conversation to be made does not exist.
     MemberNotFound,
+    /// The message that is to be answered is not in the conversation.
+    AnsweredNotFound,
     /// The other members are all deactivated.
     RecipientDeactivated,
     /// The sending member is deactivated.
@@ -325,6 +329,13 @@ impl From<Refusal> for Failure {
                 return Self::new(ErrorCode::RateLimited, "Too many new conversations.").retry_after(wait);
             }
             Refusal::NotYet(NotYet::EarlierOneFirst(wait)) => return Self::earlier_one_first(wait),
+            Refusal::AnsweredNotFound => {
+                return Self::field(
+                    ErrorCode::MessageNotFound,
+                    "reply_to",
+                    "there is no such message in the conversation",
+                );
+            }
             Refusal::ConversationNotFound => ErrorCode::ConversationNotFound,
             Refusal::MemberNotFound => ErrorCode::MemberNotFound,
             Refusal::RecipientDeactivated => ErrorCode::RecipientDeactivated,

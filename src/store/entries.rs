@@ -23,6 +23,8 @@ pub struct StoredEntry {
     pub at: Timestamp,
     /// What it says.
     pub body: EntryBody,
+    /// The number of the entry of the same conversation that it answers, if it answers one.
+    pub reply_to: Option<u64>,
 }
 
 /// What an entry says.

@@ -44,7 +44,8 @@ pub(super) enum Verdict<'a> {
     },
     /// Make its conversation, and append it to that.
     Begin(&'a NewConversation),
-    /// A retry gets the first message again, whatever happened to the recipients since; another message is refused.
+    /// A retry gets the first message again, whatever happened to the recipients since and whatever it answers now; another message is
+    /// refused.
     OnlyRetry {
         /// The sender's place among the members.
         sender: usize,
@@ -55,14 +56,29 @@ pub(super) enum Verdict<'a> {
     Refuse(Refusal),
 }
 
-/// Decides about a message. `known` are the members of its conversation, if there is one. `member` looks a member up, in this
-/// order: the sender; then the others of the conversation, until one is found who can receive, or all that a new one is to have.
+/// What is known of the conversation of a message.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Known<'a> {
+    /// Its kind and members.
+    pub(super) membership: &'a Membership,
+    /// The number of the newest entry before the message.
+    pub(super) newest: u64,
+}
+
+/// Whether a message answers nothing, or one that is in the log: the number of its newest entry is `newest`. Numbers have no hole, every
+/// entry of a direct conversation is a message, and all its members see all of them. So what was there once is there for ever.
+pub(super) fn is_answerable(reply_to: Option<u64>, newest: u64) -> bool {
+    reply_to.is_none_or(|seq| (1..=newest).contains(&seq))
+}
+
+/// Decides about a message. `known` is its conversation, if there is one. `member` looks a member up, in this order: the sender; then the
+/// others of the conversation, until one is found who can receive, or all that a new one is to have.
 ///
 /// # Errors
 /// Those of `member`.
 pub(super) fn admit<'a, E>(
     append: &'a Append,
-    known: Option<&Membership>,
+    known: Option<Known<'_>>,
     now: Timestamp,
     mut member: impl FnMut(MemberId) -> Result<Option<MemberFacts>, E>,
 ) -> Result<Verdict<'a>, E> {
@@ -87,17 +103,23 @@ pub(super) fn admit<'a, E>(
                 Some(_) => {}
             }
         }
+        if !is_answerable(append.reply_to, 0) {
+            return Ok(Verdict::Refuse(Refusal::AnsweredNotFound));
+        }
         return Ok(admitted().map_or_else(Verdict::Refuse, |()| Verdict::Begin(new)));
     };
     if let Err(refusal) = admitted() {
         return Ok(Verdict::Refuse(refusal));
     }
-    let Some(sender) = known.place_of(append.sender) else {
+    let Known { membership, newest } = known;
+    let Some(sender) = membership.place_of(append.sender) else {
         return Ok(Verdict::Refuse(Refusal::ConversationNotFound));
     };
-    for other in known.members.iter().filter(|other| **other != append.sender) {
+    for other in membership.members.iter().filter(|other| **other != append.sender) {
         if member(*other)?.is_some_and(|other| other.is_active) {
-            return Ok(Verdict::Append { sender });
+            let refusal = Refusal::AnsweredNotFound;
+            let is_answerable = is_answerable(append.reply_to, newest);
+            return Ok(if is_answerable { Verdict::Append { sender } } else { Verdict::OnlyRetry { sender, refusal } });
         }
     }
     Ok(Verdict::OnlyRetry { sender, refusal: Refusal::RecipientDeactivated })
@@ -123,6 +145,7 @@ impl End {
             client_id: append.client_id,
             at: self.not_before(now),
             body,
+            reply_to: append.reply_to,
         }
     }
 
@@ -225,6 +248,7 @@ mod tests {
             sender: ANA,
             client_id: ClientMessageId::from_bytes([9; 16]),
             content: "Hello".to_owned(),
+            reply_to: None,
         }
     }
 
@@ -232,7 +256,7 @@ mod tests {
         Membership { kind: ConversationKind::Direct, members: members.into() }
     }
 
-    /// What becomes of a message, with members who are like this, and who was looked up.
+    /// What becomes of a message, with members who are like this, and who was looked up. A conversation has 5 entries.
     fn decide(
         append: &Append,
         known: Option<&Membership>,
@@ -248,6 +272,7 @@ mod tests {
                 user_type: UserType::Member,
             }))
         };
+        let known = known.map(|membership| Known { membership, newest: 5 });
         let Ok(verdict) = admit(append, known, Timestamp::from_millis(0), member);
         let verdict = match verdict {
             Verdict::Append { sender } => format!("append {sender}"),
@@ -283,6 +308,28 @@ mod tests {
         assert_eq!(decide(ACTIVE, ACTIVE), ("append 0".to_owned(), vec![ANA, BEN]));
         assert_eq!(decide(INACTIVE, ACTIVE), ("append 0".to_owned(), vec![ANA, BEN, EVA]));
         assert_eq!(decide(INACTIVE, INACTIVE).0, "retry 0 RecipientDeactivated");
+    }
+
+    #[test]
+    fn what_is_answered_is_there_and_whoever_answers_nothing_begins_nothing() {
+        let both = among(&[ANA, BEN]);
+        let verdict = |reply_to, known: Option<&Membership>, ben| {
+            let message = Append { reply_to, ..append(None) };
+            decide(&message, known, &[(ANA, ACTIVE), (BEN, ben)]).0
+        };
+        for good in [None, Some(1), Some(5)] {
+            assert_eq!(verdict(good, Some(&both), ACTIVE), "append 0", "{good:?}");
+        }
+        for bad in [0, 6, u64::MAX] {
+            assert_eq!(verdict(Some(bad), Some(&both), ACTIVE), "retry 0 AnsweredNotFound", "{bad}");
+            assert_eq!(verdict(Some(bad), Some(&both), INACTIVE), "retry 0 RecipientDeactivated", "{bad}");
+            assert_eq!(verdict(Some(bad), None, NOBODY), "MemberNotFound", "{bad}");
+        }
+        assert_eq!(verdict(Some(1), None, ACTIVE), "AnsweredNotFound");
+        // It is not charged for a conversation that is not begun.
+        let never = Admission::new(|_| panic!("asked"));
+        let first = Append { reply_to: Some(1), ..append(Some(never)) };
+        assert_eq!(decide(&first, None, &[(ANA, ACTIVE), (BEN, ACTIVE)]).0, "AnsweredNotFound");
     }
 
     #[test]

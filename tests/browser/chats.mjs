@@ -79,6 +79,42 @@ async function muted(page, ana, ben) {
   await other.context().close();
 }
 
+/** A message is answered by a press or by keys, what it answers is above it, and a press on that leads there; a draft keeps what it answers. */
+async function answered(page, ana, ben) {
+  await post(ben, ana, "soup or fish?");
+  const input = field(page, "Message to Ben Okafor");
+  await button(page, "Reply to: soup or fish?").click();
+  const bar = page.getByText("Reply to Ben Okafor", { exact: true });
+  await bar.waitFor();
+  await page.waitForFunction(() => document.activeElement?.tagName === "TEXTAREA");
+  await input.fill("Fish, please");
+  await page.reload();
+  await bar.waitFor();
+  assert.equal(await input.inputValue(), "Fish, please");
+  await input.press("Enter");
+  await bar.waitFor({ state: "detached" });
+  await button(page, "Answers Ben Okafor: soup or fish?").waitFor();
+  const newest = async () => (await call("GET", `messages/conversation/${ben.member._id}?limit=2`, undefined, ana.access_token)).messages;
+  const [fish, soup] = await newest();
+  assert.deepEqual([fish.content, fish.reply_to], ["Fish, please", soup.seq]);
+
+  await input.press("Control+ArrowUp");
+  await page.getByText("Reply to yourself", { exact: true }).waitFor();
+  await input.press("Control+ArrowUp");
+  await bar.waitFor();
+  await input.press("Escape");
+  await bar.waitFor({ state: "detached" });
+
+  const answer = { receiver_id: ana.member._id, client_id: crypto.randomUUID(), content: "that was long ago", reply_to: 1 };
+  await call("POST", "messages", answer, ben.access_token);
+  await button(page, "Answers You: old 0").click();
+  await page.waitForFunction(() => {
+    const row = document.querySelector('[data-seq="1"]')?.getBoundingClientRect();
+    return row && row.top > 0 && row.bottom < window.innerHeight;
+  });
+  await button(page, /^To the newest message/).click();
+}
+
 /** A message is said to a screen reader, the same words once more, too; and it is not in the page any more when somebody has left. */
 async function said(page, ana, ben) {
   await page.evaluate(() => {
@@ -202,13 +238,14 @@ try {
   const rita = await call("POST", "setup", { code: setupCode(running), name: "Rita Reis", email: "rita@example.com", password: PASSWORD });
   const page = await opened(ana, ben);
   await muted(page, ana, ben);
+  await answered(page, ana, ben);
   await said(page, ana, ben);
   await kept(ben);
   await dayAfter(ben);
   await found(ana, rita);
 
   assert.deepEqual(problems, []);
-  console.log(`chats: read when seen, said once each, kept, dated and found, in ${Math.round((Date.now() - started) / 1000)} s`);
+  console.log(`chats: read when seen, answered, said once each, kept, dated and found, in ${Math.round((Date.now() - started) / 1000)} s`);
 } finally {
   await kill(running);
   await tidy();

@@ -9,6 +9,7 @@ mod mail;
 mod missed;
 mod presence;
 mod redis;
+mod replies;
 mod schedule;
 mod second_factor;
 mod settings;

@@ -346,7 +346,16 @@ pub fn message_to(to: MemberId, content: &str) -> ClientFrame {
         conversation: None,
         client_id: client_id(),
         content: content.to_owned(),
+        reply_to: None,
     })
+}
+
+/// A message to a member that answers another, with an id of its own.
+pub fn answer_to(to: MemberId, content: &str, reply_to: u64) -> ClientFrame {
+    match message_to(to, content) {
+        ClientFrame::MessageSend(send) => ClientFrame::MessageSend(MessageSend { reply_to: Some(reply_to), ..send }),
+        other => other,
+    }
 }
 
 /// A message into a conversation, with an id of its own.
@@ -356,5 +365,6 @@ pub fn message_in(conversation: ConversationId, content: &str) -> ClientFrame {
         conversation: Some(conversation),
         client_id: client_id(),
         content: content.to_owned(),
+        reply_to: None,
     })
 }

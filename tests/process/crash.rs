@@ -57,7 +57,13 @@ struct Writer {
 
 impl Writer {
     fn message(&self, client_id: ClientMessageId, content: String) -> ClientFrame {
-        ClientFrame::MessageSend(MessageSend { to: Some(self.other), conversation: None, client_id, content })
+        ClientFrame::MessageSend(MessageSend {
+            to: Some(self.other),
+            conversation: None,
+            client_id,
+            content,
+            reply_to: None,
+        })
     }
 
     /// Writes until the server is gone.

@@ -65,6 +65,38 @@ async fn sending_again_returns_the_first_message() {
 }
 
 #[tokio::test]
+async fn an_answer_names_its_message_wherever_it_is_shown() {
+    let server = Server::start().await;
+    let (ana, ben) = server.two_members().await;
+    let first = send(&ana, &ben, "Dinner?").await;
+    assert_eq!(first.get("reply_to"), None);
+    let post = async |reply_to: Value| {
+        let mut body = json!({ "receiver_id": ana.id, "content": "Gladly", "client_id": client_id() });
+        body["reply_to"] = reply_to;
+        ben.request(Method::POST, "/api/messages", body).await
+    };
+    for bad in [json!(0), json!(2), json!(9_007_199_254_740_991_u64)] {
+        let problem: Value = post(bad.clone()).await.json().await.unwrap();
+        assert_eq!((&problem["status"], &problem["code"]), (&json!(404), &json!("message_not_found")), "{bad}");
+        assert_eq!(problem["errors"][0]["field"], "reply_to", "{bad}");
+    }
+    for bad in [json!("1"), json!(1.5), json!(-1), json!(9_007_199_254_740_992_u64)] {
+        assert_eq!(fields(post(bad.clone()).await).await, ["reply_to"], "{bad}");
+    }
+    assert_eq!(post(Value::Null).await.json::<Value>().await.unwrap().get("reply_to"), None);
+    let answer: Value = post(json!(1)).await.json().await.unwrap();
+    assert_eq!((&answer["seq"], &answer["reply_to"]), (&json!(3), &json!(1)));
+    let page = get(&ana, &format!("/api/messages/conversation/{}", ben.id)).await;
+    assert_eq!((&page["messages"][0], page["messages"][1].get("reply_to")), (&answer, None));
+    let listed = get(&ana, "/api/messages/conversations").await;
+    assert_eq!(listed["conversations"][0]["last_message"], answer);
+    let export = get(&ana, "/api/members/me/export").await;
+    let exported = export["conversations"][0]["messages"].as_array().unwrap();
+    let answered: Vec<_> = exported.iter().map(|message| message.get("reply_to")).collect();
+    assert_eq!(answered, [None, None, Some(&json!(1))]);
+}
+
+#[tokio::test]
 async fn what_cannot_be_sent_is_refused_by_name() {
     let server = Server::start().await;
     let (ana, ben) = server.two_members().await;

@@ -195,15 +195,22 @@ async fn a_retry_to_somebody_deactivated_returns_the_first_message(f: &Fixture) 
 async fn only_its_members_know_a_conversation(f: &Fixture) {
     let (ana, ben, eva) = (f.member("Ana").await, f.member("Ben").await, f.member("Eva").await);
     let conversation = f.say(ana, ben, "secret").await.conversation;
-    let intruder = Append { conversation, create: None, sender: eva, client_id: client_id(), content: "x".into() };
+    let intruder =
+        Append { conversation, create: None, sender: eva, client_id: client_id(), content: "x".into(), reply_to: None };
     assert_eq!(f.apply(Command::Append(intruder)).await.unwrap_err(), Refusal::ConversationNotFound);
     let mark = Mark { conversation, member: eva, kind: MarkKind::Read, seq: 1 };
     assert_eq!(f.apply(Command::Mark(mark)).await.unwrap_err(), Refusal::ConversationNotFound);
     assert!(f.store.conversations.history(eva, conversation, Range::Newest, 10).await.unwrap().is_none());
     assert!(f.store.conversations.delta(eva, None).await.unwrap().conversations.is_empty());
     let unknown = ConversationId::from_bytes([9; 12]);
-    let append =
-        Append { conversation: unknown, create: None, sender: ana, client_id: client_id(), content: "x".into() };
+    let append = Append {
+        conversation: unknown,
+        create: None,
+        sender: ana,
+        client_id: client_id(),
+        content: "x".into(),
+        reply_to: None,
+    };
     assert_eq!(f.apply(Command::Append(append)).await.unwrap_err(), Refusal::ConversationNotFound);
     assert!(f.store.conversations.membership(Caller::System, unknown).await.unwrap().is_none());
     let membership = f.store.conversations.membership(Caller::System, conversation).await.unwrap().unwrap();

@@ -26,7 +26,7 @@ use protocol::{
     rest::{Language, PushAddress, PushContent, PushKeys, QuietHours},
 };
 
-use super::fixture::Fixture;
+use super::fixture::{Fixture, answer};
 
 /// The address of the one who has left.
 const LEFT: &str = "uma@example.com";
@@ -200,7 +200,10 @@ async fn fill(f: &Fixture) -> Vec<MemberId> {
     for round in 0..20 {
         f.wait(1);
         let (from, to) = [(0, 1), (1, 0), (2, 0), (0, 2)][round % 4];
-        f.say(members[from], members[to], &format!("message {round} é😀")).await;
+        // Some answer the first one.
+        let (client_id, reply_to) = (crate::harness::client_id(), (round > 11).then_some(1));
+        let content = format!("message {round} é😀");
+        f.apply(answer(members[from], members[to], client_id, &content, reply_to)).await.unwrap();
         let conversation = members_book::service::messaging::direct_conversation(members[from], members[to]);
         f.mark(conversation, members[to], MarkKind::Delivered, 1 + round as u64 / 3).await;
         f.mark(conversation, members[from], MarkKind::Read, round as u64 / 4).await;

@@ -282,11 +282,23 @@ pub fn watched() -> (Arc<Metrics>, Supervisor) {
 
 /// A message from one member to another.
 pub fn append(from: MemberId, to: MemberId, client_id: ClientMessageId, content: &str) -> Command {
+    answer(from, to, client_id, content, None)
+}
+
+/// One that may answer another.
+pub fn answer(
+    from: MemberId,
+    to: MemberId,
+    client_id: ClientMessageId,
+    content: &str,
+    reply_to: Option<u64>,
+) -> Command {
     Command::Append(Append {
         conversation: direct_conversation(from, to),
         create: Some(NewConversation::direct(from, to)),
         sender: from,
         client_id,
         content: content.to_owned(),
+        reply_to,
     })
 }

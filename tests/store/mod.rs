@@ -22,6 +22,7 @@ mod push;
 mod push_reader;
 mod recommendations;
 mod registration;
+mod replies;
 mod restore;
 mod second_factor;
 mod session_races;

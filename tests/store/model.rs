@@ -8,7 +8,7 @@ use members_book::{
     service::messaging::direct_conversation,
     store::{
         conversations::{
-            Appended, Command, Configure, Configured, Mark, MarkKind, Marked, Outcome, Range, StoredSettings,
+            Appended, Command, Configure, Configured, Mark, MarkKind, Marked, Outcome, Range, Refusal, StoredSettings,
             UnreadCount,
         },
         entries::{EntryBody, StoredEntry},
@@ -22,7 +22,7 @@ use protocol::{
     model::{ConversationSettings, Notify},
 };
 
-use super::fixture::{Fixture, append};
+use super::fixture::{Fixture, answer};
 
 const MEMBERS: usize = 3;
 
@@ -34,6 +34,7 @@ enum Step {
         to: usize,
         client_id: u8,
         content: String,
+        reply_to: Option<u64>,
     },
     Mark {
         from: usize,
@@ -58,8 +59,8 @@ fn step() -> impl Strategy<Value = Step> {
     let kind = prop_oneof![Just(MarkKind::Delivered), Just(MarkKind::Read)];
     prop_oneof![
         // Few client ids, so that retries are common.
-        5 => (pair.clone(), 0..40_u8, "[a-zé😀 ]{1,12}")
-            .prop_map(|((from, to), client_id, content)| Step::Say { from, to, client_id, content }),
+        5 => (pair.clone(), 0..40_u8, "[a-zé😀 ]{1,12}", prop::option::weighted(0.4, 0..12_u64))
+            .prop_map(|((from, to), client_id, content, reply_to)| Step::Say { from, to, client_id, content, reply_to }),
         4 => (pair, kind, 0..30_u64).prop_map(|((from, to), kind, seq)| Step::Mark { from, to, kind, seq }),
         2 => (pair_again, settings()).prop_map(|((from, to), settings)| Step::Configure { from, to, settings }),
         4 => Just(Step::Commit),
@@ -82,7 +83,7 @@ type Times = (Option<Timestamp>, Option<Timestamp>);
 /// A conversation, done the simple way.
 #[derive(Default)]
 struct Model {
-    log: Vec<(MemberId, ClientMessageId, String)>,
+    log: Vec<(MemberId, ClientMessageId, String, Option<u64>)>,
     /// When each message was delivered and read, by reader.
     receipts: BTreeMap<MemberId, Vec<Times>>,
     /// What each member has set, and the revision that the store has given it.
@@ -90,13 +91,24 @@ struct Model {
 }
 
 impl Model {
-    fn say(&mut self, from: MemberId, client_id: ClientMessageId, content: &str) -> (u64, bool, String) {
-        let known = self.log.iter().position(|(sender, id, _)| (*sender, *id) == (from, client_id));
-        let place = known.unwrap_or_else(|| {
-            self.log.push((from, client_id, content.to_owned()));
-            self.log.len() - 1
-        });
-        (place as u64 + 1, known.is_some(), self.log[place].2.clone())
+    /// The message, and whether it was there before; nothing if it answers what is not there.
+    fn say(
+        &mut self,
+        from: MemberId,
+        client_id: ClientMessageId,
+        content: &str,
+        reply_to: Option<u64>,
+    ) -> Option<(Parts, bool)> {
+        let known = self.log.iter().position(|(sender, id, ..)| (*sender, *id) == (from, client_id));
+        if known.is_none() {
+            let is_there = |seq: u64| seq > 0 && seq <= self.log.len() as u64;
+            if !reply_to.is_none_or(is_there) {
+                return None;
+            }
+            self.log.push((from, client_id, content.to_owned(), reply_to));
+        }
+        let place = known.unwrap_or(self.log.len() - 1);
+        Some((self.entries()[place].clone(), known.is_some()))
     }
 
     fn mark(&mut self, member: MemberId, kind: MarkKind, seq: u64, now: Timestamp) {
@@ -123,7 +135,10 @@ impl Model {
     }
 
     fn entries(&self) -> Vec<Parts> {
-        (1..).zip(&self.log).map(|(seq, (sender, id, text))| (seq, *sender, *id, text.clone())).collect()
+        let parts = |(seq, (sender, id, text, reply_to)): (u64, &(_, _, String, _))| {
+            (seq, *sender, *id, text.clone(), *reply_to)
+        };
+        (1..).zip(&self.log).map(parts).collect()
     }
 
     fn unread(&self, member: MemberId) -> u64 {
@@ -136,7 +151,7 @@ type Models = BTreeMap<ConversationId, Model>;
 /// How long each log was, and what its members had set.
 type Lengths = BTreeMap<ConversationId, (usize, BTreeMap<MemberId, StoredSettings>)>;
 /// An entry, as the model knows it.
-type Parts = (u64, MemberId, ClientMessageId, String);
+type Parts = (u64, MemberId, ClientMessageId, String, Option<u64>);
 
 async fn run(steps: Vec<Step>, mut f: Fixture) {
     let mut members = Vec::new();
@@ -175,11 +190,17 @@ async fn commit(f: &Fixture, models: &mut Models, members: &[MemberId], batch: V
     let outcomes = f.apply_all(commands).await.outcomes;
     for (step, outcome) in batch.iter().zip(outcomes) {
         match step {
-            Step::Say { from, to, client_id, content } => {
-                let model = models.entry(direct_conversation(members[*from], members[*to])).or_default();
-                let (seq, known, content) = model.say(members[*from], id(*client_id), content);
+            Step::Say { from, to, client_id, content, reply_to } => {
+                let conversation = direct_conversation(members[*from], members[*to]);
+                let model = models.entry(conversation).or_default();
+                let Some(said) = model.say(members[*from], id(*client_id), content, *reply_to) else {
+                    assert_eq!(outcome.err(), Some(Refusal::AnsweredNotFound));
+                    // It has begun nothing.
+                    models.retain(|_, model| !model.log.is_empty());
+                    continue;
+                };
                 let Ok(Outcome::Appended(Appended { message, duplicate, .. })) = outcome else { panic!("{outcome:?}") };
-                assert_eq!((message.seq, duplicate, message.body), (seq, known, EntryBody::Text(content)));
+                assert_eq!((parts(message), duplicate), said);
             }
             Step::Mark { from, to, kind, seq } => {
                 let Some(model) = models.get_mut(&direct_conversation(members[*from], members[*to])) else {
@@ -226,7 +247,9 @@ async fn commit(f: &Fixture, models: &mut Models, members: &[MemberId], batch: V
 
 fn command(step: &Step, members: &[MemberId]) -> Command {
     match step {
-        Step::Say { from, to, client_id, content } => append(members[*from], members[*to], id(*client_id), content),
+        Step::Say { from, to, client_id, content, reply_to } => {
+            answer(members[*from], members[*to], id(*client_id), content, *reply_to)
+        }
         Step::Mark { from, to, kind, seq } => {
             let conversation = direct_conversation(members[*from], members[*to]);
             Command::Mark(Mark { conversation, member: members[*from], kind: *kind, seq: *seq })
@@ -360,8 +383,8 @@ fn entries(stored: Vec<StoredEntry>) -> Vec<Parts> {
 }
 
 fn parts(entry: StoredEntry) -> Parts {
-    let StoredEntry { seq, sender, client_id, body: EntryBody::Text(content), .. } = entry;
-    (seq, sender, client_id, content)
+    let StoredEntry { seq, sender, client_id, body: EntryBody::Text(content), reply_to, .. } = entry;
+    (seq, sender, client_id, content, reply_to)
 }
 
 proptest! {

@@ -3,14 +3,14 @@
 use protocol::{
     ClientFrame, ConversationId, ErrorCode, MemberId,
     client::{ConversationsList, HistoryGet, MessageRead, MessageSend},
+    limits,
     model::{ConversationKind, Entry},
     server::{Conversations, EntryPush, Error, History, MessageAccepted, Okay, Receipt},
 };
 
 use crate::harness::{
     Client, Server,
-    client::{message_in, message_to},
-    client_id,
+    client::{answer_to, message_in, message_to},
 };
 
 async fn refused(client: &mut Client, frame: ClientFrame) -> (ErrorCode, Option<String>) {
@@ -217,15 +217,61 @@ async fn history_and_lists_are_paged() {
 }
 
 #[tokio::test]
+async fn what_a_message_answers_comes_with_it_to_everybody() {
+    let server = Server::start().await;
+    let (ana, ben) = server.two_members().await;
+    let mut anas = ana.connect().await;
+    let question = anas.say(ben.id, "Dinner at eight?").await;
+    let (mut bens, mut tablet) = (ben.connect().await, ben.connect_as("tablet", None).await);
+    let answer: MessageAccepted = bens.ask(answer_to(ana.id, "With pleasure", question.seq)).await;
+    assert_eq!((answer.message.seq, answer.message.reply_to, question.reply_to), (2, Some(1), None));
+    assert_eq!(anas.hear().await, answer.message);
+    assert_eq!(tablet.hear().await, answer.message);
+    assert_eq!(anas.history(question.conversation).await, [question, answer.message.clone()]);
+    let late = ana.connect_as("late", None).await;
+    assert_eq!(late.synced[0].entries.last().and_then(Entry::message), Some(&answer.message));
+    let list = ClientFrame::ConversationsList(ConversationsList::default());
+    let listed: Conversations = anas.ask(list).await;
+    assert_eq!(listed.conversations[0].entries[0].message(), Some(&answer.message));
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_not_answered() {
+    let server = Server::start().await;
+    let (ana, ben) = server.two_members().await;
+    let (mut anas, mut bens) = (ana.connect().await, ben.connect().await);
+    let not_found = || (ErrorCode::MessageNotFound, Some("reply_to".to_owned()));
+    assert_eq!(refused(&mut anas, answer_to(ben.id, "first", 1)).await, not_found());
+    let first = anas.say(ben.id, "1").await;
+    assert_eq!(first.seq, 1);
+    bens.hear().await;
+    for bad in [0, 2, limits::INTEGER_MAX] {
+        assert_eq!(refused(&mut anas, answer_to(ben.id, "?", bad)).await, not_found(), "{bad}");
+    }
+    let out_of_bounds = answer_to(ben.id, "?", limits::INTEGER_MAX + 1);
+    assert_eq!(refused(&mut anas, out_of_bounds).await, (ErrorCode::ValidationFailed, Some("reply_to".to_owned())));
+    bens.expect_no::<EntryPush>().await;
+    // A retry is what was stored first, whatever it answers.
+    let frame = answer_to(ben.id, "2", 1);
+    let ClientFrame::MessageSend(send) = frame.clone() else { unreachable!() };
+    let stored: MessageAccepted = anas.ask(frame).await;
+    for again in [None, Some(9)] {
+        let again: MessageAccepted =
+            anas.ask(ClientFrame::MessageSend(MessageSend { reply_to: again, ..send.clone() })).await;
+        assert_eq!((again.message, again.duplicate), (stored.message.clone(), true));
+    }
+}
+
+#[tokio::test]
 async fn a_message_is_stored_even_if_its_sender_is_gone_before_the_answer() {
     let server = Server::start().await;
     let (ana, ben) = server.two_members().await;
     let mut bens = ben.connect().await;
     let mut anas = ana.connect().await;
-    let frame = MessageSend { to: Some(ben.id), conversation: None, client_id: client_id(), content: "bye".into() };
-    anas.tell(ClientFrame::MessageSend(frame.clone())).await;
+    let frame = message_to(ben.id, "bye");
+    anas.tell(frame.clone()).await;
     drop(anas);
     assert_eq!(bens.hear().await.content, "bye");
-    let again: MessageAccepted = ana.connect().await.ask(ClientFrame::MessageSend(frame)).await;
+    let again: MessageAccepted = ana.connect().await.ask(frame).await;
     assert!(again.duplicate);
 }

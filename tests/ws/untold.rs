@@ -60,7 +60,13 @@ impl Club {
 
 fn again(conversation: ConversationId, client_id: ClientMessageId, content: &str) -> protocol::ClientFrame {
     let (to, content) = (None, content.to_owned());
-    protocol::ClientFrame::MessageSend(MessageSend { to, conversation: Some(conversation), client_id, content })
+    protocol::ClientFrame::MessageSend(MessageSend {
+        to,
+        conversation: Some(conversation),
+        client_id,
+        content,
+        reply_to: None,
+    })
 }
 
 #[tokio::test]

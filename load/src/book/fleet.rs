@@ -190,6 +190,7 @@ mod tests {
             client_id: ClientMessageId::from_bytes([byte; 16]),
             content: "x".to_owned(),
             at: Timestamp::from_millis(0),
+            reply_to: None,
         }
     }
 

@@ -124,7 +124,7 @@ mod tests {
 
     fn told(number: u8, seq: u64, sender: MemberId) -> Told<'static> {
         let (id, client_id) = (MessageId::from_bytes([number; 12]), ClientMessageId::from_bytes([number; 16]));
-        Told { id, conversation: conversation(number), seq, sender, client_id, content: "x" }
+        Told { id, conversation: conversation(number), seq, sender, client_id, content: "x", reply_to: None }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::{
     wandering::{self, Wandering},
 };
 use crate::{
-    book::Broken,
+    book::{Broken, answered, note_of_answer},
     link::{Link, Opening},
     pace::{Due, Order},
     recorder::{Count, Tally, Timing},
@@ -26,6 +26,8 @@ use crate::{
 const FRAMES_PER_PING: u64 = 1_000;
 /// Messages of a member on their way at a time, before those that are measured.
 const PRELOAD_WINDOW: usize = 16;
+/// Of so many messages of a member one answers another.
+const MESSAGES_PER_ANSWER: u64 = 8;
 /// How often a heartbeat is sent, whatever else is.
 const BEAT: Duration = Duration::from_secs(20);
 /// How long the last watermark may take to be confirmed before it is sent again.
@@ -430,6 +432,12 @@ impl Talker {
         self.number += 1;
         // The time travels in the content, so that the receiver can tell how long it took.
         let mut content = self.stamp(due);
+        // So does what it answers, so that everybody can tell whether they were told that.
+        let answered = if self.number.is_multiple_of(MESSAGES_PER_ANSWER) { self.answerable(place) } else { None };
+        if let Some(seq) = answered {
+            content.push_str(&note_of_answer(seq));
+            self.tally.count(Count::Answers);
+        }
         let padding = self.talk.size.saturating_sub(content.len());
         content.push_str(self.padding.get(..padding).unwrap_or_default());
         self.tally.count(Count::Sent);
@@ -445,6 +453,12 @@ impl Talker {
         }
     }
 
+    /// A message of the conversation at a place that can be answered.
+    fn answerable(&self, place: usize) -> Option<u64> {
+        self.books.get(place)?.book.answerable()
+    }
+
+    /// Sends a message; what it answers is said in its content.
     pub(super) fn write_message(
         &self,
         wire: &mut Wire<tokio::net::TcpStream>,
@@ -457,7 +471,9 @@ impl Talker {
         // The reply, which has the same id, says so which conversation it is about.
         let (id, client_id) = (format!("{}-{number}", kept.who.conversation), client_id.to_string());
         let start = r#"{"type":"message.send","id":"s"#;
-        wire.queue(&[start, &id, &kept.head, &client_id, r#"","content":""#, content, r#""}"#]);
+        let end = answered(content).map(|seq| format!(r#"","reply_to":{seq}}}"#));
+        let end = end.as_deref().unwrap_or(r#""}"#);
+        wire.queue(&[start, &id, &kept.head, &client_id, r#"","content":""#, content, end]);
     }
 
     /// Messages that the other in a conversation has sent so far.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{from_text, page_limit, seq};
 use crate::{
-    ClientMessageId, ConversationId, MemberId, MessageId, Timestamp, limits,
+    ClientMessageId, ConversationId, MemberId, MessageId, Timestamp, codec, limits,
     model::{ConversationKind, ConversationSettings, Notify, Watermarks},
     rules,
 };
@@ -39,6 +39,12 @@ pub struct SendRequest {
     /// message.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_id: Option<ClientMessageId>,
+    /// The `seq` of the message of the same conversation that this one answers.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "codec::optional_integer")]
+    #[garde(inner(range(max = limits::INTEGER_MAX)))]
+    #[cfg_attr(feature = "openapi", schema(minimum = 1, maximum = 9007199254740991_u64, example = 6))]
+    #[cfg_attr(feature = "codegen", ts(optional, type = "number"))]
+    pub reply_to: Option<u64>,
 }
 
 /// How far a message has got.
@@ -87,6 +93,14 @@ pub struct MessageDocument {
     /// When its receiver read it.
     #[cfg_attr(feature = "openapi", schema(required = true))]
     pub read_at: Option<Timestamp>,
+    /// The `seq` of the message of the same conversation that it answers. Absent if it answers none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(
+        feature = "openapi",
+        schema(nullable = false, minimum = 1, maximum = 9007199254740991_u64, example = 6)
+    )]
+    #[cfg_attr(feature = "codegen", ts(optional, type = "number"))]
+    pub reply_to: Option<u64>,
 }
 
 /// `GET /api/messages/conversation/{user_id}`: which messages. With neither `before` nor `after`, the newest.

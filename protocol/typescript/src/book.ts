@@ -203,10 +203,10 @@ export class Book {
     this.show();
   }
 
-  async loadOlder(conversation: Conversation, before: number): Promise<Entry[]> {
+  async loadOlder(conversation: Conversation, before: number, limit = 50): Promise<Entry[]> {
     const { id } = conversation.state;
     if (!id) return [];
-    const page = await this.connection.request<"history">({ type: "history.get", conversation: id, before, limit: 50 });
+    const page = await this.connection.request<"history">({ type: "history.get", conversation: id, before, limit });
     return page.entries;
   }
 

@@ -10,7 +10,7 @@ export type Form<T> = Partial<Record<keyof T, Kind | `${Kind}?`>>;
 const TEXT_MAX = 20_000;
 
 /** What has to be there of what a server sends, and of what is stored: nothing else is relied on without a look. */
-export const ENTRY: Form<Entry> = { id: "string", seq: "number", sender: "string", client_id: "string", content: "string", at: "d" };
+export const ENTRY: Form<Entry> = { id: "string", seq: "number", sender: "string", client_id: "string", content: "string", at: "d", reply_to: "number?" };
 export const STATE: Form<Conversation> = { id: "string", members: "object", last_seq: "number", unread: "number", entries: "object" };
 export const SETTINGS: Form<ConversationSettings> = { notify: "string", muted_until: "string?", archived: "boolean?", pinned: "boolean?" };
 export const CARD: Form<MemberCard> = { id: "string", name: "string", tier: "string", updated_at: "d", profile_image_url: "string?" };
@@ -68,7 +68,8 @@ export function mended(entry: Entry): Entry | undefined {
   };
 }
 
-function isPlace(seq: unknown): seq is number {
+/** Whether something can be the place of an entry. */
+export function isPlace(seq: unknown): seq is number {
   return Number.isSafeInteger(seq) && (seq as number) > 0;
 }
 

@@ -47,6 +47,8 @@ export interface Outgoing {
   readonly order: number;
   content: string;
   readonly at: number;
+  /** The `seq` of what it answers. */
+  replyTo?: number | undefined;
   status: "queued" | "sending" | "failed" | "sent";
   /** Why it failed, or is still not sent. */
   problem?: Problem | undefined;
@@ -310,6 +312,15 @@ export class Conversation {
     this.shelf.changed(this);
   }
 
+  /** One message of the log, from memory or the storage, or from the server by `fetch`; it is not kept. Nothing if there is none that can be shown. */
+  async find(seq: number, fetch: (before: number) => Promise<Entry[]>): Promise<MessageView | undefined> {
+    const { first, to } = this.record;
+    const known = this.rows?.find(({ entry }) => entry.seq === seq)?.entry;
+    const entries = known ? [known] : seq >= first && seq <= to ? await this.read(seq, seq + 1).catch(() => undefined) : undefined;
+    const entry = (entries ?? all(await fetch(seq + 1))).find((each) => each.seq === seq);
+    return entry?.kind === "message" ? this.viewOf(entry) : undefined;
+  }
+
   /** Lets go of what is in memory, and of what is too much on the device. */
   closeRows(): void {
     this.rows = undefined;
@@ -557,14 +568,14 @@ export class Conversation {
 
   private viewOf(entry: Entry): MessageView {
     const own = entry.sender === this.shelf.me;
-    const view = { seq: entry.seq, sender: entry.sender, own, content: entry.content, at: Date.parse(entry.at) };
+    const view = { seq: entry.seq, sender: entry.sender, own, content: entry.content, at: Date.parse(entry.at), ...given({ replyTo: entry.reply_to }) };
     return own ? { key: entry.client_id, ...view, status: this.statusOf(entry.seq) } : { key: entry.id, ...view };
   }
 
   private outgoingView(outgoing: Outgoing): MessageView {
-    const { view, content, status, problem } = outgoing;
-    if (view && view.content === content && view.status === status && view.problem === problem) return view;
-    return (outgoing.view = { key: outgoing.id, sender: this.shelf.me, own: true, content, at: outgoing.at, status, ...given({ problem }) });
+    const { view, content, status, problem, replyTo } = outgoing;
+    if (view && view.content === content && view.status === status && view.problem === problem && view.replyTo === replyTo) return view;
+    return (outgoing.view = { key: outgoing.id, sender: this.shelf.me, own: true, content, at: outgoing.at, status, ...given({ problem, replyTo }) });
   }
 
   private view(): ConversationView {

@@ -2,7 +2,7 @@ import type { Book } from "./book.js";
 import type { Conversation } from "./conversation.js";
 import type { Observable } from "./environment.js";
 import type { Pages } from "./journal.js";
-import type { ConversationHandle, ConversationView, MessagesState } from "./types.js";
+import type { ConversationHandle, ConversationView, MessagesState, MessageView, SendOptions } from "./types.js";
 
 /** What an app does with a conversation. */
 export class Handle implements ConversationHandle {
@@ -27,8 +27,8 @@ export class Handle implements ConversationHandle {
     return this.origin.real;
   }
 
-  async send(content: string): Promise<string> {
-    const id = this.book.writing.add(this.conversation, content);
+  async send(content: string, { replyTo }: SendOptions = {}): Promise<string> {
+    const id = this.book.writing.add(this.conversation, content, replyTo);
     this.sent(this.conversation);
     this.book.show();
     await this.journal.attempted();
@@ -56,5 +56,9 @@ export class Handle implements ConversationHandle {
 
   loadOlder(): Promise<void> {
     return this.conversation.loadOlder((before) => this.book.loadOlder(this.conversation, before));
+  }
+
+  find(seq: number): Promise<MessageView | undefined> {
+    return this.conversation.find(seq, (before) => this.book.loadOlder(this.conversation, before, 1));
   }
 }

@@ -1,4 +1,5 @@
 import { Backoff } from "./backoff.js";
+import { isPlace } from "./check.js";
 import type { Connection } from "./connection.js";
 import type { Conversation, Outgoing } from "./conversation.js";
 import { Timer } from "./environment.js";
@@ -47,21 +48,23 @@ export class Outbox {
   ) {}
 
   /** Takes up what was stored. Whether the server has it is not known. */
-  load(conversation: Conversation, order: number, { id, content, at, problem }: OutboxRecord, attempted = true): void {
+  load(conversation: Conversation, order: number, { id, content, at, replyTo, problem }: OutboxRecord, attempted = true): void {
     if (conversation.outgoing.some((each) => each.id === id)) return;
     this.order = Math.max(this.order, order);
     this.lane(conversation);
-    conversation.outgoing.push({ id, order, content, at, status: problem ? "failed" : "queued", problem, attempted });
+    // Without what it answers it is still what was written.
+    conversation.outgoing.push({ id, order, content, at, replyTo: isPlace(replyTo) ? replyTo : undefined, status: problem ? "failed" : "queued", problem, attempted });
     conversation.outgoing.sort((a, b) => a.order - b.order);
   }
 
   /** Adds a message, and returns its id. Throws if it can never be sent. */
-  add(conversation: Conversation, content: string): string {
+  add(conversation: Conversation, content: string, replyTo?: number): string {
     const text = checked(content);
+    if (replyTo !== undefined && !isPlace(replyTo)) throw misuse("What is answered is named by its `seq`.");
     if (!conversation.state.id && !conversation.others[0]) throw refusal("message_to_self");
     const id = this.environment.uuid().toLowerCase();
     const order = this.next();
-    this.load(conversation, order, { id, conversation: conversation.key, content: text, at: this.environment.clock.now() }, false);
+    this.load(conversation, order, { id, conversation: conversation.key, content: text, at: this.environment.clock.now(), ...given({ replyTo }) }, false);
     this.store(conversation, find(conversation, id));
     this.pump();
     return id;
@@ -155,7 +158,7 @@ export class Outbox {
     try {
       const { id } = conversation.state;
       const where = id ? { conversation: id } : { to: conversation.others[0] ?? this.keys.member };
-      const { message } = await this.connection.request<"message.accepted">({ type: "message.send", ...where, client_id: outgoing.id, content: outgoing.content });
+      const { message } = await this.connection.request<"message.accepted">({ type: "message.send", ...where, client_id: outgoing.id, content: outgoing.content, ...given({ reply_to: outgoing.replyTo }) });
       if (this.stopped) return;
       outgoing.status = "sent";
       outgoing.problem = undefined;
@@ -195,6 +198,8 @@ export class Outbox {
 
   /** It is sent as if it were new. */
   private again(conversation: Conversation, outgoing: Outgoing): void {
+    // What it answers is not there, and does not come back.
+    if (outgoing.problem?.code === "message_not_found") outgoing.replyTo = undefined;
     outgoing.status = "queued";
     outgoing.problem = undefined;
     this.store(conversation, outgoing);
@@ -202,8 +207,8 @@ export class Outbox {
   }
 
   private store(conversation: Conversation, outgoing: Outgoing): void {
-    const { id, content, at, status, problem } = outgoing;
-    const record: OutboxRecord = { id, conversation: conversation.key, content, at, ...given({ problem: status === "failed" ? problem : undefined }) };
+    const { id, content, at, status, problem, replyTo } = outgoing;
+    const record: OutboxRecord = { id, conversation: conversation.key, content, at, ...given({ replyTo, problem: status === "failed" ? problem : undefined }) };
     this.journal.put(this.keys.outgoing(outgoing.order), JSON.stringify(record));
     conversation.save();
   }

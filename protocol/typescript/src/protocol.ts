@@ -1643,7 +1643,11 @@ content: string,
 /**
  * When it was stored. Never goes back within a conversation.
  */
-at: Timestamp, };
+at: Timestamp, 
+/**
+ * The `seq` of the message of the same conversation that it answers. Absent if it answers none.
+ */
+reply_to?: number, };
 
 /**
  * `message.accepted`: the message is on disk (embedded store) or majority-committed (MongoDB).
@@ -1718,7 +1722,11 @@ delivered_at: Timestamp | null,
 /**
  * When its receiver read it.
  */
-read_at: Timestamp | null, };
+read_at: Timestamp | null, 
+/**
+ * The `seq` of the message of the same conversation that it answers. Absent if it answers none.
+ */
+reply_to?: number, };
 
 /**
  * A message, unique over all conversations.
@@ -1776,7 +1784,11 @@ client_id: ClientMessageId,
 /**
  * The text: 1 to 4,000 characters after trimming. White space at its ends is removed, nothing else changed.
  */
-content: string, };
+content: string, 
+/**
+ * The `seq` of the message of the same conversation that this one answers. One that is not there is `message_not_found`.
+ */
+reply_to?: number, };
 
 /**
  * How far a message has got.
@@ -2562,7 +2574,11 @@ content: string,
  * A UUID for this message; without it, an `Idempotency-Key` header is needed. The same one again returns the first
  * message.
  */
-client_id?: ClientMessageId, };
+client_id?: ClientMessageId, 
+/**
+ * The `seq` of the message of the same conversation that this one answers.
+ */
+reply_to?: number, };
 
 /**
  * `GET /api/admin/stats`.

@@ -1,4 +1,4 @@
-import { createContext, createElement, useCallback, useContext, useEffect, useMemo, useSyncExternalStore } from "react";
+import { createContext, createElement, useCallback, useContext, useEffect, useMemo, useState, useSyncExternalStore } from "react";
 import type { ReactElement, ReactNode } from "react";
 
 import { Conversations, listOf } from "./conversations.js";
@@ -7,7 +7,7 @@ import { MembersBookError, misuse } from "./errors.js";
 import { People } from "./people.js";
 import type { ConversationSettings, MemberId } from "./protocol.js";
 import type {
-  ConnectionState, ConversationFilter, ConversationHandle, ConversationList, ConversationsState, ConversationView, MembersBook, MessagesState, PresenceView, SessionState, Target,
+  ConnectionState, ConversationFilter, ConversationHandle, ConversationList, ConversationsState, ConversationView, MembersBook, MessagesState, MessageView, PresenceView, SessionState, Target,
   UnreadState,
 } from "./types.js";
 
@@ -82,7 +82,7 @@ function emptyHandle(key: string): ConversationHandle {
     key,
     info: constant<ConversationView>({ key, kind: "direct", others: [], lastAt: 0, unread: 0, unreadMore: false, typing: [] }),
     messages: constant<MessagesState>({ messages: [], ready: false, hasOlder: false, loadingOlder: false, readUpTo: 0 }),
-    send: refuse, retry: refuse, edit: refuse, drop: refuse, markRead: nothing, loadOlder: () => Promise.resolve(),
+    send: refuse, retry: refuse, edit: refuse, drop: refuse, markRead: nothing, loadOlder: () => Promise.resolve(), find: () => Promise.resolve(undefined),
   };
 }
 
@@ -123,13 +123,39 @@ export function useSend(target: Target | string): Pick<ConversationHandle, "send
   const conversation = useConversation(target);
   return useMemo(
     () => ({
-      send: (content) => conversation.send(content),
+      send: (content, options) => conversation.send(content, options),
       retry: (key) => conversation.retry(key),
       edit: (key, content) => conversation.edit(key, content),
       drop: (key) => conversation.drop(key),
     }),
     [conversation],
   );
+}
+
+/** The message that another one answers (its `replyTo`): at once if it is among the messages that are loaded, else once `load` has got it. `load` rejects if that cannot be asked for. */
+export function useAnswered(target: Target | string, replyTo: number | undefined): { message: MessageView | undefined; load: () => Promise<void> } {
+  const conversation = useConversation(target);
+  const { messages } = conversation;
+  const [found, keep] = useState<{ of: ConversationHandle; message: MessageView | undefined }>();
+  const get = () => at(messages.getSnapshot(), replyTo);
+  const loaded = useSyncExternalStore(messages.subscribe, get, get);
+  const load = useCallback(async () => {
+    if (replyTo !== undefined) keep({ of: conversation, message: await conversation.find(replyTo) });
+  }, [conversation, replyTo]);
+  const message = loaded ?? (found?.of === conversation && found.message?.seq === replyTo ? found.message : undefined);
+  return useMemo(() => ({ message, load }), [message, load]);
+}
+
+/** The message with this `seq`. They ascend by it; those without one come last. */
+function at({ messages }: MessagesState, seq: number | undefined): MessageView | undefined {
+  let [low, high] = [0, seq === undefined ? 0 : messages.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((messages[middle]?.seq ?? Infinity) < (seq ?? 0)) low = middle + 1;
+    else high = middle;
+  }
+  const found = messages[low];
+  return found && found.seq === seq ? found : undefined;
 }
 
 /** Who is typing in a conversation, and how to say that the member is. */

@@ -53,6 +53,8 @@ export interface OutboxRecord {
   content: string;
   /** When it was written, in milliseconds since the Unix epoch. */
   at: number;
+  /** The `seq` of what it answers: missing if it answers nothing, and in what a version kept that knew nothing of it. */
+  replyTo?: number;
   /** Why the server refused it for good. */
   problem?: Problem;
 }

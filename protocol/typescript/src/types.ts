@@ -73,6 +73,8 @@ export interface MessageView {
   /** Whether it is of the member who is signed in. */
   readonly own: boolean;
   readonly content: string;
+  /** The `seq` of the message that it answers, if it answers one: `ConversationHandle.find`. */
+  readonly replyTo?: number;
   /** When it was stored, or written, in milliseconds since the Unix epoch. */
   readonly at: number;
   /** Only of one's own messages. */
@@ -141,6 +143,12 @@ export interface MessagesState {
   readonly readUpTo: number;
 }
 
+/** How a message is sent. */
+export interface SendOptions {
+  /** The `seq` of the message of this conversation that it answers. */
+  readonly replyTo?: number | undefined;
+}
+
 /**
  * One conversation. Obtained by `client.conversation(target)`; the same object for the same target. Of one that was asked for by its id and by its member, before it was known that both are
  * one, there are two, with a key each: they show the same from then on. After a log-out, and when the session is over, it shows nothing.
@@ -155,8 +163,9 @@ export interface ConversationHandle {
    * Sends a message: it is in `messages` at once, kept until the server has it, and sent in the order of the calls. Resolves with its key when it is kept on this device, or cannot be: while
    * `storageFailing` at once, and after 20 s of a storage that does not answer. It is sent all the same, once, also if it is kept later; it is lost if the app ends before either.
    * Rejects for what is no text, an empty one, one that is too long or has half a character, for a message to oneself, and if nobody is signed in.
+   * What it answers (`replyTo`) has to be there: the server refuses it otherwise (`message_not_found`, the message is `failed`), and sent again it answers nothing.
    */
-  send(content: string): Promise<string>;
+  send(content: string, options?: SendOptions): Promise<string>;
   /** Sends a failed message again. */
   retry(messageKey: string): Promise<void>;
   /** Changes the text of a message that the server does not have, and sends it. */
@@ -167,6 +176,8 @@ export interface ConversationHandle {
   markRead(): void;
   /** Loads the page before. Does nothing while one is on its way, or at the beginning. */
   loadOlder(): Promise<void>;
+  /** One message, such as what another answers: from this device, or from the server, which rejects without a connection. It is not put into `messages`. `undefined`: there is none that can be shown. */
+  find(seq: number): Promise<MessageView | undefined>;
 }
 
 /** The presence of a member, as far as it is known. */

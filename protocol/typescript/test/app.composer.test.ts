@@ -7,7 +7,7 @@ import { JSDOM } from "jsdom";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 
 import { MembersBookError } from "../src/index.js";
-import type { ConnectionState, ConversationHandle, MembersBook, MessagesState, SendStatus, SessionState } from "../src/index.js";
+import type { ConnectionState, ConversationHandle, MembersBook, MessagesState, SendOptions, SendStatus, SessionState } from "../src/index.js";
 import { CONTENT_MAX_CHARS } from "../src/protocol.js";
 import { Value } from "../src/value.js";
 
@@ -69,6 +69,11 @@ class Page {
   readonly connection = new Value<ConnectionState>({ status: "online", storageFailing: false });
   readonly messages = new Value<MessagesState>({ messages: [], ready: true, hasOlder: false, loadingOlder: false, readUpTo: 0 });
   readonly sent: string[] = [];
+  /** What each of them answers. */
+  readonly answered: (number | undefined)[] = [];
+  /** What is answered by what is being written. */
+  replyTo: number | undefined;
+  readonly steps: number[] = [];
   /** What becomes of what is sent. */
   send: (content: string) => Promise<string> = async () => "1";
   private readonly root: { render(what: unknown): void; unmount(): void };
@@ -92,9 +97,16 @@ class Page {
   }
 
   async draw(): Promise<void> {
-    const conversation = { key: KEY, messages: this.messages, send: (content: string) => (this.sent.push(content), this.send(content)) } as unknown as ConversationHandle;
+    const send = (content: string, { replyTo }: SendOptions) => {
+      this.sent.push(content);
+      this.answered.push(replyTo);
+      return this.send(content);
+    };
+    const conversation = { key: KEY, messages: this.messages, send } as unknown as ConversationHandle;
     const nothing = () => undefined;
-    await this.app.act(async () => this.root.render(this.app.createElement(this.app.Composer, { conversation, name: "Ben", editing: undefined, onEdited: nothing, onSent: nothing })));
+    const onAnswer = (replyTo: number | undefined) => (this.replyTo = replyTo);
+    const what = { conversation, name: "Ben", editing: undefined, onEdited: nothing, onSent: nothing, replyTo: this.replyTo, answering: null, onAnswer, onStep: (by: number) => this.steps.push(by) };
+    await this.app.act(async () => this.root.render(this.app.createElement(this.app.Composer, what)));
   }
 
   /** Another screen, and back. */
@@ -121,6 +133,10 @@ class Page {
       Object.getOwnPropertyDescriptor(window.HTMLTextAreaElement.prototype, "value")?.set?.call(field, text);
       field?.dispatchEvent(new window.Event("input", { bubbles: true }));
     });
+  }
+
+  async key(key: string, ctrlKey = false): Promise<void> {
+    await this.app.act(async () => void this.element.querySelector("textarea")?.dispatchEvent(new window.KeyboardEvent("keydown", { key, ctrlKey, bubbles: true })));
   }
 
   async press(): Promise<void> {
@@ -235,3 +251,33 @@ for (const end of ["the storage works again", "the server has it"]) {
     expect(kept()).toEqual([]);
   });
 }
+
+test("what is answered goes with the message, and comes back with it if that is not taken", async () => {
+  const page = await Page.open();
+  page.replyTo = 7;
+  await page.draw();
+  await page.type("w-1");
+  page.send = () => Promise.reject(new MembersBookError("content_too_long", "too long"));
+  await page.press();
+  expect([page.answered, page.replyTo, page.field]).toEqual([[7], 7, "w-1"]);
+  page.send = async () => "1";
+  await page.press();
+  expect([page.answered, page.replyTo, page.field]).toEqual([[7, 7], undefined, ""]);
+  await page.draw();
+  await page.type("w-2");
+  await page.press();
+  expect(page.answered).toEqual([7, 7, undefined]);
+});
+
+test("keys choose what is answered, and give it up", async () => {
+  const page = await Page.open();
+  for (const key of ["ArrowUp", "ArrowDown"]) {
+    await page.key(key);
+    await page.key(key, true);
+  }
+  expect(page.steps).toEqual([-1, 1]);
+  page.replyTo = 7;
+  await page.draw();
+  await page.key("Escape");
+  expect(page.replyTo).toBeUndefined();
+});

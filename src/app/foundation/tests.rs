@@ -132,6 +132,7 @@ async fn an_export_has_a_conversation_that_moves_while_it_is_written() {
             sender: me,
             client_id: ClientMessageId::from_uuid(uuid::Uuid::now_v7()),
             content: "hello".to_owned(),
+            reply_to: None,
         };
         assert!(base.store.log.apply(vec![Command::Append(append)]).await.unwrap().outcomes[0].is_ok());
     };

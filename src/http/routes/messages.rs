@@ -50,7 +50,7 @@ pub fn routes() -> OpenApiRouter<AppState> {
     responses(
         (status = 201, description = "The message.", body = MessageDocument),
         (status = 200, description = "The message, which was sent before.", body = MessageDocument),
-        (status = 404, description = "member_not_found, conversation_not_found"),
+        (status = 404, description = "member_not_found, conversation_not_found, message_not_found"),
         (status = 409, description = "recipient_deactivated"),
         (status = 422, description = "content_empty, content_too_long, message_to_self"),
     )

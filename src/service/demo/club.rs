@@ -54,7 +54,8 @@ impl<'a> Club<'a> {
                 let [sender, receiver] = [self.id(from)?, self.id(to)?];
                 let conversation = direct_conversation(sender, receiver);
                 let create = Some(NewConversation::direct(sender, receiver));
-                let message = Append { conversation, create, sender, client_id: from_key(&key), content };
+                let message =
+                    Append { conversation, create, sender, client_id: from_key(&key), content, reply_to: None };
                 if let Outcome::Appended(Appended { message, .. }) = self.apply(Command::Append(message)).await? {
                     self.said.insert(conversation, message.seq);
                     self.messages += 1;

@@ -252,6 +252,7 @@ mod tests {
             client_id: ClientMessageId::from_uuid(uuid::Uuid::nil()),
             at: Timestamp::from_millis(0),
             body: EntryBody::Text(text.to_owned()),
+            reply_to: None,
         };
         notice(&newest, Some("Ana".to_owned()), unread, (content, language), [9; 16])
     }

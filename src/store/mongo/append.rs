@@ -37,8 +37,9 @@ use crate::{
     position::Epoch,
     store::{
         StoreError,
-        conversations::Append,
+        conversations::{Append, Refusal},
         entries::{EntryBody, StoredEntry},
+        rules,
     },
 };
 
@@ -55,11 +56,15 @@ const PARALLEL: usize = 16;
 pub(super) struct Appending {
     id: MessageId,
     append: Append,
-    done: Option<Result<Done, StoreError>>,
+    done: Option<Result<Done, Refusal>>,
 }
 
 /// What tells a message from all others, whoever stores it.
 type Key = (ConversationId, MemberId, ClientMessageId);
+
+fn key(append: &Append) -> Key {
+    (append.conversation, append.sender, append.client_id)
+}
 
 /// What became of a message.
 #[derive(Clone)]
@@ -82,12 +87,22 @@ impl Appending {
     }
 
     /// What became of it: it is in the log, or it is not and why.
-    pub(super) fn into_done(self) -> Option<Result<Done, StoreError>> {
+    pub(super) fn into_done(self) -> Option<Result<Done, Refusal>> {
         self.done
     }
 
+    /// The conversation that it is for.
+    pub(super) fn conversation(&self) -> ConversationId {
+        self.append.conversation
+    }
+
+    /// Whether a message is this one, sent again.
+    pub(super) fn is_same(&self, append: &Append) -> bool {
+        self.key() == key(append)
+    }
+
     fn key(&self) -> Key {
-        (self.append.conversation, self.append.sender, self.append.client_id)
+        key(&self.append)
     }
 }
 
@@ -133,18 +148,19 @@ pub(super) async fn insert(
     now: Timestamp,
     epoch: &mut Epoch,
 ) -> Result<Certainty, StoreError> {
-    let repeats = repeats(appending);
     let (mut sent, mut unclear, mut certainty) = (false, false, Certainty::All);
     let (mut attempts, mut before) = (0, usize::MAX);
     loop {
-        let open: Vec<usize> = (0..appending.len())
-            .filter(|place| !repeats.contains(place) && appending.get(*place).is_some_and(|each| each.done.is_none()))
-            .collect();
-        if open.is_empty() {
-            break;
-        }
+        let open = open(appending);
+        let Some(first) = open.first() else { break };
         let numbered = number(core, appending, &open, working, now);
         let (mut documents, places) = numbered.map_err(|error| if sent { unknown(&error) } else { error })?;
+        if documents.is_empty() {
+            refuse_answer(core, db, appending, *first)
+                .await
+                .map_err(|error| if sent { unknown(&error) } else { error })?;
+            continue;
+        }
         core.link.pass().await?;
         let is_whole = check_epoch(core, db, working, epoch).await;
         is_whole.map_err(|error| if sent { unknown(&error) } else { error })?;
@@ -219,7 +235,7 @@ fn give_up(appending: &mut [Appending], open: &[usize], why: &StoreError) {
     tracing::error!(error = %why, "messages were refused by the database");
     for place in open {
         if let Some(each) = appending.get_mut(*place) {
-            each.done.get_or_insert_with(|| Err(why.clone()));
+            each.done.get_or_insert_with(|| Err(Refusal::Failed(why.clone())));
         }
     }
 }
@@ -232,17 +248,25 @@ pub(super) fn unknown(error: &StoreError) -> StoreError {
     StoreError::Timeout
 }
 
-/// The places of messages that are in the batch a second time.
-fn repeats(appending: &[Appending]) -> HashSet<usize> {
-    let mut seen = HashSet::new();
+/// The places of messages whose outcome is open, without those that are in the batch a second time: they have the outcome of the first,
+/// unless that was refused for what it answers.
+fn open(appending: &[Appending]) -> Vec<usize> {
+    let mut seen = HashSet::with_capacity(appending.len());
+    let mut is_first = |each: &Appending| !is_without_answered(each) && seen.insert(each.key());
     let places = appending.iter().enumerate();
-    places.filter(|(_, each)| !seen.insert(each.key())).map(|(place, _)| place).collect()
+    places.filter(|(_, each)| is_first(each) && each.done.is_none()).map(|(place, _)| place).collect()
+}
+
+/// Whether a message was refused for what it answers.
+fn is_without_answered(each: &Appending) -> bool {
+    matches!(each.done, Some(Err(Refusal::AnsweredNotFound)))
 }
 
 /// What is in the batch a second time has the outcome of the first.
 fn settle_repeats(appending: &mut [Appending]) -> Result<(), StoreError> {
     let first = |each: &Appending| each.done.clone().map(|done| (each.key(), done));
-    let firsts: HashMap<_, _> = appending.iter().filter_map(first).collect();
+    let done = appending.iter().filter(|each| !is_without_answered(each));
+    let firsts: HashMap<_, _> = done.filter_map(first).collect();
     for each in appending.iter_mut().filter(|each| each.done.is_none()) {
         let first = firsts.get(&each.key()).cloned();
         let first = first.ok_or_else(|| StoreError::Inconsistent("a message has no outcome".to_owned()))?;
@@ -253,7 +277,8 @@ fn settle_repeats(appending: &mut [Appending]) -> Result<(), StoreError> {
 
 type Numbered = (Vec<MessageDoc>, Vec<(usize, StoredEntry)>);
 
-/// Gives as many messages as fit into one command the numbers after what is known of their logs.
+/// Gives as many messages as fit into one command the numbers after what is known of their logs, up to one that answers what is not there:
+/// what it answers was to be stored before it in the same batch, and is not. Of none if that is the first.
 fn number(
     core: &Core,
     appending: &[Appending],
@@ -274,6 +299,9 @@ fn number(
         };
         let state = &conversation.state;
         let end = newest.entry(append.conversation).or_insert(state.end);
+        if !rules::is_answerable(append.reply_to, end.seq) {
+            break;
+        }
         let message = end.next(*id, append, EntryBody::Text(append.content.clone()), now);
         end.reach(message.seq, message.at);
         let mut others = state.membership.members.iter().filter(|member| **member != append.sender);
@@ -293,6 +321,7 @@ fn document(message: &StoredEntry, receiver: Option<MemberId>, core: &Core) -> M
         client_id: client_uuid(message.client_id),
         format: i32::from(message.body.format().0),
         content: message.body.content().to_owned(),
+        reply_to: message.reply_to.map(signed),
         created_at: date(message.at),
         status: "sent".to_owned(),
         delivered_at: None,
@@ -328,6 +357,17 @@ fn is_of_numbers(refused: &Document) -> bool {
         Ok(pattern) => pattern.contains_key("seq"),
         Err(_) => refused.get_str("errmsg").is_ok_and(|text| text.contains("seq_1")),
     }
+}
+
+/// Refuses a message for what it answers, unless it was there before.
+async fn refuse_answer(core: &Core, db: &Db, appending: &mut [Appending], place: usize) -> Result<(), StoreError> {
+    let Some(each) = appending.get_mut(place) else { return Ok(()) };
+    let (conversation, sender, client_id) = each.key();
+    let look = || first_message(db, conversation, sender, client_id);
+    let first = retry_until_known(core, None, "looking a message up", look).await?;
+    let first = first.map(|message| Done { message, duplicate: true });
+    each.done = Some(first.ok_or(Refusal::AnsweredNotFound));
+    Ok(())
 }
 
 /// A message is in the log.

@@ -371,6 +371,7 @@ fn document_of(
                 client_id: client_uuid(message.client_id),
                 format: i32::from(message.body.format().0),
                 content: message.body.content().to_owned(),
+                reply_to: message.reply_to.map(signed),
                 created_at: date(message.at),
                 // What the receipts say follows at the end.
                 status: "sent".to_owned(),

@@ -289,6 +289,9 @@ pub(super) struct MessageDoc {
     #[serde(default = "first_format", skip_serializing_if = "is_first_format")]
     pub(super) format: i32,
     pub(super) content: String,
+    /// The number of the message that it answers; not there if it answers none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) reply_to: Option<i64>,
     pub(super) created_at: DateTime,
     /// `sent`, `delivered` or `read`, as far as the receiver's watermarks have come.
     pub(super) status: String,
@@ -311,6 +314,7 @@ impl MessageDoc {
             client_id: ClientMessageId::from_bytes(self.client_id.bytes()),
             at: time(self.created_at),
             body: body.ok_or_else(newer)?,
+            reply_to: self.reply_to.map(unsigned),
         })
     }
 }

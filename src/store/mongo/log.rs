@@ -32,11 +32,11 @@ use crate::{
     store::{
         StoreError,
         conversations::{
-            Appended, Applied, Command, Configure, Mark, Membership, NewConversation, Outcome, Refusal, StoredSettings,
-            Untold,
+            Append, Appended, Applied, Command, Configure, Mark, Membership, NewConversation, Outcome, Refusal,
+            StoredSettings, Untold,
         },
         entries::StoredEntry,
-        rules::{self, End, MemberFacts, Reached, Verdict},
+        rules::{self, End, Known, MemberFacts, Reached, Verdict},
     },
 };
 
@@ -242,6 +242,7 @@ async fn load(core: &Core, db: &Db, batch: &[Command], epoch: Epoch) -> Result<W
         }
     }
     if wanted.is_empty() {
+        refresh_logs(db, batch, &mut working).await?;
         return Ok(working);
     }
     let wanted = among(wanted.into_iter().map(conversation_oid));
@@ -294,11 +295,12 @@ fn state_of(document: &ConversationDoc, epoch: Epoch) -> Result<LogState, Fault>
     })
 }
 
-/// Looks into the logs of conversations that are to be refreshed, or in which something is marked that we do not know of.
+/// Looks into the logs of conversations that are to be refreshed, or in which something is marked or answered that we do not know of.
 async fn refresh_logs(db: &Db, batch: &[Command], working: &mut WorkingSet) -> Result<(), StoreError> {
     let known = batch.iter().filter_map(|command| {
         let (id, seq) = match command {
-            Command::Append(_) | Command::Configure(_) => return None,
+            Command::Configure(_) => return None,
+            Command::Append(append) => (append.conversation, append.reply_to?),
             Command::Mark(mark) => (mark.conversation, mark.seq),
             Command::Refresh(id) => (*id, u64::MAX),
         };
@@ -393,12 +395,21 @@ async fn plan(
             }
             Command::Append(append) => append,
         };
-        let known = working.get(&append.conversation).map(|conversation| &conversation.state.membership);
+        let known = working.get(&append.conversation).map(|Working { state, .. }| Known {
+            membership: &state.membership,
+            newest: state.end.seq + coming(&append, &appending),
+        });
         let facts = |member| Ok::<_, StoreError>(members.get(&member).map(|known| known.facts));
         match rules::admit(&append, known, now, facts)? {
             Verdict::Refuse(refusal) => {
                 planned.push(Planned::Refused(refusal));
                 continue;
+            }
+            // What it answers does not matter if one of the batch turns out to be the first.
+            Verdict::OnlyRetry { refusal: Refusal::AnsweredNotFound, .. }
+                if appending.iter().any(|each| each.is_same(&append)) =>
+            {
+                appending.push(Appending::new(core, append));
             }
             Verdict::OnlyRetry { refusal, .. } => {
                 let first = append::first_message(db, append.conversation, append.sender, append.client_id).await?;
@@ -422,6 +433,13 @@ async fn plan(
         receipts::run_updates(db, "conversations", created).await?;
     }
     Ok((planned, appending))
+}
+
+/// How many messages before an answer come into its conversation with the same batch, at most: it may answer one of them. If that is not
+/// stored in the end, it is found when the answer gets its number ([`append::insert`]).
+fn coming(append: &Append, before: &[Appending]) -> u64 {
+    let count = |_| before.iter().filter(|each| each.conversation() == append.conversation).count();
+    append.reply_to.map_or(0, count).try_into().unwrap_or(u64::MAX)
 }
 
 /// A new conversation; it is listed only once it has its first entry.

@@ -52,7 +52,7 @@ pub(super) async fn settle(
                         let membership = conversation.state.membership.clone();
                         Ok(Outcome::Appended(Appended { message, duplicate, membership }))
                     }
-                    Err(error) => Err(Refusal::Failed(error)),
+                    Err(refusal) => Err(refusal),
                 }
             }
             Planned::Refresh => Ok(Outcome::Refreshed),

@@ -27,6 +27,7 @@ pub(super) fn entry(row: &Row<'_>, conversation: ConversationId) -> rusqlite::Re
         client_id: ClientMessageId::from_bytes(row.get("client_id")?),
         at: time(row, "at")?,
         body: body(row)?,
+        reply_to: row.get("reply_to")?,
     })
 }
 
@@ -121,7 +122,7 @@ pub(super) const START: &str = "SELECT coalesce(
 ///
 /// A recursive query over the same chain costs more for each entry, since every row of it goes through a queue.
 pub(super) const STEP: &str =
-    "SELECT previous, seq, sender, id, client_id, at, format, content FROM entries WHERE position = ?";
+    "SELECT previous, seq, sender, id, client_id, at, format, content, reply_to FROM entries WHERE position = ?";
 
 /// Reads the log of a conversation, from its end or from an entry of the index towards its first entry.
 pub(super) struct LogReader<'a> {
@@ -203,6 +204,7 @@ impl LogReader<'_> {
             client_id: ClientMessageId::from_bytes(row.get(4)?),
             at: Timestamp::from_millis(row.get(5)?),
             body: body_of(Format(row.get(6)?), row.get(7)?)?,
+            reply_to: row.get(8)?,
         })
     }
 }

@@ -20,7 +20,7 @@ use crate::{
             Append, Appended, Applied, Command, Configure, Configured, Mark, Outcome, Refusal, UnreadCount,
         },
         entries::{EntryBody, StoredEntry},
-        rules::{self, End, Verdict},
+        rules::{self, End, Known, Verdict},
     },
 };
 
@@ -48,9 +48,11 @@ pub(super) fn apply(tx: &mut Tx<'_>, batch: Vec<Command>) -> rusqlite::Result<Ap
 }
 
 fn append_message(tx: &mut Tx<'_>, mut append: Append, now: Timestamp) -> rusqlite::Result<Result<Outcome, Refusal>> {
-    let known = tx.memory.states.load(tx.connection, append.conversation)?.map(|state| state.membership.clone());
+    let known = tx.memory.states.load(tx.connection, append.conversation)?;
+    let known = known.map(|state| (state.membership.clone(), state.end.seq));
+    let known = known.as_ref().map(|(membership, newest)| Known { membership, newest: *newest });
     let facts = |member| member_ref(tx, member).map(|found| found.map(MemberRef::facts));
-    let (may_append, refusal) = match rules::admit(&append, known.as_ref(), now, facts)? {
+    let (may_append, refusal) = match rules::admit(&append, known, now, facts)? {
         Verdict::Refuse(refusal) => return Ok(Err(refusal)),
         Verdict::Begin(new) => {
             let state = LogState::create(tx, append.conversation, new, now)?;
@@ -108,8 +110,8 @@ pub(super) fn insert(
     links: &Links,
 ) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached(
-        "INSERT INTO entries (position, conversation, seq, sender, id, client_id, at, format, content, previous, tally)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO entries (position, conversation, seq, sender, id, client_id, at, format, content, previous, tally, reply_to)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?;
     insert
         .execute(params![
@@ -124,6 +126,7 @@ pub(super) fn insert(
             message.body.content(),
             links.previous,
             links.tally,
+            message.reply_to,
         ])
         .map(drop)
 }
@@ -143,7 +146,7 @@ fn first_message(
 ) -> rusqlite::Result<Option<StoredEntry>> {
     for position in keys.find(connection, key)? {
         let mut query = connection.prepare_cached(
-            "SELECT id, seq, at, format, content FROM entries
+            "SELECT id, seq, at, format, content, reply_to FROM entries
              WHERE position = ? AND client_id = ? AND sender = ? AND conversation = ?",
         )?;
         let values = params![position, append.client_id.as_bytes(), sender, conversation];
@@ -156,6 +159,7 @@ fn first_message(
                 client_id: ClientMessageId::from_bytes(*append.client_id.as_bytes()),
                 at: time(row, "at")?,
                 body: history::body(row)?,
+                reply_to: row.get("reply_to")?,
             })
         });
         if let Some(found) = found.optional()? {

@@ -67,6 +67,7 @@ fn rounds(
                 conversation: None,
                 client_id,
                 content: content.clone(),
+                reply_to: None,
             });
             let mut bytes = bytes::BytesMut::new();
             write_text(&mut bytes, &[&Request { id: "m".parse().ok(), frame }.encode()]);

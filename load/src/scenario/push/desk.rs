@@ -98,7 +98,13 @@ impl Desk {
         let content = format!("{}.{} {}", self.member, self.number, "é".repeat(self.random.random_range(1..80)));
         let client_id = ClientMessageId::from_uuid(uuid::Uuid::new_v4());
         self.world.ledger.lock().sending(client_id, (self.member, to), content.clone());
-        let frame = ClientFrame::MessageSend(MessageSend { to: Some(other), conversation: None, client_id, content });
+        let frame = ClientFrame::MessageSend(MessageSend {
+            to: Some(other),
+            conversation: None,
+            client_id,
+            content,
+            reply_to: None,
+        });
         match self.ask(link, &frame).await? {
             (link, ServerFrame::MessageAccepted(accepted)) => {
                 self.tally.count(Count::Acknowledged);

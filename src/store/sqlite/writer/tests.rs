@@ -160,6 +160,7 @@ fn append(conversation: u8, [sender, receiver]: [MemberId; 2], number: u8) -> Co
         sender,
         client_id: ClientMessageId::from_bytes([number; 16]),
         content: "x".to_owned(),
+        reply_to: None,
     })
 }
 

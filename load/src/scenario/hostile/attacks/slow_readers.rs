@@ -71,7 +71,7 @@ async fn write(field: Field, guest: Guest, to: protocol::MemberId) -> Result<(),
                     tokio::select! {
                         _ = ticks.tick() => {
                             let client_id = field.client_id();
-                            let send = MessageSend { to: Some(to), conversation: None, client_id, content: content.clone() };
+                            let send = MessageSend { to: Some(to), conversation: None, client_id, content: content.clone(), reply_to: None };
                             wire.queue(&[&ClientFrame::MessageSend(send).encode(None)]);
                             field.count("messages to them", 1);
                         }

@@ -104,7 +104,7 @@ async fn write(field: Field, guest: Guest) -> Result<(), String> {
                         _ = ticks.tick() => {
                             let Some(member) = members.next() else { return Ok(()) };
                             let (to, client_id) = (Some(member.id), field.client_id());
-                            let send = MessageSend { to, conversation: None, client_id, content: "hello you".to_owned() };
+                            let send = MessageSend { to, conversation: None, client_id, content: "hello you".to_owned(), reply_to: None };
                             let id = "s".parse().map_err(|error| format!("{error}"))?;
                             wire.queue(&[&ClientFrame::MessageSend(send).encode(Some(&id))]);
                             field.count("messages", 1);

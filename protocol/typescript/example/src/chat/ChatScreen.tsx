@@ -4,6 +4,7 @@ import { Link, useRouter } from "expo-router";
 import { useConnection, useConversation, useMember, useMessages, useObservable } from "@members-book/client/react";
 import type { ConversationHandle, ConversationView, MemberId, MessageView } from "@members-book/client";
 
+import { drafts } from "@/lib/drafts";
 import { useForeground } from "@/lib/foreground";
 import { partnerOf, usePresenceText } from "@/lib/people";
 import { webOnly } from "@/lib/platform";
@@ -19,7 +20,8 @@ import { FailedSheet } from "./FailedSheet";
 import type { ListHandle } from "./list";
 import { MessageList } from "./MessageList";
 import { MuteButton } from "./MuteSheet";
-import { countAfter, firstFresh, lastSeq } from "./rows";
+import { AnswerBar } from "./Quote";
+import { countAfter, firstFresh, lastSeq, nextTo } from "./rows";
 
 /** A conversation. `conversationKey` is that of the list, or of `client.conversation(...)`. */
 export function ChatScreen({ conversationKey }: { conversationKey: string }) {
@@ -36,6 +38,8 @@ export function ChatScreen({ conversationKey }: { conversationKey: string }) {
   const [editing, setEditing] = useState<MessageView>();
   const list = useRef<ListHandle>(null);
   const toBottom = useCallback(() => list.current?.toBottom(), []);
+  const [replyTo, answer] = useAnswering(conversation.key);
+  const step = useCallback((by: -1 | 1) => answer(nextTo(conversation.messages.getSnapshot().messages, replyTo, by)), [answer, conversation, replyTo]);
   const nowhere = useNowhere(info, member === undefined);
   if (nowhere) return <Nowhere />;
   return (
@@ -44,16 +48,31 @@ export function ChatScreen({ conversationKey }: { conversationKey: string }) {
         <MuteButton info={info} />
         <SheetButton info={info} />
       </Header>
-      <Messages conversation={conversation} name={name} list={list} onFailed={setFailed} />
+      <Messages conversation={conversation} name={name} list={list} onFailed={setFailed} onAnswer={gone ? undefined : answer} />
       <Trouble conversationKey={conversationKey} />
       {gone ? (
         <View style={styles.gone}><Notice tone="warn" text={`${name} is not active in the club. You can read what was written, but not write.`} /></View>
       ) : (
-        <Composer key={conversation.key} conversation={conversation} name={name} editing={editing} onEdited={() => setEditing(undefined)} onSent={toBottom} />
+        <Composer
+          key={conversation.key} conversation={conversation} name={name} editing={editing} onEdited={() => setEditing(undefined)} onSent={toBottom}
+          replyTo={replyTo} onAnswer={answer} onStep={step}
+          answering={replyTo === undefined ? null : <AnswerBar conversationKey={conversation.key} replyTo={replyTo} name={name} onCancel={() => answer(undefined)} />}
+        />
       )}
       <FailedSheet conversation={conversation} message={failed} onClose={() => setFailed(undefined)} onEdit={gone ? undefined : setEditing} />
     </KeyboardAvoidingView>
   );
+}
+
+/** What is answered by what is being written, by its `seq`; it stays with the draft. */
+function useAnswering(key: string): [number | undefined, (seq: number | undefined) => void] {
+  const draft = `${key}.re`;
+  const [chosen, choose] = useState<{ key: string; seq: number | undefined }>();
+  const answer = useCallback((seq: number | undefined) => {
+    drafts.set(draft, seq === undefined ? "" : String(seq));
+    choose({ key, seq });
+  }, [draft, key]);
+  return [chosen?.key === key ? chosen.seq : Number(drafts.get(draft)) || undefined, answer];
 }
 
 /** Says that the server is in trouble, as long as anything waits that it did not take for that. */
@@ -133,9 +152,10 @@ interface MessagesProps {
   name: string;
   list: React.RefObject<ListHandle | null>;
   onFailed: (message: MessageView) => void;
+  onAnswer: ((seq: number) => void) | undefined;
 }
 
-function Messages({ conversation, name, list, onFailed }: MessagesProps) {
+function Messages({ conversation, name, list, onFailed, onAnswer }: MessagesProps) {
   const styles = useStyles();
   const state = useMessages(conversation.key);
   const { messages, ready, hasOlder, loadingOlder, loadOlder, problem, readUpTo } = state;
@@ -156,6 +176,7 @@ function Messages({ conversation, name, list, onFailed }: MessagesProps) {
   const [left, setLeft] = useState<number>();
   const missed = there === false ? countAfter(messages, left ?? readUpTo) : 0;
   const onBottom = useCallback((now: boolean) => setThere(now), []);
+  const show = useCallback((seq: number) => list.current?.toSeq(seq), [list]);
   const seen = useRef(newest);
   const unsay = useRef<() => void>(undefined);
   useEffect(() => {
@@ -179,7 +200,7 @@ function Messages({ conversation, name, list, onFailed }: MessagesProps) {
       ) : null}
       <MessageList
         ref={list} messages={messages} freshKey={freshKey} name={name} hasOlder={hasOlder && !problem} loadingOlder={loadingOlder}
-        onOlder={loadOlder} onBottom={onBottom} onFailed={onFailed}
+        onOlder={loadOlder} onBottom={onBottom} onFailed={onFailed} conversationKey={conversation.key} onAnswer={onAnswer} onShow={show}
       />
       {there !== false ? null : (
         <View style={styles.down}>

@@ -1,4 +1,5 @@
 import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "react";
+import type { ReactNode } from "react";
 import { TextInput, View } from "react-native";
 import type { NativeSyntheticEvent, TextInputKeyPressEventData } from "react-native";
 import { useSafeAreaInsets } from "react-native-safe-area-context";
@@ -23,10 +24,16 @@ interface Props {
   editing: MessageView | undefined;
   onEdited: () => void;
   onSent: () => void;
+  /** The `seq` of what is answered, and what shows it. */
+  replyTo: number | undefined;
+  answering: ReactNode;
+  onAnswer: (seq: number | undefined) => void;
+  /** Answers an earlier message than now (-1), or a later one. */
+  onStep: (by: -1 | 1) => void;
 }
 
 /** Where one writes. What is written stays, by conversation, until it is sent. */
-export function Composer({ conversation, name, editing, onEdited, onSent }: Props) {
+export function Composer({ conversation, name, editing, onEdited, onSent, replyTo, answering, onAnswer, onStep }: Props) {
   const styles = useStyles();
   const { colors } = useTheme();
   const { bottom } = useSafeAreaInsets();
@@ -44,6 +51,10 @@ export function Composer({ conversation, name, editing, onEdited, onSent }: Prop
   useEffect(() => {
     if (editing) input.current?.focus();
   }, [editing]);
+  const [firstReplyTo] = useState(replyTo);
+  useEffect(() => {
+    if (replyTo !== undefined && replyTo !== firstReplyTo) input.current?.focus();
+  }, [firstReplyTo, replyTo]);
 
   // Who opens a conversation at a desk is about to write. On a phone the keyboard would come up over what is to be read; what lies over the screen keeps the focus.
   const wide = useWide();
@@ -85,13 +96,15 @@ export function Composer({ conversation, name, editing, onEdited, onSent }: Prop
     input.current?.focus();
     const draft = drafts.get(conversation.key);
     if (!editing) drafts.hide(conversation.key);
+    if (!editing) onAnswer(undefined);
     let id: string | undefined;
     try {
       if (editing) await conversation.edit(editing.key, content);
-      else id = await conversation.send(content);
+      else id = await conversation.send(content, { replyTo });
     } catch (cause) {
       setProblem(failureOf(cause).message);
       setText((now) => now || content);
+      if (!editing) onAnswer(replyTo);
       if (!editing && drafts.get(conversation.key) === "") drafts.set(conversation.key, draft);
       return;
     }
@@ -108,6 +121,11 @@ export function Composer({ conversation, name, editing, onEdited, onSent }: Prop
     if (!isWeb) return;
     const key = event.nativeEvent as unknown as KeyboardEvent;
     if (key.key === "Escape" && editing) onEdited();
+    else if (key.key === "Escape" && replyTo !== undefined) onAnswer(undefined);
+    if ((key.ctrlKey || key.metaKey) && !editing && (key.key === "ArrowUp" || key.key === "ArrowDown")) {
+      event.preventDefault();
+      onStep(key.key === "ArrowUp" ? -1 : 1);
+    }
     if (key.key !== "Enter" || key.shiftKey || key.isComposing) return;
     event.preventDefault();
     void send();
@@ -120,7 +138,7 @@ export function Composer({ conversation, name, editing, onEdited, onSent }: Prop
           <Text kind="small" tone="muted" style={styles.grow}>Changing a message that was not sent</Text>
           <Button label="Cancel" kind="plain" compact onPress={onEdited} />
         </View>
-      ) : null}
+      ) : answering}
       {problem === undefined ? null : <Text kind="small" tone="danger" role="alert">{problem}</Text>}
       {left <= WARN_LEFT ? (
         <Text kind="tiny" tone={tooLong ? "danger" : "muted"} aria-live="polite">

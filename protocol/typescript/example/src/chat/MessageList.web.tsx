@@ -23,7 +23,7 @@ const GUESS = 56;
  * drawn in chunks; one that is far away is an empty box of the height that it had. Whatever changes, what is seen stays where it is, or at the end.
  */
 export const MessageList = forwardRef<ListHandle, ListProps>(function MessageList(props, ref) {
-  const { messages, freshKey, name, hasOlder, loadingOlder, onOlder, onBottom, onFailed } = props;
+  const { messages, freshKey, name, hasOlder, loadingOlder, onOlder, onBottom, onFailed, conversationKey, onAnswer, onShow } = props;
   const styles = useStyles();
   const { colors } = useTheme();
   const view = useRef<HTMLElement | null>(null);
@@ -141,7 +141,20 @@ export const MessageList = forwardRef<ListHandle, ListProps>(function MessageLis
       onBottom(true);
       widen(false);
     },
-  }), [onBottom, widen]);
+    toSeq: (seq) => {
+      const element = view.current;
+      const index = messages.findIndex((message) => message.seq === seq);
+      const box = boxes.current.get(chunks.find(({ from, to }) => index >= from && index < to)?.key ?? "");
+      if (!element || !box) return;
+      atBottom.current = false;
+      element.scrollTop = box.offsetTop;
+      // It is drawn now.
+      widen(true);
+      const row = box.querySelector<HTMLElement>(`[data-seq="${seq}"]`);
+      row?.scrollIntoView({ block: "center" });
+      row?.focus({ preventScroll: true });
+    },
+  }), [chunks, messages, onBottom, widen]);
 
   const keepBox = useCallback((key: string, box: HTMLElement | null) => void (box ? boxes.current.set(key, box) : boxes.current.delete(key)), []);
 
@@ -154,6 +167,7 @@ export const MessageList = forwardRef<ListHandle, ListProps>(function MessageLis
       {chunks.map((chunk, index) => (
         <ChunkBox
           key={chunk.key} id={chunk.key} messages={messages} from={chunk.from} to={chunk.to} name={name} onFailed={onFailed} onBox={keepBox}
+          conversationKey={conversationKey} onAnswer={onAnswer} onShow={onShow}
           freshKey={freshKey !== undefined && contains(messages, chunk, freshKey) ? freshKey : undefined}
           drawn={first < 0 || last < 0 ? index >= chunks.length - 2 : index >= first && index <= last}
           height={heights.current.get(chunk.key) ?? (chunk.to - chunk.from) * GUESS}
@@ -168,7 +182,7 @@ function contains(messages: readonly MessageView[], chunk: Chunk, key: string): 
   return false;
 }
 
-interface ChunkProps extends Pick<ListProps, "messages" | "name" | "onFailed" | "freshKey"> {
+interface ChunkProps extends Pick<ListProps, "messages" | "name" | "onFailed" | "freshKey" | "conversationKey" | "onAnswer" | "onShow"> {
   id: string;
   from: number;
   to: number;
@@ -178,11 +192,17 @@ interface ChunkProps extends Pick<ListProps, "messages" | "name" | "onFailed" | 
   onBox: (key: string, box: HTMLElement | null) => void;
 }
 
-const ChunkBox = memo(function ChunkBox({ id, messages, from, to, drawn, height, name, freshKey, onFailed, onBox }: ChunkProps) {
+const ChunkBox = memo(function ChunkBox({ id, messages, from, to, drawn, height, name, freshKey, conversationKey, onFailed, onAnswer, onShow, onBox }: ChunkProps) {
   const rows = [];
   for (let index = from; drawn && index < to; index++) {
     const message = messages[index];
-    if (message) rows.push(<MessageRow key={message.key} message={message} name={name} onFailed={onFailed} {...flagsOf(message, messages[index - 1], message.key === freshKey)} />);
+    if (!message) continue;
+    rows.push(
+      <MessageRow
+        key={message.key} message={message} name={name} conversationKey={conversationKey} onFailed={onFailed} onAnswer={onAnswer} onShow={onShow}
+        {...flagsOf(message, messages[index - 1], message.key === freshKey)}
+      />,
+    );
   }
   return (
     <View
@@ -198,7 +218,7 @@ const ChunkBox = memo(function ChunkBox({ id, messages, from, to, drawn, height,
 function sameChunk(old: ChunkProps, now: ChunkProps): boolean {
   if (old.drawn !== now.drawn || old.id !== now.id) return false;
   if (!now.drawn) return old.height === now.height;
-  if (old.name !== now.name || old.freshKey !== now.freshKey || old.onFailed !== now.onFailed || old.to - old.from !== now.to - now.from) return false;
+  if (old.name !== now.name || old.freshKey !== now.freshKey || old.onFailed !== now.onFailed || old.onAnswer !== now.onAnswer || old.onShow !== now.onShow || old.to - old.from !== now.to - now.from) return false;
   for (let offset = -1; offset < now.to - now.from; offset++) if (old.messages[old.from + offset] !== now.messages[now.from + offset]) return false;
   return true;
 }

@@ -14,8 +14,15 @@ export interface ListProps {
   /** Whether the newest message is seen. Called as soon as that is known and at every change, and may be called more often. */
   onBottom: (there: boolean) => void;
   onFailed: (message: MessageView) => void;
+  conversationKey: string;
+  /** The message with this `seq` is to be answered. Absent where nothing can be written. */
+  onAnswer: ((seq: number) => void) | undefined;
+  /** The message with this `seq` is to be seen. */
+  onShow: (seq: number) => void;
 }
 
 export interface ListHandle {
   toBottom: () => void;
+  /** Goes to a message that is here. */
+  toSeq: (seq: number) => void;
 }

@@ -41,6 +41,14 @@ export function lastSeq(messages: readonly MessageView[]): number {
   return 0;
 }
 
+/** The place of the message before that at `seq` (`by` -1), or after it; of the newest one before none, and nothing after the newest one. */
+export function nextTo(messages: readonly MessageView[], seq: number | undefined, by: -1 | 1): number | undefined {
+  const places = messages.flatMap((message) => message.seq ?? []);
+  if (seq === undefined) return by === -1 ? places[places.length - 1] : undefined;
+  const at = places.indexOf(seq);
+  return at < 0 ? seq : (places[at + by] ?? (by === -1 ? seq : undefined));
+}
+
 /** How many messages of others came after a place. */
 export function countAfter(messages: readonly MessageView[], after: number): number {
   let count = 0;
