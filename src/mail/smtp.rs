@@ -70,14 +70,14 @@ pub struct Parcel {
     pub id: String,
 }
 
-/// How long answers are waited for at most while others wait: who hangs at a mail is given the whole time when it is tried beside them.
+/// How long the answer to whom a mail is for is waited for while others wait: who hangs there is given the whole time when it is tried beside them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Haste {
     /// There are others.
     Some,
-    /// There are others, and the server was lost at many.
+    /// There are others, and many domains were slow.
     Much,
-    /// It is tried beside the others, and the server was lost at many.
+    /// It is tried beside the others, and many domains were slow.
     Little,
 }
 
@@ -94,13 +94,14 @@ struct Patience {
 
 impl Patience {
     fn of(answer: Duration, haste: Option<Haste>) -> Self {
-        let (recipient, times) = match haste {
-            None => (answer, ACCEPTANCE),
-            Some(Haste::Little) => (Duration::from_secs(10), ACCEPTANCE),
-            Some(Haste::Some) => (Duration::from_secs(8), 1),
-            Some(Haste::Much) => (Duration::from_secs(2), 1),
+        let recipient = match haste {
+            None => answer,
+            Some(Haste::Little) => Duration::from_secs(10),
+            Some(Haste::Some) => Duration::from_secs(8),
+            Some(Haste::Much) => Duration::from_secs(2),
         };
-        Self { answer, recipient: recipient.min(answer), content: answer.saturating_mul(times) }
+        // Whoever does not wait for the answer to the mail has it come twice.
+        Self { answer, recipient: recipient.min(answer), content: answer.saturating_mul(ACCEPTANCE) }
     }
 }
 

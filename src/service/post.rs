@@ -18,13 +18,16 @@ mod worker;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex as StdMutex, OnceLock},
     time::Duration,
 };
 
 use protocol::{ErrorCode, MemberId, Timestamp, rest::Language};
 
-use self::worker::{LEASE, Sender};
+use self::{
+    domains::Domains,
+    worker::{LEASE, Sender},
+};
 use super::{
     limiter::{Limiter, Rate},
     second_factor::wrong_code,
@@ -72,6 +75,8 @@ pub struct Post {
     taken_notices: Limiter<MemberId>,
     /// One of each lane.
     senders: [Sender; 4],
+    /// Domains, as the lanes of members and those of strangers know them.
+    domains: [StdMutex<Domains>; 2],
     is_sent: bool,
     is_off: bool,
     lease: Duration,
@@ -117,6 +122,7 @@ impl Post {
             is_off: matches!(transport, Transport::Nowhere),
             lease: transport.longest().saturating_add(LEASE),
             description: transport.describe(),
+            domains: Default::default(),
             senders: Lane::ALL.map(|lane| Sender::new(lane, transport.another())),
         }
     }
@@ -159,7 +165,8 @@ impl Post {
 
     /// There is something to send. Never waits.
     pub fn wake(&self) {
-        self.senders.iter().for_each(Sender::wake);
+        // What is new is never of a lane aside.
+        self.senders.iter().filter(|sender| !sender.lane.is_aside()).for_each(Sender::wake);
     }
 
     /// Has a mail sent. Here and below, `by` is who asks for it.

@@ -602,7 +602,7 @@ pub trait MailStore: Send + Sync {
     /// The store.
     async fn postpone(&self, taken: TakenMail, due: Timestamp) -> Result<(), StoreError>;
 
-    /// The same, in the lane of what was set aside: the mail server was lost at it, and would be at it again before others were sent.
+    /// The same, in the lane of what was set aside: it has failed, or would, and others are not to wait for it.
     ///
     /// # Errors
     /// The store.

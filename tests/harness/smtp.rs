@@ -51,6 +51,8 @@ pub enum Trouble {
     Content(u16),
     /// RCPT is not answered.
     Hangs,
+    /// The whole mail is not answered: that is waited for for longer.
+    Silent,
     /// The connection closes in the middle of the mail.
     Closes,
 }
@@ -302,6 +304,9 @@ where
                     }
                     content.push_str(line.strip_prefix('.').unwrap_or(&line));
                     content.push('\n');
+                }
+                if trouble == Some(Trouble::Silent) {
+                    std::future::pending::<()>().await;
                 }
                 if let Some(Trouble::Content(code)) = trouble {
                     say(&mut io, &format!("{code} no")).await?;

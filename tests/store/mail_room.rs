@@ -6,7 +6,7 @@ use members_book::store::{
     StoreError,
     archive::{MailRow, Row},
     changes::{Change, Changed, EmailProof},
-    mail::{Asked, AskedFrom, LINK_LIFETIME, MEMBERS_MAX, Mail, NewLink, Purpose, SHARE_MAX, STRANGERS_MAX},
+    mail::{Asked, AskedFrom, LINK_LIFETIME, Lane, MEMBERS_MAX, Mail, NewLink, Purpose, SHARE_MAX, STRANGERS_MAX},
     members::{NewMember, Way},
     turns::Caller,
 };
@@ -122,8 +122,8 @@ async fn who_has_not_verified_the_address_is_a_stranger(f: &Fixture) {
     assert_eq!(f.store.mail.issue(Caller::System, link(f, uma, Purpose::ResetPassword, 5)).await, Ok(true));
     f.wait(1);
     assert_eq!(f.store.mail.issue(Caller::System, link(f, zoe, Purpose::ResetPassword, 6)).await, Ok(true));
-    for member in [zoe, uma] {
-        let first = f.take_mail(LINK_LIFETIME).await.unwrap();
+    for (member, lane) in [(zoe, Lane::Members), (uma, Lane::Strangers)] {
+        let first = f.store.mail.take(lane, f.now(), f.now().after(LINK_LIFETIME)).await.unwrap().unwrap();
         assert_eq!(first.mail.and_then(|mail| mail.member()), Some(member), "members go first");
     }
 }

@@ -1,14 +1,17 @@
 //! Handing a mail over, and when what could not be handed over is tried again.
 
-use std::time::Duration;
+use std::{
+    sync::{MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{
     Post,
     compose::Composed,
-    domains::{Failed, Rest},
-    worker::{Attempt, PAUSE, PAUSE_MAX, REST_MAX, Run, Sender},
+    domains::Domains,
+    worker::{Attempt, PAUSE, PAUSE_MAX, REST_MAX, Sender},
 };
 use crate::{
     mail::{
@@ -17,7 +20,7 @@ use crate::{
     },
     store::{
         StoreError,
-        mail::{Mail, TakenMail},
+        mail::{Lane, Mail, TakenMail},
     },
 };
 
@@ -26,7 +29,7 @@ const COMPOSING: Duration = Duration::from_secs(30);
 
 impl Post {
     /// Tries a mail; it is tried again later if it fails.
-    pub(super) async fn attempt(&self, sender: &Sender, taken: TakenMail, run: &mut Run) -> Result<Attempt, String> {
+    pub(super) async fn attempt(&self, sender: &Sender, taken: TakenMail) -> Result<Attempt, String> {
         let (kind, attempts, until) = (taken.kind.as_str(), taken.attempts, taken.until);
         let Some(mail) = taken.mail.clone() else {
             tracing::warn!(mail = kind, key = taken.key, "a mail is given up: what is stored of it cannot be read");
@@ -51,29 +54,28 @@ impl Post {
                 return Ok(Attempt::Alone);
             }
         };
-        // It would cost as long as the one before it did. That is no attempt.
-        if let Some(Rest { left, is_lost }) = run.domains.rest_of(&parcel.to) {
-            let untried = TakenMail { attempts: attempts.saturating_sub(1).max(1), ..taken };
-            if is_lost && !sender.lane.is_aside() {
-                self.set_aside(untried, Duration::ZERO).await;
-            } else {
-                self.put_back(untried, left).await;
+        let (rest, is_doubtful) = {
+            let domains = self.domains(sender.lane);
+            (domains.rest_of(&parcel.to), domains.is_doubtful(&parcel.to))
+        };
+        // It may cost as long as the one before it did. That is no attempt.
+        let untried = || TakenMail { attempts: attempts.saturating_sub(1).max(1), ..taken.clone() };
+        match (sender.lane.is_aside(), rest) {
+            (false, _) if is_doubtful => self.set_aside(sender, untried(), Duration::ZERO).await,
+            // All at a domain are due at the same time then, and who was tried least is first.
+            (true, Some(left)) => {
+                self.put_back(untried(), left + Duration::from_millis(u64::from(attempts.min(1_000)))).await;
             }
-            return Ok(Attempt::Alone);
+            _ => return self.hand_over(sender, taken, parcel).await,
         }
-        self.hand_over(sender, taken, parcel, run).await
+        Ok(Attempt::Alone)
     }
 
-    /// Hands a mail over to the mail server.
-    async fn hand_over(
-        &self,
-        sender: &Sender,
-        taken: TakenMail,
-        parcel: Box<Parcel>,
-        run: &mut Run,
-    ) -> Result<Attempt, String> {
+    /// Hands a mail over to the mail server. What fails is tried again in the lane aside: others wait for one attempt of each mail, and no more.
+    async fn hand_over(&self, sender: &Sender, taken: TakenMail, parcel: Box<Parcel>) -> Result<Attempt, String> {
         let (kind, attempts) = (taken.kind.as_str(), taken.attempts);
-        let haste = match (sender.lane.is_aside(), run.domains.are_many_lost()) {
+        let are_many_slow = self.domains(sender.lane).are_many_slow();
+        let haste = match (sender.lane.is_aside(), are_many_slow) {
             (true, false) => None,
             (true, true) => Some(Haste::Little),
             (false, false) => Some(Haste::Some),
@@ -81,13 +83,12 @@ impl Post {
         };
         let (taken_over, cost) = sender.transport.lock().await.take(&parcel, haste).await;
         match &taken_over {
-            Ok(_) => run.domains.took(&parcel.to),
+            Ok(_) => self.domains(sender.lane).took(&parcel.to),
             Err(Undelivered::Unreachable(_)) => {}
-            Err(Undelivered::Refused(_) | Undelivered::Later(_)) => {
-                run.domains.failed(&parcel.to, Failed::Answered, cost);
+            Err(undelivered) => {
+                let is_lost = matches!(undelivered, Undelivered::Lost(_));
+                self.domains(sender.lane).failed(&parcel.to, is_lost, cost);
             }
-            Err(Undelivered::Denied(_)) => run.domains.failed(&parcel.to, Failed::Denied, cost),
-            Err(Undelivered::Lost(_)) => run.domains.failed(&parcel.to, Failed::Lost, cost),
         }
         match taken_over {
             Ok(outcome) => self.finish(taken, outcome).await,
@@ -102,7 +103,7 @@ impl Post {
             }
             Err(Undelivered::Later(why)) => {
                 tracing::info!(mail = kind, attempts, why, "a mail is sent again later");
-                self.postpone(taken, PAUSE_MAX).await;
+                self.fail(sender, taken).await;
             }
             Err(Undelivered::Denied(why)) => {
                 tracing::warn!(
@@ -111,7 +112,7 @@ impl Post {
                     why,
                     "a rule of the mail server keeps a mail back; it is sent again later"
                 );
-                self.postpone(taken, PAUSE_MAX).await;
+                self.fail(sender, taken).await;
             }
             Err(Undelivered::Lost(why)) => {
                 tracing::warn!(
@@ -120,9 +121,7 @@ impl Post {
                     why,
                     "the mail server was lost at a mail; it is tried again beside the others"
                 );
-                self.metrics.mail(kind, "failed");
-                let pause = pause_after(attempts, PAUSE_MAX);
-                self.set_aside(taken, pause).await;
+                self.fail(sender, taken).await;
                 return Ok(Attempt::Lost);
             }
             Err(Undelivered::Unreachable(why)) => return Err(self.put_off(taken, why).await),
@@ -163,24 +162,38 @@ impl Post {
         self.settle(|| self.store.postpone(taken.clone(), self.now().after(pause))).await;
     }
 
-    /// Has a mail tried again beside all others.
-    async fn set_aside(&self, taken: TakenMail, pause: Duration) {
+    /// Has a mail that has failed tried again, beside all others. The pause begins now: a server that hangs has one, too.
+    async fn fail(&self, sender: &Sender, taken: TakenMail) {
+        self.metrics.mail(taken.kind.as_str(), "failed");
+        let pause = pause_after(taken.attempts, PAUSE_MAX);
+        self.set_aside(sender, taken, pause).await;
+    }
+
+    /// Has a mail taken beside all others after a while.
+    async fn set_aside(&self, sender: &Sender, taken: TakenMail, pause: Duration) {
         self.settle(|| self.store.set_aside(taken.clone(), self.now().after(pause))).await;
-        self.wake();
+        if !sender.lane.is_aside() {
+            self.senders.iter().filter(|other| other.lane == sender.lane.aside()).for_each(Sender::wake);
+        }
+    }
+
+    /// Domains, as a lane knows them. Held for some instructions that do not panic.
+    fn domains(&self, lane: Lane) -> MutexGuard<'_, Domains> {
+        let [of_members, of_strangers] = &self.domains;
+        let domains = match lane {
+            Lane::Members | Lane::MembersAside => of_members,
+            Lane::Strangers | Lane::StrangersAside => of_strangers,
+        };
+        domains.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has a mail tried again that failed of what all fail of, and says of what. That passes for all at once. Each is put off all the same:
     /// one alone may be the reason.
     async fn put_off(&self, taken: TakenMail, why: String) -> String {
-        self.postpone(taken, REST_MAX).await;
-        why
-    }
-
-    /// Has a mail tried again, after `longest` at most. The pause begins now: a server that hangs has one, too.
-    async fn postpone(&self, taken: TakenMail, longest: Duration) {
         self.metrics.mail(taken.kind.as_str(), "failed");
-        let pause = pause_after(taken.attempts, longest);
+        let pause = pause_after(taken.attempts, REST_MAX);
         self.put_back(taken, pause).await;
+        why
     }
 }
 

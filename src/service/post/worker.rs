@@ -14,7 +14,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Post, domains::Domains};
+use super::Post;
 use crate::{
     mail::Transport,
     store::mail::{Expired, Lane, TakenMail},
@@ -92,13 +92,11 @@ enum Stopped {
 
 /// How it went in a lane until now.
 #[derive(Debug, Default)]
-pub(super) struct Run {
+struct Run {
     /// How often no mail could be sent, in a row.
     failures: u32,
     /// At how many mails in a row the mail server was lost.
     lost: u32,
-    /// Where mails have failed.
-    pub(super) domains: Domains,
 }
 
 impl Post {
@@ -142,7 +140,7 @@ impl Post {
             Ok(0) => None,
             Ok(mails) => {
                 tracing::info!(mails, "mails that nobody has in hand are due now");
-                self.wake();
+                self.senders.iter().for_each(Sender::wake);
                 Some(Duration::ZERO)
             }
             Err(error) => {
@@ -165,7 +163,9 @@ impl Post {
         loop {
             let rest = self.look(sender.lane).await;
             if rest.is_zero() {
-                match self.send_due(sender, &mut run).await {
+                let sent = self.send_due(sender, &mut run).await;
+                self.count().await;
+                match sent {
                     Ok(()) => run.failures = 0,
                     Err(stopped) => self.pause(sender, stopped, &mut run).await,
                 }
@@ -245,7 +245,7 @@ impl Post {
             *sender.in_hand() = Some(taken.clone());
             // A queue is long when a run is: whoever watches it must not wait for the end of that.
             self.count().await;
-            let attempted = self.attempt(sender, taken, run).await;
+            let attempted = self.attempt(sender, taken).await;
             *sender.in_hand() = None;
             match attempted.map_err(Stopped::ForAll)? {
                 Attempt::Alone => {}

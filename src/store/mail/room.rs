@@ -30,13 +30,14 @@ pub(in crate::store) const DISPLACED: &str = "displaced";
 /// Which mails are sent one after the other, over one connection. Which lane a mail is in follows from its kind and its [turn](turn).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
-    /// What no stranger has asked for, and links for members who have shown that the address is theirs.
+    /// What no stranger has asked for, links for members who have shown that the address is theirs, and what costs no mail: addresses of which it
+    /// is found out whether somebody has them.
     Members,
-    /// What the mail server was lost at of that ([`MailStore::set_aside`](super::MailStore::set_aside)).
+    /// What has failed of that, or would ([`MailStore::set_aside`](super::MailStore::set_aside)).
     MembersAside,
     /// What strangers have asked for, and links for who has not shown that.
     Strangers,
-    /// What the mail server was lost at of that.
+    /// What has failed of that, or would.
     StrangersAside,
 }
 
@@ -52,6 +53,15 @@ impl Lane {
             Self::MembersAside => "members_aside",
             Self::Strangers => "strangers",
             Self::StrangersAside => "strangers_aside",
+        }
+    }
+
+    /// That of what is set aside in it.
+    #[must_use]
+    pub const fn aside(self) -> Self {
+        match self {
+            Self::Members | Self::MembersAside => Self::MembersAside,
+            Self::Strangers | Self::StrangersAside => Self::StrangersAside,
         }
     }
 
@@ -134,7 +144,7 @@ impl Kind {
     }
 }
 
-/// The turns of mails that were set aside because the mail server was lost at them: each counts in its part as before, and is in another lane.
+/// The turns of mails that were set aside because they have failed: each counts in its part as before, and is in another lane.
 pub(in crate::store) const ASIDE_OF_STRANGERS: i64 = -1;
 /// See [`ASIDE_OF_STRANGERS`].
 pub(in crate::store) const ASIDE_OF_MEMBERS: i64 = -2;

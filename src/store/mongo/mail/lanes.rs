@@ -18,14 +18,20 @@ use crate::store::mail::{FIRST_TURN, Kind, Lane, TakenMail};
 
 /// Where a lane has its mails, and in which order; the first place that has one goes first.
 pub(super) fn places(lane: Lane) -> Vec<(Document, Document)> {
-    let (of_strangers, of_others) =
-        (Kind::names_of(Kind::is_of_strangers), Kind::names_of(|kind| !kind.is_of_strangers()));
+    let (of_strangers, of_others) = (
+        Kind::names_of(|kind| kind.is_of_strangers() && kind != Kind::ForgotPassword),
+        Kind::names_of(|kind| !kind.is_of_strangers()),
+    );
     let in_turn = || doc! { "turn": 1, "due": 1 };
     match lane {
         Lane::Members => {
             let mut told = known();
             told.insert("turn", Bson::Null);
-            vec![(told, in_turn()), (doc! { "kind": { "$in": of_others }, "turn": FIRST_TURN }, in_turn())]
+            vec![
+                (told, in_turn()),
+                (doc! { "kind": { "$in": of_others }, "turn": FIRST_TURN }, in_turn()),
+                (doc! { "kind": Kind::ForgotPassword.as_str(), "turn": { "$gte": 0_i64 } }, in_turn()),
+            ]
         }
         Lane::Strangers => vec![
             (doc! { "kind": { "$in": of_others }, "turn": { "$gt": FIRST_TURN } }, in_turn()),

@@ -22,10 +22,18 @@ pub(super) struct Queries {
     pub(super) next: String,
 }
 
-static MEMBERS: LazyLock<Queries> =
-    LazyLock::new(|| Queries::of_places(&[("turn IS NULL", |_| true), ("turn = 0", |kind| !kind.is_of_strangers())]));
+static MEMBERS: LazyLock<Queries> = LazyLock::new(|| {
+    Queries::of_places(&[
+        ("turn IS NULL", |_| true),
+        ("turn = 0", |kind| !kind.is_of_strangers()),
+        ("turn >= 0", |kind| kind == Kind::ForgotPassword),
+    ])
+});
 static STRANGERS: LazyLock<Queries> = LazyLock::new(|| {
-    Queries::of_places(&[("turn > 0", |kind| !kind.is_of_strangers()), ("turn >= 0", Kind::is_of_strangers)])
+    Queries::of_places(&[
+        ("turn > 0", |kind| !kind.is_of_strangers()),
+        ("turn >= 0", |kind| kind.is_of_strangers() && kind != Kind::ForgotPassword),
+    ])
 });
 static MEMBERS_ASIDE: LazyLock<Queries> = LazyLock::new(|| Queries::of_aside(Lane::MembersAside));
 static STRANGERS_ASIDE: LazyLock<Queries> = LazyLock::new(|| Queries::of_aside(Lane::StrangersAside));
