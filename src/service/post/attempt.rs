@@ -83,7 +83,8 @@ impl Post {
         };
         let (taken_over, cost) = sender.transport.lock().await.take(&parcel, haste).await;
         match &taken_over {
-            Ok(_) => self.domains(sender.lane).took(&parcel.to),
+            // Whoever's mail it was: the domain takes some.
+            Ok(_) => [Lane::Members, Lane::Strangers].into_iter().for_each(|lane| self.domains(lane).took(&parcel.to)),
             Err(Undelivered::Unreachable(_)) => {}
             Err(undelivered) => {
                 let is_lost = matches!(undelivered, Undelivered::Lost(_));
