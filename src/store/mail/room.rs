@@ -27,7 +27,7 @@ pub const SHARE_MAX: u64 = 300;
 /// What became of a mail that has given way to one that is sent sooner, for metrics.
 pub(in crate::store) const DISPLACED: &str = "displaced";
 
-/// Which mails are sent one after the other, over one connection. Which lane a mail is in follows from its kind and its [turn](turn).
+/// Which mails are sent one after the other, over one connection. Which lane a mail is in follows from its kind and its [`turn`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
     /// What no stranger has asked for, links for members who have shown that the address is theirs, and what costs no mail: addresses of which it
