@@ -35,7 +35,7 @@ pub enum How {
     Tls,
 }
 
-/// How late [`Trouble::Slow`] is.
+/// How late [`Trouble::Slow`] and [`Trouble::Late`] are.
 const LATE: Duration = Duration::from_millis(2_200);
 
 /// What goes wrong with the next recipient.
@@ -53,6 +53,8 @@ pub enum Trouble {
     Hangs,
     /// The whole mail is not answered: that is waited for for longer.
     Silent,
+    /// The whole mail is taken, late.
+    Late,
     /// The connection closes in the middle of the mail.
     Closes,
 }
@@ -145,9 +147,10 @@ impl MailServer {
         self.state.trouble.lock().unwrap().extend(trouble);
     }
 
-    /// Has trouble with every recipient of a domain from now on.
-    pub fn expect_at(&self, domain: &str, trouble: Trouble) {
-        *self.state.at.lock().unwrap() = Some((format!("@{domain}"), trouble));
+    /// Has trouble with every recipient of a domain, or with one of them, from now on.
+    pub fn expect_at(&self, whom: &str, trouble: Trouble) {
+        let whom = if whom.contains('@') { whom.to_owned() } else { format!("@{whom}") };
+        *self.state.at.lock().unwrap() = Some((whom, trouble));
     }
 
     /// Whether all the trouble was had.
@@ -304,6 +307,9 @@ where
                     }
                     content.push_str(line.strip_prefix('.').unwrap_or(&line));
                     content.push('\n');
+                }
+                if trouble == Some(Trouble::Late) {
+                    tokio::time::sleep(LATE).await;
                 }
                 if trouble == Some(Trouble::Silent) {
                     std::future::pending::<()>().await;

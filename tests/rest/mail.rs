@@ -593,6 +593,24 @@ async fn a_server_that_refuses_some_slowly_gets_all_others() {
     assert!(mail.asked("slow.example.com") <= 2, "the first, and one that was set aside");
 }
 
+/// Found by faults: who did not wait for the answer to a whole mail had it come twice.
+#[tokio::test]
+async fn a_server_that_takes_its_time_for_a_mail_gets_it_once() {
+    let mail = MailServer::start(How::Plain).await;
+    let server = Server::with(|settings| {
+        mail.set(settings);
+        settings.mail.smtp_timeout = Duration::from_millis(1_500);
+    });
+    let server = server.await;
+    mail.expect([Trouble::Late]);
+    for email in ["ana@example.com", "ben@example.com"] {
+        assert_eq!(register(&server, email).await.status(), 202);
+    }
+    outcome(&server, "verify_email", "sent", 2.0).await;
+    assert_eq!(mail.count(), 2);
+    assert_eq!(server.metric("mail_total{mail=\"verify_email\",outcome=\"failed\"}").await, 0.0);
+}
+
 /// Found by faults: a mail that was put off for more than some minutes was tried 500 times a second from then on.
 #[tokio::test]
 async fn a_mail_that_is_kept_back_for_long_is_tried_now_and_then() {

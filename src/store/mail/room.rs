@@ -1,12 +1,12 @@
 //! For which mails there is room among those that wait, and in which order those are sent that strangers have asked for.
 //!
-//! Anybody can have mails written, from thousands of networks and about thousands of addresses. Three things hold all the same:
+//! Anybody can have mails written, from thousands of networks and about thousands of addresses. Four things hold all the same:
 //!
-//! - What no stranger asks for has a part of its own ([`MEMBERS_MAX`]) and goes first: notices, what a member asks for who is signed in,
+//! - What no stranger asks for has a part of its own ([`MEMBERS_MAX`]): notices, what a member asks for who is signed in,
 //!   who was invited. Strangers take none of it.
 //! - Networks take turns ([`turn`]): however much one asks for, another one waits for one mail of it.
-//! - Each part is sent over a connection of its own ([`Lane`]), and so is what the mail server was lost at: whatever keeps one back keeps
-//!   none of the others back.
+//! - Each part is sent over a connection of its own ([`Lane`]), and so is what has failed of each: whatever keeps one back keeps none of the
+//!   others back.
 //! - When the part of strangers is full ([`STRANGERS_MAX`]), who comes takes the place of what would be sent last, of what was set aside first, unless that would be
 //!   themselves. So who floods pushes out their own flood: with a thousand networks as with one, whoever asks for something from
 //!   elsewhere gets a place, and a near one.
