@@ -593,6 +593,26 @@ async fn a_server_that_refuses_some_slowly_gets_all_others() {
     assert!(mail.asked("slow.example.com") <= 2, "the first, and one that was set aside");
 }
 
+/// Found by faults and by an attacker: notices that one mailbox refused took every turn of their domain, and no reset of another member there was
+/// tried.
+#[tokio::test]
+async fn a_mailbox_that_refuses_keeps_no_other_one_of_its_domain_back() {
+    let mail = MailServer::start(How::Plain).await;
+    let server = Server::with(|settings| mail.set(settings)).await;
+    for email in ["ana@example.com", "ben@example.com"] {
+        join(&server, &mail, email).await;
+    }
+    let before = mail.count();
+    mail.expect_at("ana@example.com", Trouble::Slow(451));
+    for _ in 0..5 {
+        assert_eq!(log_in(&server, "ana@example.com", PASSWORD).await.status(), 200);
+    }
+    // The first in the lane of members, and one beside it: from then on some of them are always due.
+    outcome(&server, "new_device", "failed", 2.0).await;
+    assert_eq!(forgot(&server, "ben@example.com").await.status(), 202);
+    assert_eq!(mail.mail(before).await.to, "ben@example.com");
+}
+
 /// Found by faults: who did not wait for the answer to a whole mail had it come twice.
 #[tokio::test]
 async fn a_server_that_takes_its_time_for_a_mail_gets_it_once() {

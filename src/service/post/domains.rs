@@ -29,6 +29,8 @@ struct Slow {
     rests_until: Instant,
     /// How often in a row there was no answer.
     lost: u32,
+    /// The one address that was refused, until another one of the domain is: it may be about that one alone.
+    only: Option<String>,
 }
 
 /// Domains, as they are known in the lanes of one part.
@@ -55,10 +57,12 @@ impl Domains {
             return;
         }
         let lost = if is_lost { known.map_or(0, |slow| slow.lost) + 1 } else { 0 };
+        let is_about_it = !is_lost && known.is_none_or(|slow| slow.only.as_deref() == Some(address));
+        let only = is_about_it.then(|| address.to_owned());
         let longest = if is_lost { LOST_MAX } else { ANSWERED_MAX };
         let doubled = lost.saturating_sub(1).min(16);
         let rest = cost.saturating_mul(RESTS).saturating_mul(1 << doubled).min(longest);
-        self.slow.insert(name, Slow { at, rests_until: at + rest, lost });
+        self.slow.insert(name, Slow { at, rests_until: at + rest, lost, only });
     }
 
     /// A mail to an address was taken.
@@ -75,6 +79,9 @@ impl Domains {
     /// For how long nothing is sent to the domain of an address yet.
     pub(super) fn rest_of(&self, address: &str) -> Option<Duration> {
         let slow = if self.slow.is_empty() { None } else { self.slow.get(&domain_of(address)) }?;
+        if slow.only.as_deref().is_some_and(|only| only != address) {
+            return None;
+        }
         Some(slow.rests_until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
     }
 
@@ -109,6 +116,12 @@ mod tests {
         let mut domains = Domains::default();
         assert_eq!(domains.rest_of("ana@example.com"), None);
         domains.failed("ana@Example.com", false, 3 * SECOND);
+        assert_eq!(
+            (left(&domains, "ana@Example.com"), left(&domains, "ben@example.com")),
+            (Some(6), None),
+            "of one alone"
+        );
+        domains.failed("ben@example.com", false, 3 * SECOND);
         domains.failed("eva@example.org", true, 8 * SECOND);
         domains.failed("max@example.net", false, SECOND);
         assert_eq!((left(&domains, "ben@example.COM"), left(&domains, "ben@example.ORG")), (Some(6), Some(16)));
@@ -165,7 +178,7 @@ mod tests {
         assert!(domains.is_doubtful("eva@new.example.com") && !domains.is_doubtful("eva@example.com"));
         domains.failed("eva@example.com", false, 3 * SECOND);
         tokio::time::advance(10 * SECOND).await;
-        assert!(domains.is_doubtful("eva@example.com"), "it was slow since");
+        assert!(domains.is_doubtful("max@example.com"), "it was slow since");
         tokio::time::advance(MEMORY).await;
         assert!(!domains.is_doubtful("eva@new.example.com"));
     }
