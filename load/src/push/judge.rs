@@ -164,8 +164,16 @@ impl<'a> Case<'a> {
 
     /// Whether it is too old by then, or not tried again for longer than this lasts.
     fn is_given_up(&self, duty: &Duty<'a>, end: Instant) -> bool {
-        end.duration_since(duty.from) + self.rules.slack > self.rules.ttl
-            || self.to_it(duty).iter().any(|(push, _)| push.is_put_off)
+        end.duration_since(duty.from) + self.rules.slack > self.rules.ttl || self.is_put_off(duty)
+    }
+
+    /// Whether the device is told of the conversation later, because of what its service said at any of its addresses: it is put off for the
+    /// device, which may have another one since.
+    fn is_put_off(&self, duty: &Duty<'a>) -> bool {
+        let Registration { phone, member, .. } = duty.registration;
+        let same = self.facts.registrations.iter().filter(|known| known.phone == *phone && known.member == *member);
+        let pushes = same.filter_map(|known| self.pushes.get(&(known.address.as_str(), duty.conversation)));
+        pushes.flatten().any(|(push, _)| push.is_put_off)
     }
 
     /// Whether a member may have wanted to be told of nothing in a conversation at some moment between two.

@@ -22,7 +22,11 @@ async fn written() -> Facts {
 }
 
 async fn registered(facts: &mut Facts, phone: usize, member: usize) {
-    facts.registering(phone, member, TOKEN);
+    registered_at(facts, phone, member, TOKEN).await;
+}
+
+async fn registered_at(facts: &mut Facts, phone: usize, member: usize, address: &str) {
+    facts.registering(phone, member, address);
     facts.registered(phone, true);
     after(1).await;
 }
@@ -87,6 +91,23 @@ async fn what_is_not_pushed_is_owed_and_late_unless_something_failed() {
     assert_eq!(Case::new(&facts, rules()).owed(Instant::now()).1, 1, "and is owed all the same");
     say(&mut facts, Some(PHONE), 1, false);
     assert_eq!(Case::new(&facts, rules()).owed(Instant::now()).1, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_put_off_for_hours_is_not_owed_at_the_next_address_of_the_phone_either() {
+    let mut facts = written().await;
+    push(&mut facts, 1, 1);
+    let refused = facts.pushes.last_mut().unwrap();
+    (refused.taken, refused.is_put_off) = (None, true);
+    after(4).await;
+    registered_at(&mut facts, PHONE, BEN, "ExponentPushToken[ben, again]").await;
+    write(&mut facts, 2).await;
+    after(60).await;
+    assert_eq!(Case::new(&facts, rules()).owed(Instant::now()).1, 0);
+    registered_at(&mut facts, PHONE + 1, BEN, "ExponentPushToken[another of ben]").await;
+    write(&mut facts, 3).await;
+    after(11).await;
+    assert_eq!(Case::new(&facts, rules()).owed(Instant::now()).1, 1, "another phone has to be told");
 }
 
 #[tokio::test(start_paused = true)]
