@@ -49,15 +49,10 @@ use protocol::{
     DeviceId, ErrorCode, MemberId, Timestamp,
     rest::{ClubPush, Language, PushContent, PushDevice, PushPatch, PushRegistration, PushService, PushSettings},
 };
-use quick_cache::sync::Cache;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use self::{
-    devices::Devices,
-    held::{Held, Key},
-    refusals::Refusals,
-};
+use self::{devices::Devices, held::Held, refusals::Refusals};
 pub use self::{
     intake::{Intake, Stored},
     turns::{Turn, Turns},
@@ -87,8 +82,6 @@ use crate::{
 const CHANGES: Rate = Rate { per_period: 60, period: Duration::from_secs(3_600), burst: 30 };
 /// How many pushes a member is sent: nobody's devices take what is there for all.
 const PACE: Rate = Rate { per_period: 20, period: Duration::from_secs(1), burst: 100 };
-/// Tasks of which it is remembered how often they were put off without having been tried.
-const UNTRIED: usize = 10_000;
 /// A registration that is repeated unchanged is not stored again before it is that old: an app repeats it at each start. No longer: who repeats it
 /// says that the address is good, and what was pushed to it before may be told to be gone a quarter of an hour later.
 const UNCHANGED: Duration = Duration::from_secs(120);
@@ -172,7 +165,6 @@ pub struct Push {
     pace: Limiter<MemberId>,
     held: Held,
     refusals: Refusals,
-    untried: Cache<Key, u32>,
     /// How often a courier may be handed something at a time, in the order of the couriers; nothing: as often as there is something.
     rooms: Vec<Option<Semaphore>>,
     /// How often it is found out at a time what tasks say.
@@ -199,7 +191,6 @@ impl Push {
             held: Held::default(),
             turns: Turns::default(),
             refusals: Refusals::new(),
-            untried: Cache::new(UNTRIED),
             rooms: parts.couriers.iter().map(|courier| courier.batches().map(Semaphore::new)).collect(),
             composing: Semaphore::new(dispatch::AT_ONCE),
             given_up: Minutely::default(),

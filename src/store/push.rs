@@ -195,6 +195,8 @@ pub struct TakenTask {
     pub task: NewTask,
     /// How often it was taken, this time included.
     pub attempts: u32,
+    /// How often it was tried and failed, by whoever had it in hand, since it was last written anew.
+    pub failures: u32,
     /// Whether a push service may have taken it before without that having been stored: then nobody knows which number the device shows. Whoever
     /// had it in hand and cannot tell sets it, and it stays so until a push is known to have been taken.
     pub is_in_doubt: bool,
@@ -232,6 +234,8 @@ pub enum Settled {
     Postponed {
         /// When.
         due: Timestamp,
+        /// [`TakenTask::failures`], and one more if it was tried.
+        failures: u32,
     },
     /// Whoever has it in hand goes on with it.
     Kept {

@@ -368,14 +368,14 @@ async fn a_task_that_was_put_off_stays_so_whatever_is_added(f: &Fixture) {
     register(f, ana, "phone").await;
     add(f, vec![messages(ana, "phone", 1, (4, 5), 10)]).await;
     let taken = take_one(f, 13).await;
-    f.store.push.settle(vec![(taken.clone(), Settled::Postponed { due: at(50) })]).await.unwrap();
+    f.store.push.settle(vec![(taken.clone(), Settled::Postponed { due: at(50), failures: 1 })]).await.unwrap();
     add(f, vec![messages(ana, "phone", 1, (6, 6), 20)]).await;
     assert_eq!(waiting(f).await, (1, Some(at(50))));
     assert_eq!(take(f, 49).await, []);
     let again = take_one(f, 50).await;
-    assert_eq!((again.task.first, again.task.last, again.attempts), (4, 6, 2));
+    assert_eq!((again.task.first, again.task.last, again.attempts, again.failures), (4, 6, 2, 1));
     // Who took it first was too slow.
-    f.store.push.settle(vec![(taken, Settled::Postponed { due: at(51) })]).await.unwrap();
+    f.store.push.settle(vec![(taken, Settled::Postponed { due: at(51), failures: 2 })]).await.unwrap();
     assert_eq!(take(f, 100).await, []);
     finish(f, again, None).await;
     assert_eq!(waiting(f).await, (0, None));
@@ -391,7 +391,7 @@ async fn what_was_in_hand_of_who_is_gone_is_in_doubt_until_a_push_is_known(f: &F
     let kept = Settled::Kept { until: at(80) };
     f.store.push.settle(vec![(first.clone(), kept)]).await.unwrap();
     assert_eq!(take(f, 79).await, []);
-    let put_off = |taken: &TakenTask, due| (taken.clone(), Settled::Postponed { due: at(due) });
+    let put_off = |taken: &TakenTask, due| (taken.clone(), Settled::Postponed { due: at(due), failures: 1 });
     f.store.push.settle(vec![put_off(&first, 90)]).await.unwrap();
     let second = take_one(f, 90).await;
     assert!(!second.is_in_doubt, "it is known that it was put off");
@@ -439,7 +439,7 @@ async fn what_quiet_hours_have_put_off_is_due_when_they_are_over_early(f: &Fixtu
     // All but the second, which is tried again then.
     let put_off = |taken: TakenTask| {
         let due = at(if taken.task.subject == Subject::Messages(conversation(2)) { 51 } else { 50 });
-        (taken, Settled::Postponed { due })
+        (taken, Settled::Postponed { due, failures: 0 })
     };
     f.store.push.settle(take(f, 3).await.into_iter().map(put_off).collect()).await.unwrap();
     f.store.push.choose(ana, PushChoice::default(), None).await.unwrap();
@@ -842,7 +842,7 @@ async fn what_a_clock_has_put_off_is_due_when_somebody_says_so(f: &Fixture) {
     add(f, vec![messages(ana, "phone", 1, (1, 1), 4_000), messages(ana, "phone", 2, (1, 1), 100)]).await;
     let taken = take(f, 4_003).await;
     assert_eq!(taken.len(), 2);
-    let put_off = taken.into_iter().map(|taken| (taken, Settled::Postponed { due: at(4_100) })).collect();
+    let put_off = taken.into_iter().map(|taken| (taken, Settled::Postponed { due: at(4_100), failures: 0 })).collect();
     f.store.push.settle(put_off).await.unwrap();
     let rouse = async |now: i64, after| f.store.push.rouse(at(now), at(now + 9), at(after)).await.unwrap();
     assert_eq!(rouse(4_095, 0).await, 0, "they are due soon");

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Push,
     hand::End,
-    held::{self, Batch},
+    held::Batch,
     lease::{self, Lease},
     quiet,
 };
@@ -218,20 +218,16 @@ impl Push {
 
     /// A task that is tried again, later each time that it was tried, and never all at the same time.
     pub(super) fn postponed(&self, mut taken: TakenTask, why: &'static str, asked: Option<Duration>) -> End {
-        let mut untried = self.untried.get(&held::key(&taken)).unwrap_or(0);
-        let pause = if push::is_untried(why) {
-            untried = untried.saturating_add(1);
-            self.untried.insert(held::key(&taken), untried);
-            asked.unwrap_or_default().max(PAUSE)
-        } else {
-            pause_before(taken.attempts.saturating_sub(untried).saturating_add(1), asked)
+        let (pause, failures) = match push::is_untried(why) {
+            true => (asked.unwrap_or_default().max(PAUSE), taken.failures),
+            false => (pause_after(taken.failures.saturating_add(1), asked), taken.failures.saturating_add(1)),
         };
         let half = u64::try_from(pause.as_millis() / 2).unwrap_or(u64::MAX);
         let jitter = Duration::from_millis(self.parts.ids.below(half.saturating_add(1)));
-        tracing::debug!(why, attempts = taken.attempts, untried, "a push is tried again later");
+        tracing::debug!(why, attempts = taken.attempts, failures, "a push is tried again later");
         let due = self.parts.clock.now().after(pause + jitter);
         taken.is_in_doubt |= push::may_be_taken(why);
-        End::of(taken, Settled::Postponed { due }, "postponed")
+        End::of(taken, Settled::Postponed { due, failures }, "postponed")
     }
 
     /// Stores what became of tasks; which devices were told first: then nobody tells them again, whatever becomes of the rest.
@@ -248,9 +244,6 @@ impl Push {
         let quiet: Vec<(TakenTask, Timestamp)> = ends.iter().filter_map(End::quiet).collect();
         let settled: Vec<(TakenTask, Settled)> = ends.into_iter().map(|end| (end.taken, end.settled)).collect();
         let is_over = |settled: &Settled| matches!(settled, Settled::Finished { .. });
-        for (taken, _) in settled.iter().filter(|(_, settled)| is_over(settled)) {
-            self.untried.remove(&held::key(taken));
-        }
         // What is put off is not under way any more. What is over is, until that is stored.
         batch.let_go(settled.iter().filter(|(_, settled)| !is_over(settled)).map(|(taken, _)| taken));
         if !settled.is_empty() {
@@ -284,7 +277,8 @@ impl Push {
                 place.insert(choice.quiet_hours.and_then(|quiet| quiet::until(&quiet, now)));
             }
             if ends.get(&member).is_some_and(|end| *end != Some(until)) {
-                awake.push((taken, Settled::Postponed { due: now }));
+                let failures = taken.failures;
+                awake.push((taken, Settled::Postponed { due: now, failures }));
             }
         }
         if !awake.is_empty() {
@@ -343,10 +337,10 @@ impl Late {
     }
 }
 
-/// How long to wait before an attempt, the first of which has number 1: twice as long each time, and as long at least as the service asks for. Never not at all: while
+/// How long to wait after so many failures: twice as long each time, and as long at least as the service asks for. Never not at all: while
 /// one request is tried to see whether a service is back, the others would be asked for again and again.
-fn pause_before(attempt: u32, asked: Option<Duration>) -> Duration {
-    let doubled = attempt.saturating_sub(2).min(16);
+fn pause_after(failures: u32, asked: Option<Duration>) -> Duration {
+    let doubled = failures.saturating_sub(1).min(16);
     PAUSE.saturating_mul(1 << doubled).min(PAUSE_MAX).max(asked.unwrap_or_default())
 }
 
@@ -356,8 +350,8 @@ mod tests {
 
     #[test]
     fn an_attempt_waits_longer_each_time_and_is_never_made_at_once() {
-        let seconds = |attempt, asked: Option<u64>| pause_before(attempt, asked.map(Duration::from_secs)).as_secs();
-        assert_eq!([2, 3, 4, 5, 40].map(|attempt| seconds(attempt, None)), [2, 4, 8, 16, 300]);
-        assert_eq!([Some(600), Some(10), Some(0)].map(|asked| seconds(4, asked)), [600, 10, 8], "nobody asks for less");
+        let seconds = |failures, asked: Option<u64>| pause_after(failures, asked.map(Duration::from_secs)).as_secs();
+        assert_eq!([1, 2, 3, 4, 39].map(|failures| seconds(failures, None)), [2, 4, 8, 16, 300]);
+        assert_eq!([Some(600), Some(10), Some(0)].map(|asked| seconds(3, asked)), [600, 10, 8], "nobody asks for less");
     }
 }

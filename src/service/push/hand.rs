@@ -66,7 +66,10 @@ impl Push {
                     Err(failure) => ends.push(self.postponed(taken, "pace", failure.retry_after)),
                 },
                 Composed::Nothing(outcome) => ends.push(End::of(taken, Settled::Finished { badge: None }, outcome)),
-                Composed::Quiet(due) => ends.push(End::of(taken, Settled::Postponed { due }, "quiet")),
+                Composed::Quiet(due) => {
+                    let failures = taken.failures;
+                    ends.push(End::of(taken, Settled::Postponed { due, failures }, "quiet"));
+                }
                 Composed::Later(why) => ends.push(self.postponed(taken, why, None)),
             }
         }
@@ -204,7 +207,7 @@ impl End {
     /// What was put off until the end of quiet hours, and when that is.
     pub(super) fn quiet(&self) -> Option<(TakenTask, Timestamp)> {
         match self.settled {
-            Settled::Postponed { due } if self.outcome == "quiet" => Some((self.taken.clone(), due)),
+            Settled::Postponed { due, .. } if self.outcome == "quiet" => Some((self.taken.clone(), due)),
             _ => None,
         }
     }

@@ -105,7 +105,7 @@ mod tests {
         let at = Timestamp::from_millis(0);
         let (member, device) = (MemberId::from_bytes([1; 12]), device.parse().unwrap());
         let task = NewTask { member, device, subject: Subject::Badge, first: 0, last: 0, at, due: at };
-        TakenTask { task, attempts, is_in_doubt: false, revision: 1 }
+        TakenTask { task, attempts, failures: 0, is_in_doubt: false, revision: 1 }
     }
 
     fn lease() -> Lease {

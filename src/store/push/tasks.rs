@@ -18,6 +18,8 @@ pub struct StoredTask {
     /// How often it was taken without it being known what became of it: while it is in hand for the first time 1, and more if somebody had it in
     /// hand before who has never said what became of it.
     pub unsettled: u32,
+    /// How often it was tried and failed since it was last written anew: what was put off without having been tried is not tried later for that.
+    pub failures: u32,
     /// Another number each time that it is written; drawn by the store.
     pub(in crate::store) revision: i64,
 }
@@ -25,7 +27,7 @@ pub struct StoredTask {
 impl StoredTask {
     /// One that nobody has taken.
     pub(in crate::store) const fn new(task: NewTask, revision: i64) -> Self {
-        Self { task, attempts: 0, next_due: None, unsettled: 0, revision }
+        Self { task, attempts: 0, next_due: None, unsettled: 0, failures: 0, revision }
     }
 
     /// It is written again while it waits. Who has it in hand, or has put it off, goes on with that: what is added is due after it.
@@ -54,8 +56,8 @@ impl StoredTask {
         let doubts = u32::from(taken.is_in_doubt);
         match settled {
             Settled::Kept { until } if is_in_hand => self.task.due = *until,
-            Settled::Postponed { due } if is_in_hand => {
-                self.task.due = *due;
+            Settled::Postponed { due, failures } if is_in_hand => {
+                (self.task.due, self.failures) = (*due, *failures);
                 self.unsettled = doubts;
             }
             Settled::Kept { .. } | Settled::Postponed { .. } => {}
@@ -69,7 +71,7 @@ impl StoredTask {
                 }
                 if is_in_hand {
                     self.task.due = self.next_due.take().unwrap_or(self.task.due);
-                    self.attempts = 0;
+                    (self.attempts, self.failures) = (0, 0);
                     self.unsettled = if badge.is_some() { 0 } else { doubts };
                 }
             }
@@ -80,7 +82,13 @@ impl StoredTask {
     /// What whoever takes it gets.
     pub(in crate::store) fn into_taken(self) -> TakenTask {
         let is_in_doubt = self.unsettled > 1;
-        TakenTask { task: self.task, attempts: self.attempts, is_in_doubt, revision: self.revision }
+        TakenTask {
+            task: self.task,
+            attempts: self.attempts,
+            failures: self.failures,
+            is_in_doubt,
+            revision: self.revision,
+        }
     }
 }
 
@@ -149,7 +157,7 @@ mod tests {
         assert_eq!(stored.clone().settle(&taken, &FINISHED), None);
         let again = stored.add(&task((5, 5), 13), 2).add(&task((6, 6), 14), 3);
         assert_eq!((again.task.due, again.attempts), (at(70), 1));
-        let put_off = again.clone().settle(&taken, &Settled::Postponed { due: at(30) }).unwrap();
+        let put_off = again.clone().settle(&taken, &Settled::Postponed { due: at(30), failures: 1 }).unwrap();
         assert_eq!(put_off.task, NewTask { at: at(14), ..task((3, 6), 30) });
         assert_eq!(put_off.take(at(90)).next_due, None, "all of it is in hand then");
         let left = again.settle(&taken, &FINISHED).unwrap();
@@ -174,7 +182,7 @@ mod tests {
         assert!(!first.is_in_doubt);
         let kept = stored.settle(&first, &Settled::Kept { until: at(80) }).unwrap();
         assert_eq!((kept.task.due, kept.unsettled), (at(80), 1), "it is in hand still");
-        let put_off = Settled::Postponed { due: at(30) };
+        let put_off = Settled::Postponed { due: at(30), failures: 1 };
         let known = kept.clone().settle(&first, &put_off).unwrap().take(at(90)).into_taken();
         assert!(!known.is_in_doubt, "it is known that nothing was taken");
         let lost = kept.take(at(90));
@@ -200,7 +208,7 @@ mod tests {
         let stored = StoredTask::new(task((3, 4), 10), 1).take(at(70));
         let slow = stored.clone().into_taken();
         let in_hand = stored.add(&task((5, 5), 13), 2).take(at(130));
-        let put_off = in_hand.clone().settle(&slow, &Settled::Postponed { due: at(75) }).unwrap();
+        let put_off = in_hand.clone().settle(&slow, &Settled::Postponed { due: at(75), failures: 1 }).unwrap();
         assert_eq!(put_off, in_hand);
         let left = in_hand.settle(&slow, &FINISHED).unwrap();
         assert_eq!((left.task.first, left.task.due, left.attempts), (5, at(130), 2));

@@ -50,6 +50,7 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0038_email_change_key.sql")),
         M::up(include_str!("migrations/0039_lists.sql")),
         M::up(include_str!("migrations/0040_replies.sql")),
+        M::up(include_str!("migrations/0041_push_failures.sql")),
     ]
 }
 

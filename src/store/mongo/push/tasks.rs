@@ -50,7 +50,8 @@ pub(in crate::store::mongo) fn document(stored: &StoredTask) -> Document {
 }
 
 fn fields(stored: &StoredTask) -> Document {
-    let StoredTask { task: NewTask { first, last, at, due, .. }, attempts, next_due, unsettled, revision } = stored;
+    let StoredTask { task: NewTask { first, last, at, due, .. }, attempts, next_due, unsettled, failures, revision } =
+        stored;
     let mut fields = doc! {
         "first": signed(*first),
         "last": signed(*last),
@@ -58,6 +59,7 @@ fn fields(stored: &StoredTask) -> Document {
         "due": date(*due),
         "attempts": i64::from(*attempts),
         "unsettled": i64::from(*unsettled),
+        "failures": i64::from(*failures),
         "revision": *revision,
     };
     fields.extend(next_due.map(|next| ("next_due".to_owned(), date(next).into())));
@@ -82,7 +84,15 @@ pub(super) fn stored(document: &Document, member: MemberId, device: DeviceId) ->
     // Former versions have not written it: of what they had in hand nobody knows what became of it.
     let unsettled =
         number("unsettled").map_or(attempts.min(1), |unsettled| u32::try_from(unsettled).unwrap_or(u32::MAX));
-    Some(StoredTask { attempts, next_due: at("next_due"), unsettled, ..StoredTask::new(task, number("revision")?) })
+    // Nor this: it counts anew.
+    let failures = number("failures").map_or(0, |failures| u32::try_from(failures).unwrap_or(u32::MAX));
+    Some(StoredTask {
+        attempts,
+        next_due: at("next_due"),
+        unsettled,
+        failures,
+        ..StoredTask::new(task, number("revision")?)
+    })
 }
 
 /// The task as it was found, and nothing else.

@@ -28,8 +28,8 @@ pub(in crate::store::sqlite) fn task(row: &Row<'_>) -> rusqlite::Result<StoredTa
         due: time(row, "due")?,
     };
     let (attempts, next_due) = (row.get("attempts")?, optional_time(row, "next_due")?);
-    let unsettled = row.get("unsettled")?;
-    Ok(StoredTask { attempts, next_due, unsettled, ..StoredTask::new(task, row.get("revision")?) })
+    let (unsettled, failures) = (row.get("unsettled")?, row.get("failures")?);
+    Ok(StoredTask { attempts, next_due, unsettled, failures, ..StoredTask::new(task, row.get("revision")?) })
 }
 
 /// The task of a device about something, with the columns that [`task`] reads.
@@ -42,15 +42,17 @@ fn find(connection: &Connection, device: i64, subject: Subject) -> rusqlite::Res
 }
 
 fn write(connection: &Connection, device: i64, stored: &StoredTask) -> rusqlite::Result<()> {
-    let StoredTask { task: NewTask { subject, first, last, at, due, .. }, attempts, next_due, unsettled, revision } =
-        stored;
+    let StoredTask { task, attempts, next_due, unsettled, failures, revision } = stored;
+    let NewTask { subject, first, last, at, due, .. } = task;
     let mut insert = connection.prepare_cached(
-        "INSERT OR REPLACE INTO push_tasks (device, subject, first, last, at, due, attempts, next_due, revision, unsettled)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO push_tasks (device, subject, first, last, at, due, attempts, next_due, revision, unsettled,
+             failures)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?;
     let next_due = next_due.map(Timestamp::as_millis);
     let (at, due) = (at.as_millis(), due.as_millis());
-    let values = params![device, subject.key(), first, last, at, due, attempts, next_due, revision, unsettled];
+    let values =
+        params![device, subject.key(), first, last, at, due, attempts, next_due, revision, unsettled, failures];
     insert.execute(values).map(drop)
 }
 
