@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
+import { WebSocket } from "ws";
 
 import { platformEnvironment } from "../src/environment.js";
 import { MembersBookError, MemoryStorage, MemoryVault } from "../src/index.js";
@@ -224,14 +225,22 @@ describe("a log-out", () => {
   test("after the session is over erases what was not sent", async () => {
     const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
     const storage = new MemoryStorage();
-    const tab = await local(world.server, { storage });
+    // It comes back only after its session has ended, and does not send what it has before.
+    let away = false;
+    const sockets: WebSocket[] = [];
+    const socket = (url: string, protocol: string): WebSocket => {
+      sockets.push(new WebSocket(away ? "ws://127.0.0.1:9" : url, protocol));
+      return sockets.at(-1) as WebSocket;
+    };
+    const tab = await local(world.server, { storage, socket });
     await tab.client.login(credentials(ana.person));
     await online(tab);
-    await world.server.kill();
+    away = true;
+    sockets.at(-1)?.terminate();
     await until("it is away", () => tab.client.connection.getSnapshot().status !== "online");
     await tab.client.conversation({ member: ben.person.id }).send("not sent");
-    await world.server.launch();
     await ana.ask("DELETE", "/api/members/me/sessions");
+    away = false;
     tab.client.wake();
     await until("it is over", () => status(tab.client) === "signed_out");
     expect(tab.client.unsent()).toBe(1);

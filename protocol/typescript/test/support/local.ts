@@ -15,6 +15,7 @@ export interface Parts {
   readonly vault?: Vault;
   readonly fetch?: Environment["fetch"];
   readonly clock?: Environment["clock"];
+  readonly socket?: Environment["socket"];
 }
 
 /** A client of a tab, directly at the server, with the sockets that it has opened. */
