@@ -86,7 +86,7 @@ pub struct App {
     lanes: Lanes,
     http_tasks: TaskTracker,
     background: Vec<JoinHandle<()>>,
-    session_check: Option<Arc<SessionCheck>>,
+    session_check: Arc<SessionCheck>,
     supervisor: Supervisor,
     drain: Drain,
     shutdown: CancellationToken,
@@ -232,9 +232,7 @@ impl App {
     /// Has the sessions of all connections checked against the store at once, where several nodes use it: something that
     /// closes connections may have been lost. Never waits.
     pub fn check_sessions(&self) {
-        if let Some(check) = &self.session_check {
-            check.check_now();
-        }
+        self.session_check.check_now();
     }
 
     /// Serves a connection over anything that carries bytes, as if it were a socket that was upgraded to WebSocket already.

@@ -189,7 +189,7 @@ error_codes! {
     LastAdmin = "last_admin", 409, "Last administrator", Never;
     /// The registration was approved already.
     AlreadyDecided = "already_decided", 409, "Already decided", Never;
-    /// The member has as many open invitations as they may have. Revoke one, or wait until one is used or has expired.
+    /// The member has as many open invitations as they may have, or has made as many within a day as they may make. Revoke one, or wait.
     TooManyInvitations = "too_many_invitations", 409, "Too many invitations", Never;
     /// The resource has changed since the version that `If-Match` names. Read it again.
     Stale = "stale", 412, "Stale version", AfterReading;

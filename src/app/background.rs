@@ -64,7 +64,7 @@ pub(super) struct Beside {
     pub(super) budget: Arc<Budget>,
     pub(super) hub: Arc<Hub>,
     pub(super) places: Arc<Places>,
-    pub(super) session_check: Option<Arc<SessionCheck>>,
+    pub(super) session_check: Arc<SessionCheck>,
     pub(super) clock_watch: Arc<ClockWatch>,
 }
 
@@ -83,12 +83,7 @@ impl Beside {
         let clock_watch = Arc::clone(&self.clock_watch);
         let push = Arc::clone(&self.connection.push);
         let costs = tell_costs(supervisor, Arc::clone(&self.accounts), stop.clone());
-        let check = self.session_check.clone().map(|check| {
-            supervisor.restarting("session-check", move || {
-                let (check, stop) = (Arc::clone(&check), seven.clone());
-                async move { check.run(stop).await }
-            })
-        });
+        let check = Arc::clone(&self.session_check);
         let tasks = [
             supervisor.restarting("purge", move || maintain(self.clone(), one.clone())),
             supervisor.restarting("recovery", move || look_after_others(Arc::clone(&messaging), two.clone())),
@@ -124,11 +119,15 @@ impl Beside {
                 let (watch, stop) = (Arc::clone(&clock_watch), twelve.clone());
                 async move { watch.run(stop).await }
             }),
+            supervisor.restarting("session-check", move || {
+                let (check, stop) = (Arc::clone(&check), seven.clone());
+                async move { check.run(stop).await }
+            }),
             supervisor.restarting("relief", move || {
                 relief::relieve(Arc::clone(&budget), Arc::clone(&hub), Arc::clone(&places), five.clone())
             }),
         ];
-        tasks.into_iter().chain([costs]).chain(check).collect()
+        tasks.into_iter().chain([costs]).collect()
     }
 }
 

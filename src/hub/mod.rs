@@ -235,6 +235,14 @@ impl Hub {
         found
     }
 
+    /// The same of the connections of one member.
+    #[must_use]
+    pub fn of_member<T>(&self, member: MemberId, of: impl Fn(&Connection) -> T) -> Vec<T> {
+        self.members
+            .get(&member)
+            .map_or_else(Vec::new, |connections| connections.iter().map(|connection| of(connection)).collect())
+    }
+
     /// The outboxes that bytes are charged for, with how many; those of replaced connections too, until they end.
     #[must_use]
     pub fn holding(&self) -> Vec<(usize, Arc<Outbox>)> {

@@ -50,6 +50,10 @@ const ATTEMPTS: Rate = Rate { per_period: 60, period: Duration::from_secs(60), b
 const OPEN_OF_MEMBER: usize = 10;
 /// Open invitations of one administrator.
 const OPEN_OF_ADMIN: usize = 1_000;
+/// Invitations that one member makes in a day, whatever becomes of them: who is invited has a place among the mails of members.
+const MADE_OF_MEMBER: usize = 30;
+/// The same of one administrator.
+const MADE_OF_ADMIN: usize = 10_000;
 /// For how long an invitation is known after it has expired.
 const KNOWN_FOR: Duration = Duration::from_secs(90 * 86_400);
 
@@ -161,12 +165,13 @@ impl Invitations {
             revoked_at: None,
             note,
         };
-        let most_open = if is_admin { OPEN_OF_ADMIN } else { OPEN_OF_MEMBER };
+        let (most_open, most_made) =
+            if is_admin { (OPEN_OF_ADMIN, MADE_OF_ADMIN) } else { (OPEN_OF_MEMBER, MADE_OF_MEMBER) };
         // What only an administrator may make is not made by who is none any more.
         let needs_admin =
             is_admin && (self.policy == InvitationPolicy::Admins || tier != Tier::Disruption || uses != 1);
         let by = who.asks_from(from);
-        let new = Stored { record: record.clone(), most_open, needs_admin, by };
+        let new = Stored { record: record.clone(), most_open, most_made, needs_admin, by };
         match until_known(|_| self.store.create(new.clone())).await?.outcome {
             Created::Done => {}
             Created::TooMany => return Err(ErrorCode::TooManyInvitations.into()),

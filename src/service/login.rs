@@ -170,7 +170,7 @@ impl Accounts {
     ) -> Result<Option<AuthResponse>, Failure> {
         let Shown(Known { member, device: known, source, is_outdated, .. }) = shown;
         let device = stored_device(request.device.clone());
-        let tell_of = (self.post.is_sent() && known.is_none()).then(|| {
+        let tell_of = (known.is_none() && self.post.tells_of_device(member.profile.id)).then(|| {
             let platform = || device.platform.map_or("?", platform_word).to_owned();
             device.name.clone().unwrap_or_else(platform)
         });

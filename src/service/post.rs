@@ -54,6 +54,13 @@ use crate::{
 /// their inbox.
 const TAKEN_NOTICES: Rate = Rate { per_period: 3, period: Duration::from_secs(86_400), burst: 3 };
 
+/// How often a member is told of a new device, by one server: whoever logs in again and again must not fill their inbox, nor use up what the
+/// mail server takes in a day.
+const DEVICE_NOTICES: Rate = Rate { per_period: 20, period: Duration::from_secs(86_400), burst: 20 };
+/// Within so much time it is looked up whether somebody has an address that is asked about, at a moment that nobody knows: how long another mail
+/// takes that is asked for beside it must not tell whether there was one.
+const SCATTER: Duration = Duration::from_secs(3);
+
 /// Sends mail.
 pub struct Post {
     /// Mails and links.
@@ -73,8 +80,9 @@ pub struct Post {
     /// Counts.
     metrics: Arc<Metrics>,
     taken_notices: Limiter<MemberId>,
+    device_notices: Limiter<MemberId>,
     /// One of each lane.
-    senders: [Sender; 4],
+    senders: [Sender; 5],
     /// Domains, as the lanes of members and those of strangers know them.
     domains: [StdMutex<Domains>; 2],
     is_sent: bool,
@@ -117,6 +125,7 @@ impl Post {
             clock: SharedClock::new(clock, shared),
             ids,
             taken_notices: Limiter::new("taken_notices", TAKEN_NOTICES, Arc::clone(&metrics)),
+            device_notices: Limiter::new("device_notices", DEVICE_NOTICES, Arc::clone(&metrics)),
             metrics,
             is_sent: matches!(transport, Transport::Smtp(_)),
             is_off: matches!(transport, Transport::Nowhere),
@@ -155,6 +164,11 @@ impl Post {
         self.is_sent
     }
 
+    /// Whether a member is told of a new device: mail reaches them, and they were not told too often lately.
+    pub(super) fn tells_of_device(&self, member: MemberId) -> bool {
+        self.is_sent && self.device_notices.check(&member).is_ok()
+    }
+
     /// Whether anything comes of a mail that is asked for.
     ///
     /// # Errors
@@ -174,7 +188,11 @@ impl Post {
     /// # Errors
     /// `overloaded` when too many wait, or the store.
     pub async fn send(&self, by: Caller, mail: Mail) -> Result<(), Failure> {
-        self.store.add(by, mail, self.now()).await?;
+        let scattered = match mail {
+            Mail::ForgotPassword { .. } => self.ids.below(u64::try_from(SCATTER.as_millis()).unwrap_or(0)),
+            _ => 0,
+        };
+        self.store.add(by, mail, self.now().after(Duration::from_millis(scattered))).await?;
         self.wake();
         Ok(())
     }
@@ -265,6 +283,7 @@ impl Post {
     /// Forgets who has their whole allowance of notices. To be called now and then.
     pub fn tidy(&self) {
         self.taken_notices.tidy();
+        self.device_notices.tidy();
     }
 }
 

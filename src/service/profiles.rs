@@ -265,6 +265,10 @@ impl Profiles {
         for session in ended {
             self.effects.apply(effects::of_ended(member, *session));
         }
+        if change.revokes() == Revoked::All && !late {
+            // Those of sessions that a command has ended beside the server are open, too. Whose session is good comes back.
+            self.effects.close(member, None, CloseCode::Disconnected);
+        }
     }
 }
 

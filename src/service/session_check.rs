@@ -2,8 +2,8 @@
 //!
 //! What ends a session on another node is told over the bus, and the bus may lose it. So every node of a store that several
 //! nodes use asks the store now and then which of the sessions connected to it are over, and which members an administrator has
-//! disconnected: no connection outlives its session by more than 35 s. Where one node has the store for itself (SQLite),
-//! whatever ends a session closes its connections in the same process, and there is nothing to check.
+//! disconnected: no connection outlives its session by more than 35 s. So does a node that has the store for itself: a command
+//! (`members-book admin …`) changes a member beside it. What a command has done is looked for every second.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,7 +14,7 @@ use std::{
 use protocol::{CloseCode, MemberId, SessionId, Timestamp, rest::AuditAction};
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -41,6 +41,8 @@ const SPREAD: Duration = Duration::from_secs(5);
 const HURRIED: Duration = Duration::from_secs(2);
 /// When a check that failed is made again: the database is away, and what is over is to end when it is back.
 const SOON: Duration = Duration::from_millis(500);
+/// How often it is looked for what a command has done.
+const COMMANDS: Duration = Duration::from_secs(1);
 /// Sessions that are looked at in one read: few enough that it keeps nobody waiting who reads beside it.
 const CHUNK: usize = 100;
 /// Entries of the audit log that are read at once.
@@ -114,11 +116,19 @@ impl SessionCheck {
         // It may be started again after a fault: from the newest entries on, those that are looked at again included.
         let mut log = None;
         let (mut next, mut failing) = (Instant::now() + EVERY, false);
+        let mut commands = self.newest().await.ok();
         loop {
             let hurry = tokio::select! {
                 () = stop.cancelled() => return,
                 () = self.wanted.notified() => true,
                 () = sleep_until(next) => failing,
+                () = sleep(COMMANDS) => {
+                    let looked = stop.run_until_cancelled(self.follow_commands(&mut commands)).await;
+                    if let Some(Err(error)) = looked {
+                        tracing::debug!(%error, "it was not looked for what commands have done");
+                    }
+                    continue;
+                }
             };
             let started = Instant::now();
             // Store calls run in tasks of their own: whoever stops waiting interrupts none.
@@ -158,6 +168,31 @@ impl SessionCheck {
             self.check_sessions(chunk).await?;
         }
         Ok(())
+    }
+
+    /// Closes connections of members whom a command has changed since the last look. What has its place late is left to the check.
+    async fn follow_commands(&self, last: &mut Option<AuditPlace>) -> Result<(), StoreError> {
+        let Some(after) = *last else {
+            *last = Some(self.newest().await?);
+            return Ok(());
+        };
+        let entries = self.audit.after(after, PAGE).await?;
+        let by_command = entries.iter().filter(|(_, entry)| entry.actor.is_none());
+        let members: BTreeSet<MemberId> = by_command.filter_map(|(_, entry)| entry.target).collect();
+        for member in members {
+            let of_member = |connection: &Connection| (connection.session, connection.member);
+            let sessions: BTreeMap<SessionId, MemberId> = self.hub.of_member(member, of_member).into_iter().collect();
+            for chunk in sessions.into_iter().collect::<Vec<_>>().chunks(CHUNK) {
+                self.check_sessions(chunk).await?;
+            }
+        }
+        *last = entries.last().map_or(*last, |(place, _)| Some(*place));
+        Ok(())
+    }
+
+    /// The last place of the audit log.
+    async fn newest(&self) -> Result<AuditPlace, StoreError> {
+        Ok(self.audit.entries(None, 1).await?.first().map_or(AuditPlace(0), |(place, _)| *place))
     }
 
     async fn check_sessions(&self, sessions: &[(SessionId, MemberId)]) -> Result<(), StoreError> {

@@ -1,5 +1,7 @@
 //! Invitations: who may bring how many in, until when. The same rules for every store.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use protocol::{
     InvitationId, MemberId, Timestamp,
@@ -62,6 +64,9 @@ impl InvitationRecord {
     }
 }
 
+/// In which time so many invitations may be made ([`NewInvitation::most_made`]).
+pub const MADE_WITHIN: Duration = Duration::from_secs(86_400);
+
 /// An invitation to be stored.
 #[derive(Debug, Clone)]
 pub struct NewInvitation {
@@ -69,6 +74,8 @@ pub struct NewInvitation {
     pub record: InvitationRecord,
     /// How many open ones its maker may have, this one included.
     pub most_open: usize,
+    /// How many they may have made within a day ([`MADE_WITHIN`]), this one included, whatever became of them.
+    pub most_made: usize,
     /// Whether only an administrator may make it.
     pub needs_admin: bool,
     /// Who makes it, from where.

@@ -37,7 +37,7 @@ pub use links::{
     NewLink, Purpose, TokenId, UNVERIFIED_LINKS_FROM, handed_out,
 };
 pub(super) use links::{Issue, forgotten_at};
-pub(super) use room::{ASIDE_OF_MEMBERS, ASIDE_OF_STRANGERS, DISPLACED, FIRST_TURN, Part, Restored, Room, aside, turn};
+pub(super) use room::{Aside, DISPLACED, FIRST_TURN, Part, Restored, Room, turn};
 pub use room::{Lane, MEMBERS_MAX, SHARE_MAX, STRANGERS_MAX};
 
 /// Notices of new devices that wait for one member at a time. One more is not written; the last one says that there were more.
@@ -572,11 +572,18 @@ pub trait MailStore: Send + Sync {
     ) -> Result<Option<GoodLink>, StoreError>;
 
     /// Takes the next mail of a lane that is due, which is due again at `until`. What strangers have asked for is taken in turns by their networks,
-    /// and an address that is asked about before a mail to it; of what was [set aside](Self::set_aside) what has been due for longest.
+    /// and of what was [set aside](Self::set_aside) that goes first of whose network or member fewest were before it. A lane may have mails in
+    /// two places, of what tells something and of links that were asked for: who counts `first` up has them take turns, however many wait in one.
     ///
     /// # Errors
     /// The store.
-    async fn take(&self, lane: Lane, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, StoreError>;
+    async fn take(
+        &self,
+        lane: Lane,
+        first: usize,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Option<TakenMail>, StoreError>;
 
     /// When the next mail of a lane is due.
     ///
@@ -609,12 +616,12 @@ pub trait MailStore: Send + Sync {
     async fn set_aside(&self, taken: TakenMail, due: Timestamp) -> Result<(), StoreError>;
 
     /// Has mails that are due after a time due at `now`: nobody has them in hand, and nobody waits that long. Those that nobody has taken
-    /// yet, too, that are due after `now`: they are due since they were written, by whatever clock. Writes only if there are any.
+    /// yet, too, that are due after `untaken`: they are due a moment after they were written, by whatever clock. Writes only if there are any.
     /// Returns how many.
     ///
     /// # Errors
     /// The store.
-    async fn hasten(&self, after: Timestamp, now: Timestamp) -> Result<u64, StoreError>;
+    async fn hasten(&self, after: Timestamp, untaken: Timestamp, now: Timestamp) -> Result<u64, StoreError>;
 
     /// How many wait.
     ///

@@ -168,11 +168,11 @@ metrics! {
     ClockSkew = "clock_skew_seconds", Gauge, [];
     /// What followed from changes (closing connections, telling others), by effect.
     Effects = "effects", Counter, ["effect"];
-    /// Connections that the check of sessions closed because the bus did not tell of it, by reason: `revoked`, `deactivated` or `disconnected` (MongoDB).
+    /// Connections that the check of sessions closed because nobody told of it, by reason: `revoked`, `deactivated` or `disconnected`.
     SessionCheckClosed = "session_check_closed", Counter, ["reason"];
-    /// Checks of sessions that failed and are made again soon (MongoDB).
+    /// Checks of sessions that failed and are made again soon.
     SessionCheckFailures = "session_check_failures", Counter, [];
-    /// Seconds that a check of the sessions of all connections took; up to 5 of them are pauses (MongoDB).
+    /// Seconds that a check of the sessions of all connections took; up to 5 of them are pauses.
     SessionCheckSeconds = "session_check_seconds", Histogram, [];
     /// Jobs that were tried, by kind and outcome: `done` or `failed`, which is tried again.
     Jobs = "jobs", Counter, ["job", "outcome"];

@@ -9,7 +9,7 @@ use std::{
 
 use members_book::clock::SystemClock;
 use protocol::{
-    ErrorCode, Problem,
+    CloseCode, ErrorCode, Problem,
     model::UserType,
     rest::{self, AuditAction, AuditPage, AuthResponse},
 };
@@ -355,11 +355,14 @@ async fn an_account_that_somebody_has_taken_is_taken_back() {
     let (server, http) = (Process::start(folder.path()), http());
     let mut ana = Member::register_at(server.addr, &http, "Ana").await;
     turn_on(&mut ana, &SystemClock).await;
+    let mut thief = ana.connect().await;
     let former = ana.auth.member.email.clone();
     let output = run(folder.path(), &["admin", "set-email", &former, "ana@example.org", "--taken-over"], "");
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success() && said.contains("is ana@example.org now"), "{said}{}", stderr(&output));
     assert!(said.contains("admin reset-second-factor --email ana@example.org"), "{said}");
+    // Who has a connection does not keep it: a command is another process, which closes none.
+    assert_eq!(thief.close_code().await, Some(CloseCode::Unauthorized.number()));
     let own = ana.request(reqwest::Method::GET, "/api/members/me", serde_json::Value::Null).await;
     assert_eq!((own.status().as_u16(), ana.refresh().await.status().as_u16()), (401, 401));
     let post = async |path: &str, body: serde_json::Value| {

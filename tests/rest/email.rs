@@ -146,8 +146,9 @@ async fn the_address_is_another_one_once_the_link_was_used(server: Server, mail:
     assert_eq!(log_in(&server, "ana@new.example.com", PASSWORD).await.status(), 200);
     // The former address is anybody's.
     assert_eq!(register(&server, "ana@example.com").await.status(), 202);
-    let told = mail.mail(5).await;
-    assert_eq!((told.to.as_str(), told.subject.as_str()), ("ana@example.com", "Confirm your e-mail address"));
+    mail.mail(5).await;
+    let told = mail.all().into_iter().rfind(|told| told.subject == "Confirm your e-mail address").unwrap();
+    assert_eq!(told.to, "ana@example.com");
     assert_eq!(verify(&server, &told.token()).await.status(), 204);
     let other: AuthResponse = log_in(&server, "ana@example.com", PASSWORD).await.json().await.unwrap();
     assert_ne!(other.member.id, ana.id);

@@ -72,7 +72,7 @@ async fn invite(f: &Fixture, maker: MemberId, uses: u32) -> InvitationRecord {
         note: None,
     };
     let by = Actor::without_session(maker, Some(FROM));
-    let new = NewInvitation { record: record.clone(), most_open: 10, needs_admin: false, by };
+    let new = NewInvitation { record: record.clone(), most_open: 10, most_made: 100, needs_admin: false, by };
     assert_eq!(f.store.invitations.create(new).await.unwrap(), Created::Done);
     record
 }

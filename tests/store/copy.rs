@@ -65,7 +65,7 @@ async fn fill_with_new_members(f: &Fixture, members: &mut Vec<MemberId>) {
         revoked_at: None,
         note: Some("é😀".to_owned()),
     };
-    let new = NewInvitation { record: record.clone(), most_open: 10, needs_admin: false, by };
+    let new = NewInvitation { record: record.clone(), most_open: 10, most_made: 100, needs_admin: false, by };
     assert_eq!(f.store.invitations.create(new).await.unwrap(), Created::Done);
     let from = [192, 0, 2, 1].into();
     let ways = [("Ida", Way::Invitation(record.id)), ("Ole", Way::Application { most: 5 }), ("Una", Way::Free)];

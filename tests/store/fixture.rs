@@ -55,7 +55,7 @@ impl Fixture {
     /// Takes the next mail that is due, of the first lane that has one; it is due again after `lease`.
     pub async fn take_mail(&self, lease: Duration) -> Option<TakenMail> {
         for lane in Lane::ALL {
-            let taken = self.store.mail.take(lane, self.now(), self.now().after(lease)).await.unwrap();
+            let taken = self.store.mail.take(lane, 0, self.now(), self.now().after(lease)).await.unwrap();
             if taken.is_some() {
                 return taken;
             }

@@ -868,7 +868,7 @@ async fn bursts_of_one_stranger_are_refused_to_them_alone() {
     let (burst, other, own) = tokio::join!(
         futures_util::future::join_all(burst),
         f.store.mail.add(stranger(2), forgot(1_000), f.now()),
-        f.store.mail.take(Lane::Members, f.now(), f.now().after(Duration::from_secs(60))),
+        f.store.mail.take(Lane::Members, 0, f.now(), f.now().after(Duration::from_secs(60))),
     );
     assert!(burst.contains(&Err(StoreError::Overloaded)), "more than one caller may have");
     assert_eq!(other, Ok(()));

@@ -29,6 +29,7 @@ for_every_store![
     of_many_who_have_the_same_invitation_as_many_come_in_as_it_has_uses,
     an_invitation_that_is_not_good_brings_nobody_in,
     a_maker_has_so_many_open_invitations_and_no_more,
+    a_maker_makes_so_many_invitations_within_a_day_whatever_becomes_of_them,
     invitations_are_listed_the_newest_first,
     an_invitation_is_found_by_its_code_and_revoked_once,
     what_was_ordered_by_who_may_not_any_more_is_not_done,
@@ -57,6 +58,9 @@ async fn invite(f: &Fixture, maker: MemberId, uses: u32) -> InvitationRecord {
     made.1
 }
 
+/// Invitations that one member makes within a day here.
+const MOST_MADE: usize = 20;
+
 async fn try_invite(f: &Fixture, maker: MemberId, uses: u32, most_open: usize) -> (Created, InvitationRecord) {
     try_invite_as(f, Actor::without_session(maker, Some(FROM)), maker, (uses, most_open)).await
 }
@@ -82,7 +86,7 @@ async fn try_invite_as(
         revoked_at: None,
         note: Some("for a friend".to_owned()),
     };
-    let new = NewInvitation { record: record.clone(), most_open, needs_admin: false, by };
+    let new = NewInvitation { record: record.clone(), most_open, most_made: MOST_MADE, needs_admin: false, by };
     let created = f.store.invitations.create(new.clone()).await.unwrap();
     if created == Created::Done {
         assert_eq!(f.store.invitations.create(new).await.unwrap(), Created::Done, "again, as after a lost answer");
@@ -153,6 +157,19 @@ async fn an_invitation_that_is_not_good_brings_nobody_in(f: &Fixture) {
     assert_eq!(f.store.invitations.purge(f.now().after(Duration::from_millis(1))).await.unwrap(), 2);
     assert!(f.store.invitations.by_id(Caller::System, invitation.id).await.unwrap().is_none());
     assert_eq!(found(f, open.id).await, open);
+}
+
+/// Found by an attacker: who revoked what they had used had as many as they liked.
+async fn a_maker_makes_so_many_invitations_within_a_day_whatever_becomes_of_them(f: &Fixture) {
+    let ana = f.member("Ana").await;
+    for _ in 0..MOST_MADE {
+        let invitation = invite(f, ana, 1).await;
+        let by = Actor::without_session(ana, None);
+        f.store.invitations.revoke(invitation.id, by, f.now()).await.unwrap();
+    }
+    assert_eq!(try_invite(f, ana, 1, 3).await.0, Created::TooMany);
+    f.wait(86_400);
+    assert_eq!(try_invite(f, ana, 1, 3).await.0, Created::Done);
 }
 
 async fn a_maker_has_so_many_open_invitations_and_no_more(f: &Fixture) {

@@ -131,7 +131,7 @@ pub(super) async fn invite(f: &Fixture, maker: MemberId, uses: u32) -> Invitatio
         note: None,
     };
     let by = Actor::without_session(maker, Some(FROM));
-    let new = NewInvitation { record: record.clone(), most_open: 9, needs_admin: false, by };
+    let new = NewInvitation { record: record.clone(), most_open: 9, most_made: 100, needs_admin: false, by };
     assert_eq!(f.store.invitations.create(new).await.unwrap(), Created::Done);
     record
 }

@@ -46,7 +46,7 @@ impl Foundation {
         &self,
         connection: &connection::Context,
         effects: &Arc<Effects>,
-        session_check: Option<Arc<SessionCheck>>,
+        session_check: Arc<SessionCheck>,
         secret: SecretId,
     ) -> Option<Arc<Fleet>> {
         let store = self.store.fleet.clone()?;
@@ -85,11 +85,9 @@ impl Foundation {
         Drain { has_others, begun: self.draining.clone(), time: self.settings.listen.drain_time }
     }
 
-    /// The check of sessions. Nothing where no other node uses the store: there, whatever ends a session closes its
-    /// connections in this process.
-    pub(in crate::app) fn session_check(&self, effects: &Arc<Effects>) -> Option<Arc<SessionCheck>> {
-        self.store.recovery.as_ref()?;
-        let check = SessionCheck {
+    /// The check of sessions.
+    pub(in crate::app) fn session_check(&self, effects: &Arc<Effects>) -> Arc<SessionCheck> {
+        Arc::new(SessionCheck {
             hub: Arc::clone(&self.hub),
             sessions: Arc::clone(&self.store.sessions),
             audit: Arc::clone(&self.store.audit),
@@ -97,8 +95,7 @@ impl Foundation {
             clock: Arc::clone(&self.world.clock),
             metrics: Arc::clone(&self.metrics),
             wanted: Notify::new(),
-        };
-        Some(Arc::new(check))
+        })
     }
 }
 

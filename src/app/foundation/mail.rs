@@ -20,7 +20,7 @@ impl Foundation {
                     Smtp::new(relay, from, mail.smtp_ca_file.as_deref(), mail.smtp_timeout).map_err(start_error)?;
                 Transport::Smtp(Box::new(smtp))
             }
-            _ if self.settings.listen.host.is_loopback() => Transport::Log,
+            _ if !self.settings.listen.is_reached() => Transport::Log,
             _ => Transport::Nowhere,
         };
         let parts = Parts {

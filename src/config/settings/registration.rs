@@ -14,7 +14,7 @@ pub struct RegistrationSettings {
     /// (nobody). [default: open while HOST is a loopback address and neither PUBLIC_URL nor TRUSTED_PROXIES is set, else invite]
     #[arg(long, env = "REGISTRATION", value_parser = registration, global = true)]
     pub registration: Option<RegistrationPolicy>,
-    /// Who may invite: admins, or members, who have 10 open invitations at most, each for one.
+    /// Who may invite: admins, or members, who have 10 open invitations at most, each for one, and make 30 a day.
     #[arg(long, env = "INVITATIONS", value_parser = invitations, default_value = "admins", global = true)]
     pub invitations: InvitationPolicy,
 }

@@ -68,8 +68,8 @@ impl Fleet {
     pub(super) fn aftermath(&self) {
         let is_in_doubt = self.roster().is_in_doubt();
         let Due { sessions, presence, standing } = self.aftermath.take_due(is_in_doubt, Instant::now());
-        if let Some(check) = self.parts.session_check.as_ref().filter(|_| sessions) {
-            check.check_now();
+        if sessions {
+            self.parts.session_check.check_now();
         }
         if presence {
             self.parts.watching.ask_again();

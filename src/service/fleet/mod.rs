@@ -106,7 +106,7 @@ pub struct Parts {
     /// Closes connections.
     pub effects: Arc<Effects>,
     /// Looks for sessions that ended without this node being told.
-    pub session_check: Option<Arc<SessionCheck>>,
+    pub session_check: Arc<SessionCheck>,
     /// Who is kept out.
     pub hellos: Arc<Hellos>,
     /// Pushes to devices.

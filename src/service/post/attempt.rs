@@ -56,7 +56,7 @@ impl Post {
         };
         let (rest, is_doubtful) = {
             let domains = self.domains(sender.lane);
-            (domains.rest_of(&parcel.to), domains.is_doubtful(&parcel.to))
+            (domains.rest_after_failure(&parcel.to), domains.is_doubtful(&parcel.to))
         };
         // It may cost as long as the one before it did. That is no attempt.
         let untried = || TakenMail { attempts: attempts.saturating_sub(1).max(1), ..taken.clone() };
@@ -84,7 +84,11 @@ impl Post {
         let (taken_over, cost) = sender.transport.lock().await.take(&parcel, haste).await;
         match &taken_over {
             // Whoever's mail it was: the domain takes some.
-            Ok(_) => [Lane::Members, Lane::Strangers].into_iter().for_each(|lane| self.domains(lane).took(&parcel.to)),
+            Ok(_) => {
+                for lane in [Lane::Members, Lane::Strangers] {
+                    self.domains(lane).took(&parcel.to, cost);
+                }
+            }
             Err(Undelivered::Unreachable(_)) => {}
             Err(undelivered) => {
                 let is_lost = matches!(undelivered, Undelivered::Lost(_));
@@ -182,7 +186,7 @@ impl Post {
     fn domains(&self, lane: Lane) -> MutexGuard<'_, Domains> {
         let [of_members, of_strangers] = &self.domains;
         let domains = match lane {
-            Lane::Members | Lane::MembersAside => of_members,
+            Lane::Lookups | Lane::Members | Lane::MembersAside => of_members,
             Lane::Strangers | Lane::StrangersAside => of_strangers,
         };
         domains.lock().unwrap_or_else(PoisonError::into_inner)

@@ -27,9 +27,11 @@ const MANY: usize = 4;
 struct Slow {
     at: Instant,
     rests_until: Instant,
+    /// Whether it has taken the mail all the same: it rests where others wait, and not beside them.
+    took: bool,
     /// How often in a row there was no answer.
     lost: u32,
-    /// The one address that was refused, until another one of the domain is: it may be about that one alone.
+    /// The one address that was slow, until another one of the domain is: it may be about that one alone.
     only: Option<String>,
 }
 
@@ -37,7 +39,7 @@ struct Slow {
 #[derive(Debug, Default)]
 pub(super) struct Domains {
     slow: HashMap<String, Slow>,
-    /// Those that have taken a mail, and were not slow since.
+    /// Those that have taken a mail, and were not slow to refuse since.
     good: HashSet<String>,
 }
 
@@ -47,28 +49,20 @@ impl Domains {
         if cost < SLOW {
             return;
         }
-        let (at, name) = (Instant::now(), domain_of(address));
-        self.good.remove(&name);
-        if self.slow.len() >= DOMAINS_MAX {
-            self.slow.retain(|_, slow| slow.at + MEMORY > at);
+        let name = domain_of(address);
+        if self.was_slow(&name, address, (is_lost, false), cost) {
+            self.good.remove(&name);
         }
-        let known = self.slow.get(&name).filter(|slow| slow.at + MEMORY > at);
-        if known.is_none() && self.slow.len() >= DOMAINS_MAX {
-            return;
-        }
-        let lost = if is_lost { known.map_or(0, |slow| slow.lost) + 1 } else { 0 };
-        let is_about_it = !is_lost && known.is_none_or(|slow| slow.only.as_deref() == Some(address));
-        let only = is_about_it.then(|| address.to_owned());
-        let longest = if is_lost { LOST_MAX } else { ANSWERED_MAX };
-        let doubled = lost.saturating_sub(1).min(16);
-        let rest = cost.saturating_mul(RESTS).saturating_mul(1 << doubled).min(longest);
-        self.slow.insert(name, Slow { at, rests_until: at + rest, lost, only });
     }
 
-    /// A mail to an address was taken.
-    pub(super) fn took(&mut self, address: &str) {
+    /// A mail to an address was taken, which has cost so much time.
+    pub(super) fn took(&mut self, address: &str, cost: Duration) {
         let name = domain_of(address);
-        self.slow.remove(&name);
+        if cost < SLOW {
+            self.slow.remove(&name);
+        } else {
+            self.was_slow(&name, address, (false, true), cost);
+        }
         if self.good.len() >= DOMAINS_MAX {
             // Those that matter are soon there again.
             self.good.clear();
@@ -76,13 +70,42 @@ impl Domains {
         self.good.insert(name);
     }
 
-    /// For how long nothing is sent to the domain of an address yet.
+    /// Returns whether it was about more than one address.
+    fn was_slow(&mut self, name: &str, address: &str, (is_lost, took): (bool, bool), cost: Duration) -> bool {
+        let at = Instant::now();
+        if self.slow.len() >= DOMAINS_MAX {
+            self.slow.retain(|_, slow| slow.at + MEMORY > at);
+        }
+        let known = self.slow.get(name).filter(|slow| slow.at + MEMORY > at);
+        let lost = if is_lost { known.map_or(0, |slow| slow.lost) + 1 } else { 0 };
+        let is_about_it = !is_lost && known.is_none_or(|slow| slow.only.as_deref() == Some(address));
+        let only = is_about_it.then(|| address.to_owned());
+        let longest = if is_lost { LOST_MAX } else { ANSWERED_MAX };
+        let doubled = lost.saturating_sub(1).min(16);
+        let rest = cost.saturating_mul(RESTS).saturating_mul(1 << doubled).min(longest);
+        if known.is_some() || self.slow.len() < DOMAINS_MAX {
+            self.slow.insert(name.to_owned(), Slow { at, rests_until: at + rest, took, lost, only });
+        }
+        !is_about_it
+    }
+
+    /// For how long nothing is sent to the domain of an address yet, where others wait.
     pub(super) fn rest_of(&self, address: &str) -> Option<Duration> {
+        self.slow_at(address).map(|(left, _)| left)
+    }
+
+    /// The same beside the others: not of one that takes its time and takes mails.
+    pub(super) fn rest_after_failure(&self, address: &str) -> Option<Duration> {
+        self.slow_at(address).filter(|(_, took)| !took).map(|(left, _)| left)
+    }
+
+    fn slow_at(&self, address: &str) -> Option<(Duration, bool)> {
         let slow = if self.slow.is_empty() { None } else { self.slow.get(&domain_of(address)) }?;
         if slow.only.as_deref().is_some_and(|only| only != address) {
             return None;
         }
-        Some(slow.rests_until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())
+        let left = slow.rests_until.saturating_duration_since(Instant::now());
+        (!left.is_zero()).then_some((left, slow.took))
     }
 
     /// Whether others are not to wait for a mail to an address: its domain rests, or many were slow and it is not known to take mails.
@@ -90,10 +113,11 @@ impl Domains {
         self.rest_of(address).is_some() || (self.are_many_slow() && !self.good.contains(&domain_of(address)))
     }
 
-    /// Whether many domains were slow lately.
+    /// Whether many domains were slow lately, and took nothing.
     pub(super) fn are_many_slow(&self) -> bool {
         let now = Instant::now();
-        self.slow.len() >= MANY && self.slow.values().filter(|slow| slow.at + MEMORY > now).count() >= MANY
+        let is_slow = |slow: &&Slow| slow.at + MEMORY > now && !slow.took;
+        self.slow.len() >= MANY && self.slow.values().filter(is_slow).count() >= MANY
     }
 }
 
@@ -128,7 +152,7 @@ mod tests {
         assert_eq!(left(&domains, "max@example.net"), None, "it keeps nobody back");
         tokio::time::advance(6 * SECOND).await;
         assert_eq!((left(&domains, "ana@example.com"), left(&domains, "eva@example.org")), (None, Some(10)));
-        domains.took("max@example.org");
+        domains.took("max@example.org", Duration::ZERO);
         assert_eq!(left(&domains, "eva@example.org"), None);
     }
 
@@ -141,7 +165,7 @@ mod tests {
                 domains.failed("ana@example.com", is_lost, cost);
                 rests.push(left(&domains, "ana@example.com").unwrap());
             }
-            domains.took("ana@example.com");
+            domains.took("ana@example.com", Duration::ZERO);
             rests
         };
         assert_eq!(rests(true, 8 * SECOND), [16, 32, 64, 120, 120, 120]);
@@ -160,7 +184,7 @@ mod tests {
         tokio::time::advance(MEMORY).await;
         domains.failed("a@example.org", true, 2 * SECOND);
         assert_eq!((left(&domains, "a@example.org"), domains.slow.len()), (Some(4), 1));
-        (0..2 * DOMAINS_MAX).for_each(|number| domains.took(&format!("a@{number}.example.com")));
+        (0..2 * DOMAINS_MAX).for_each(|number| domains.took(&format!("a@{number}.example.com"), Duration::ZERO));
         assert!(domains.good.len() <= DOMAINS_MAX);
     }
 
@@ -169,7 +193,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn where_many_are_slow_nobody_waits_for_one_that_is_not_known() {
         let mut domains = Domains::default();
-        domains.took("ana@example.com");
+        domains.took("ana@example.com", Duration::ZERO);
         for number in 0..MANY {
             assert!(!domains.is_doubtful("eva@new.example.com"), "{number}");
             domains.failed(&format!("a@{number}.example.com"), number % 2 == 0, 8 * SECOND);
@@ -178,8 +202,26 @@ mod tests {
         assert!(domains.is_doubtful("eva@new.example.com") && !domains.is_doubtful("eva@example.com"));
         domains.failed("eva@example.com", false, 3 * SECOND);
         tokio::time::advance(10 * SECOND).await;
+        assert!(!domains.is_doubtful("max@example.com"), "it was about one address");
+        domains.failed("ben@example.com", false, 3 * SECOND);
+        tokio::time::advance(10 * SECOND).await;
         assert!(domains.is_doubtful("max@example.com"), "it was slow since");
         tokio::time::advance(MEMORY).await;
         assert!(!domains.is_doubtful("eva@new.example.com"));
+    }
+
+    /// Found by faults and by an attacker: whose domain takes every mail after some seconds has kept all others back by logging in.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_taken_slowly_rests_where_others_wait_and_not_beside_them() {
+        let mut domains = Domains::default();
+        domains.took("ana@example.com", 7 * SECOND);
+        assert_eq!((left(&domains, "ana@example.com"), left(&domains, "ben@example.com")), (Some(14), None));
+        domains.took("ben@example.com", 50 * SECOND);
+        assert_eq!(left(&domains, "max@example.com"), Some(60));
+        assert!(domains.is_doubtful("max@example.com") && domains.rest_after_failure("max@example.com").is_none());
+        (0..MANY).for_each(|number| domains.took(&format!("a@{number}.example.org"), 3 * SECOND));
+        assert!(!domains.are_many_slow(), "they take mails");
+        tokio::time::advance(60 * SECOND).await;
+        assert!(!domains.is_doubtful("max@example.com"));
     }
 }

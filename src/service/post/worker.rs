@@ -3,7 +3,10 @@
 //! Each lane ([`Lane`]) has one, with a connection of its own: what hangs in one of them keeps none back in the others.
 
 use std::{
-    sync::{Mutex as StdMutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex as StdMutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -14,7 +17,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::Post;
+use super::{Post, SCATTER};
 use crate::{
     mail::Transport,
     store::mail::{Expired, Lane, TakenMail},
@@ -39,6 +42,8 @@ const LOST_MAX: u32 = 2;
 const LOST_DOUBLED: u32 = 8;
 /// The longest time of that: others may be waiting behind them.
 const LOST_REST_MAX: Duration = Duration::from_secs(5);
+/// What nobody has taken yet is due a moment after it was written, and no clock of a node is further ahead than that.
+const UNTAKEN: Duration = SCATTER.saturating_add(Duration::from_secs(2));
 /// How far what nodes take the clock that they share to show may be apart, and more: answers of the database are slow, or it has moved to
 /// a server with another clock.
 const SKEW: Duration = Duration::from_secs(60);
@@ -50,6 +55,8 @@ pub(super) struct Sender {
     /// How.
     pub(super) transport: Mutex<Transport>,
     wanted: Notify,
+    /// How many were taken: of two places of a lane each has its turn.
+    taken: AtomicUsize,
     /// What is being handed over.
     in_hand: StdMutex<Option<TakenMail>>,
 }
@@ -57,7 +64,13 @@ pub(super) struct Sender {
 impl Sender {
     /// One of a lane.
     pub(super) fn new(lane: Lane, transport: Transport) -> Self {
-        Self { lane, transport: Mutex::new(transport), wanted: Notify::new(), in_hand: StdMutex::default() }
+        Self {
+            lane,
+            transport: Mutex::new(transport),
+            wanted: Notify::new(),
+            taken: AtomicUsize::new(0),
+            in_hand: StdMutex::default(),
+        }
     }
 
     /// There may be something to send. Never waits.
@@ -136,7 +149,7 @@ impl Post {
     /// not as before.
     async fn hasten(&self, longest: Duration) -> Option<Duration> {
         let now = self.now();
-        match self.store.hasten(now.after(longest), now).await {
+        match self.store.hasten(now.after(longest), now.after(longest.min(UNTAKEN)), now).await {
             Ok(0) => None,
             Ok(mails) => {
                 tracing::info!(mails, "mails that nobody has in hand are due now");
@@ -237,11 +250,16 @@ impl Post {
     async fn send_due(&self, sender: &Sender, run: &mut Run) -> Result<(), Stopped> {
         loop {
             let now = self.now();
-            let taken = match self.store.take(sender.lane, now, now.after(self.lease)).await {
+            let taken = match self
+                .store
+                .take(sender.lane, sender.taken.load(Ordering::Relaxed), now, now.after(self.lease))
+                .await
+            {
                 Ok(Some(taken)) => taken,
                 Ok(None) => return Ok(()),
                 Err(error) => return Err(Stopped::ForAll(error.to_string())),
             };
+            sender.taken.fetch_add(1, Ordering::Relaxed);
             *sender.in_hand() = Some(taken.clone());
             // A queue is long when a run is: whoever watches it must not wait for the end of that.
             self.count().await;

@@ -4,9 +4,10 @@
 //!
 //! - What no stranger asks for has a part of its own ([`MEMBERS_MAX`]): notices, what a member asks for who is signed in,
 //!   who was invited. Strangers take none of it.
-//! - Networks take turns ([`turn`]): however much one asks for, another one waits for one mail of it.
+//! - Networks take turns ([`turn`]): however much one asks for, another one waits for one mail of it. So do those of what has failed
+//!   ([`Aside`]), and members there.
 //! - Each part is sent over a connection of its own ([`Lane`]), and so is what has failed of each: whatever keeps one back keeps none of the
-//!   others back.
+//!   others back. Where a lane has mails of two kinds, those take turns too ([`MailStore::take`](super::MailStore::take)).
 //! - When the part of strangers is full ([`STRANGERS_MAX`]), who comes takes the place of what would be sent last, of what was set aside first, unless that would be
 //!   themselves. So who floods pushes out their own flood: with a thousand networks as with one, whoever asks for something from
 //!   elsewhere gets a place, and a near one.
@@ -30,9 +31,10 @@ pub(in crate::store) const DISPLACED: &str = "displaced";
 /// Which mails are sent one after the other, over one connection. Which lane a mail is in follows from its kind and its [`turn`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
-    /// What no stranger has asked for, links for members who have shown that the address is theirs, and what costs no mail: addresses of which it
-    /// is found out whether somebody has them.
+    /// What no stranger has asked for, and links for members who have shown that the address is theirs.
     Members,
+    /// What costs no mail: addresses of which it is found out whether somebody has them. It waits for none, and none for it.
+    Lookups,
     /// What has failed of that, or would ([`MailStore::set_aside`](super::MailStore::set_aside)).
     MembersAside,
     /// What strangers have asked for, and links for who has not shown that.
@@ -43,12 +45,14 @@ pub enum Lane {
 
 impl Lane {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Members, Self::MembersAside, Self::Strangers, Self::StrangersAside];
+    pub const ALL: [Self; 5] =
+        [Self::Members, Self::Lookups, Self::MembersAside, Self::Strangers, Self::StrangersAside];
 
     /// Its name, for logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
+            Self::Lookups => "lookups",
             Self::Members => "members",
             Self::MembersAside => "members_aside",
             Self::Strangers => "strangers",
@@ -60,7 +64,7 @@ impl Lane {
     #[must_use]
     pub const fn aside(self) -> Self {
         match self {
-            Self::Members | Self::MembersAside => Self::MembersAside,
+            Self::Lookups | Self::Members | Self::MembersAside => Self::MembersAside,
             Self::Strangers | Self::StrangersAside => Self::StrangersAside,
         }
     }
@@ -88,7 +92,7 @@ pub(in crate::store) enum Part {
 pub(in crate::store) struct Room {
     /// Of which part it takes one.
     pub(in crate::store) part: Part,
-    /// Of which network's share it is, and with whom it takes turns; nothing if it does not.
+    /// Of which network's share it is, and with whom it takes turns; nothing if it does not. What is of members takes turns once it is set aside.
     pub(in crate::store) share: Option<AskedFrom>,
 }
 
@@ -106,7 +110,8 @@ impl Room {
 
     /// That of the mail to somebody who registers. Who was invited has the room of members, whether the address is taken or not.
     pub(in crate::store) const fn of_registration(is_invited: bool, asked: AskedFrom) -> Self {
-        if is_invited { Self::MEMBERS } else { Self::of_strangers(asked) }
+        let part = if is_invited { Part::Members } else { Part::Strangers };
+        Self { part, share: Some(asked) }
     }
 
     /// That of a mail with a link. What comes of a mail that waited was asked for by a stranger, and who has not shown that the address is
@@ -144,34 +149,59 @@ impl Kind {
     }
 }
 
-/// The turns of mails that were set aside because they have failed: each counts in its part as before, and is in another lane.
-pub(in crate::store) const ASIDE_OF_STRANGERS: i64 = -1;
-/// See [`ASIDE_OF_STRANGERS`].
-pub(in crate::store) const ASIDE_OF_MEMBERS: i64 = -2;
-/// Of what was made of a mail that waited, for who has shown that the address is theirs.
-const ASIDE_MADE: i64 = -3;
-/// The same for who has not.
-const ASIDE_MADE_UNSHOWN: i64 = -4;
+/// What was set aside because it has failed, or would. Each counts in its part as before, and is in another lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum Aside {
+    /// What strangers have written.
+    Strangers = 1,
+    /// What was made of a mail that waited, for who has not shown that the address is theirs.
+    MadeUnshown = 2,
+    /// What no stranger has asked for.
+    Members = 3,
+    /// What was made of a mail that waited, for who has shown that the address is theirs.
+    Made = 4,
+}
 
-impl Lane {
-    /// The turns of what was set aside and is in this lane.
-    pub(in crate::store) const fn turns_aside(self) -> &'static [i64] {
-        match self {
-            Self::Members | Self::Strangers => &[],
-            Self::MembersAside => &[ASIDE_OF_MEMBERS, ASIDE_MADE],
-            Self::StrangersAside => &[ASIDE_OF_STRANGERS, ASIDE_MADE_UNSHOWN],
+/// So many turns has each kind of what was set aside; former versions, which had one, have written what is in those of strangers now.
+const STRETCH: i64 = 1 << 40;
+
+impl Aside {
+    /// What a mail becomes that is set aside and has this turn; nothing if it was already.
+    pub(in crate::store) const fn of(kind: Kind, turn: Option<i64>) -> Option<Self> {
+        match turn {
+            None => Some(Self::Members),
+            Some(turn) if turn < 0 => None,
+            Some(_) if kind.is_of_strangers() => Some(Self::Strangers),
+            Some(FIRST_TURN) => Some(Self::Made),
+            Some(_) => Some(Self::MadeUnshown),
         }
+    }
+
+    /// The first of its turns.
+    pub(in crate::store) const fn first(self) -> i64 {
+        -(self as i64) * STRETCH
+    }
+
+    /// The first one that is none of its turns any more.
+    pub(in crate::store) const fn end(self) -> i64 {
+        self.first() + STRETCH
+    }
+
+    /// The turn of a mail of a network, or of a member, of which so many are set aside already: the lowest goes first, so that whoever
+    /// has many there keeps others back by one of them at a time.
+    pub(in crate::store) fn turn(self, others: u64) -> i64 {
+        self.first() + i64::try_from(others).unwrap_or(i64::MAX).min(STRETCH - 1)
     }
 }
 
-/// The turn of a mail that is set aside, which has this one.
-pub(in crate::store) const fn aside(kind: Kind, turn: Option<i64>) -> i64 {
-    match turn {
-        None => ASIDE_OF_MEMBERS,
-        Some(turn) if turn < 0 => turn,
-        Some(_) if kind.is_of_strangers() => ASIDE_OF_STRANGERS,
-        Some(FIRST_TURN) => ASIDE_MADE,
-        Some(_) => ASIDE_MADE_UNSHOWN,
+impl Lane {
+    /// What was set aside and is in this lane.
+    pub(in crate::store) const fn asides(self) -> &'static [Aside] {
+        match self {
+            Self::Lookups | Self::Members | Self::Strangers => &[],
+            Self::MembersAside => &[Aside::Members, Aside::Made],
+            Self::StrangersAside => &[Aside::Strangers, Aside::MadeUnshown],
+        }
     }
 }
 
@@ -203,9 +233,8 @@ mod tests {
         let stranger = Room { part: Part::Strangers, share: Some(ASKED) };
         assert_eq!(Room::of_registration(false, ASKED), stranger);
         assert_eq!(Room::of_link(Caller::Health, true, ASKED), stranger);
-        for reserved in [Room::of_registration(true, ASKED), Room::of_link(Caller::Health, false, ASKED)] {
-            assert_eq!(reserved, Room::MEMBERS);
-        }
+        assert_eq!(Room::of_registration(true, ASKED), Room { part: Part::Members, share: Some(ASKED) });
+        assert_eq!(Room::of_link(Caller::Health, false, ASKED), Room::MEMBERS);
         for (must_verify, share) in [(true, Some(ASKED)), (false, None)] {
             assert_eq!(Room::of_link(Caller::System, must_verify, ASKED), Room { part: Part::Made, share });
         }
@@ -218,6 +247,19 @@ mod tests {
         assert_eq!(turn(Kind::VerifyEmail, Some(1), Some(1)), 3);
         assert_eq!(turn(Kind::VerifyEmail, None, Some(201)), 201, "not before who has waited for their turn");
         assert_eq!(turn(Kind::VerifyEmail, Some(401), Some(201)), 403);
+    }
+
+    #[test]
+    fn what_is_set_aside_keeps_others_back_by_one_at_a_time() {
+        let kinds = [Aside::Strangers, Aside::MadeUnshown, Aside::Members, Aside::Made];
+        let turns = kinds.map(|aside| [aside.turn(0), aside.turn(1), aside.turn(u64::MAX)]);
+        assert!(turns.iter().zip(kinds).all(|(turns, aside)| turns.is_sorted() && turns[2] < aside.end()), "{turns:?}");
+        assert!(turns.iter().rev().flatten().is_sorted() && turns[0][2] == -1, "{turns:?}");
+        assert_eq!(Aside::of(Kind::VerifyEmail, Some(-5)), None);
+        assert_eq!(Aside::of(Kind::VerifyEmail, Some(5)), Some(Aside::Strangers));
+        assert_eq!(Aside::of(Kind::VerifyEmail, None), Some(Aside::Members));
+        assert_eq!(Aside::of(Kind::ResetPassword, Some(FIRST_TURN)), Some(Aside::Made));
+        assert_eq!(Aside::of(Kind::ResetPassword, Some(5)), Some(Aside::MadeUnshown));
     }
 
     #[test]

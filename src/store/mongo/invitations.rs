@@ -23,8 +23,8 @@ use crate::store::{
     InvitationStore, StoreError,
     changes::{Actor, Change},
     invitations::{
-        CAME_BY_MAX, CameBy, CodeHash, Created, InvitationRecord, NewInvitation, Withdrawn, of_change, revocation,
-        revoked_with,
+        CAME_BY_MAX, CameBy, CodeHash, Created, InvitationRecord, MADE_WITHIN, NewInvitation, Withdrawn, of_change,
+        revocation, revoked_with,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
@@ -184,16 +184,18 @@ async fn create_in(db: &Db, session: &mut ClientSession, new: &NewInvitation) ->
     if !maker.is_some_and(|maker| new.may_be_made_by(&maker.profile)) {
         return Ok(Created::NotAllowed);
     }
-    let mut others = is_open(record.created_at);
-    others.insert("created_by", member_oid(record.created_by));
-    let limit = i64::try_from(new.most_open).unwrap_or(i64::MAX);
-    let mut others = invitations.find(others).projection(doc! { "_id": 1 }).limit(limit).session(&mut *session).await?;
-    let mut count = 0;
-    while others.next(&mut *session).await.transpose()?.is_some() {
-        count += 1;
-    }
-    if count >= new.most_open {
-        return Ok(Created::TooMany);
+    let made = doc! { "created_at": { "$gt": date(record.created_at.before(MADE_WITHIN)) } };
+    for (mut others, most) in [(is_open(record.created_at), new.most_open), (made, new.most_made)] {
+        others.insert("created_by", member_oid(record.created_by));
+        let limit = i64::try_from(most).unwrap_or(i64::MAX);
+        let others = invitations.find(others).projection(doc! { "_id": 1 }).limit(limit);
+        let (mut others, mut count) = (others.session(&mut *session).await?, 0);
+        while others.next(&mut *session).await.transpose()?.is_some() {
+            count += 1;
+        }
+        if count >= most {
+            return Ok(Created::TooMany);
+        }
     }
     invitations.insert_one(document(record)).session(&mut *session).await?;
     audit::append(db, &new.audit(), Some(session)).await?;

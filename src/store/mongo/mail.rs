@@ -14,7 +14,7 @@ use mongodb::{
 use protocol::{MemberId, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-use self::room::turn_of;
+use self::room::{turn_aside, turn_of};
 pub(super) use self::{
     links::{end_all, is_link, link_document, link_record, links_of, use_up, write_link},
     room::make_room,
@@ -36,7 +36,7 @@ use crate::{
         mail::{
             Asked, AskedChange, Expired, FIRST_TURN, GoodLink, Kind, LINK_LIFETIME, Lane, LinkHash, Mail,
             NEW_DEVICES_MAX, NOTICE_LIFETIME, NewChange, NewLink, Part, Purpose, Room, TO_FORMER, TakenMail, TokenId,
-            aside, ended_links, forgotten_at, keys_of_address, notice_of, outlives,
+            ended_links, forgotten_at, keys_of_address, notice_of, outlives,
         },
         members::MemberRecord,
         turns::{Caller, Turn},
@@ -86,7 +86,7 @@ pub(super) async fn write(
     let row = MailRow { mail: mail.clone(), due: at, until: at.after(mail.lifetime()), attempts: 0 };
     let mut document = document(&row, None)?;
     let mut former: Option<Document> = None;
-    if room != Room::MEMBERS {
+    if room.part != Part::Members {
         former = db.one("mail", doc! { "_id": mail.key() }, FindOneOptions::default()).await?;
         // What was set aside has a place like others again.
         former = former.filter(|former| former.get_i64("turn").unwrap_or(0) >= 0);
@@ -95,6 +95,9 @@ pub(super) async fn write(
         (Some(mut former), _) => {
             let place = ["share", "turn"].into_iter().filter_map(|field| Some((field, former.remove(field)?)));
             document.extend(place.map(|(field, value)| (field.to_owned(), value)));
+        }
+        (None, share) if room.part == Part::Members => {
+            document.extend(share.map(|share| ("share".to_owned(), share.to_string().into())));
         }
         (None, Some(share)) => {
             document.insert("share", share.to_string());
@@ -313,8 +316,14 @@ impl MailStore for Mongo {
         self.read(Turn::of(by), async move |_, db| links::link(&db, hash, purpose, at).await).await
     }
 
-    async fn take(&self, lane: Lane, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, StoreError> {
-        self.write(Caller::System, async move |_, db| lanes::take(&db, lane, now, until).await).await
+    async fn take(
+        &self,
+        lane: Lane,
+        first: usize,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Option<TakenMail>, StoreError> {
+        self.write(Caller::System, async move |_, db| lanes::take(&db, (lane, first), now, until).await).await
     }
 
     async fn next(&self, lane: Lane) -> Result<Option<Timestamp>, StoreError> {
@@ -344,9 +353,7 @@ impl MailStore for Mongo {
 
     async fn set_aside(&self, taken: TakenMail, due: Timestamp) -> Result<(), StoreError> {
         self.write(Caller::System, async move |_, db| {
-            let found: Option<Document> = db.one("mail", still(&taken), FindOneOptions::default()).await?;
-            let Some(found) = found else { return Ok(()) };
-            let turn = aside(taken.kind, found.get_i64("turn").ok());
+            let Some(turn) = turn_aside(&db, &taken).await? else { return Ok(()) };
             let later = doc! { "$set": { "due": date(due), "attempts": i64::from(taken.attempts), "turn": turn } };
             db.collection::<Document>("mail").update_one(still(&taken), later).await?;
             Ok(())
@@ -354,11 +361,11 @@ impl MailStore for Mongo {
         .await
     }
 
-    async fn hasten(&self, after: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
+    async fn hasten(&self, after: Timestamp, untaken: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
         // Of all kinds, so that the index has them; two commands, each along it.
         let names = Kind::names_of(|_| true);
         let late = doc! { "kind": { "$in": &names }, "due": { "$gt": date(after) } };
-        let untaken = doc! { "kind": { "$in": names }, "due": { "$gt": date(now) }, "attempts": 0_i64 };
+        let untaken = doc! { "kind": { "$in": names }, "due": { "$gt": date(untaken) }, "attempts": 0_i64 };
         let wanted = [late, untaken];
         let look = wanted.clone();
         let is_late = self.read(Turn::SYSTEM, async move |_, db| {

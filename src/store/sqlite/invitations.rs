@@ -14,8 +14,8 @@ use crate::store::{
     InvitationStore, StoreError,
     changes::{Actor, Change},
     invitations::{
-        CAME_BY_MAX, CameBy, CodeHash, Created, InvitationRecord, NewInvitation, Withdrawn, of_change, revocation,
-        revoked_with,
+        CAME_BY_MAX, CameBy, CodeHash, Created, InvitationRecord, MADE_WITHIN, NewInvitation, Withdrawn, of_change,
+        revocation, revoked_with,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
@@ -135,7 +135,11 @@ fn create(tx: &Tx<'_>, new: &NewInvitation) -> rusqlite::Result<Created> {
     let mut open = tx.connection.prepare_cached(&sql)?;
     let open: usize =
         open.query_row(params![record.created_at.as_millis(), record.created_by.as_bytes()], |row| row.get(0))?;
-    if open >= new.most_open {
+    let mut made =
+        tx.connection.prepare_cached("SELECT count(*) FROM invitations WHERE created_by = ? AND created_at > ?")?;
+    let since = record.created_at.before(MADE_WITHIN).as_millis();
+    let made: usize = made.query_row(params![record.created_by.as_bytes(), since], |row| row.get(0))?;
+    if open >= new.most_open || made >= new.most_made {
         return Ok(Created::TooMany);
     }
     insert(tx.connection, record)?;

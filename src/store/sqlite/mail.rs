@@ -8,11 +8,11 @@ use std::sync::LazyLock;
 
 use async_trait::async_trait;
 use protocol::{MemberId, Timestamp};
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, Row, params};
 
 use self::{
     lanes::queries,
-    room::{place_of, turn_of},
+    room::{place_of, turn_aside, turn_of},
 };
 pub(super) use self::{
     links::{end_all, forget_old, is_link, link_record, links_of, use_up, write_link},
@@ -30,7 +30,7 @@ use crate::store::{
     changes::Change,
     mail::{
         Asked, AskedChange, Expired, FIRST_TURN, GoodLink, Kind, LINK_LIFETIME, Lane, LinkHash, Mail, NEW_DEVICES_MAX,
-        NOTICE_LIFETIME, NewChange, NewLink, Part, Purpose, Room, TO_FORMER, TakenMail, TokenId, aside, ended_links,
+        NOTICE_LIFETIME, NewChange, NewLink, Part, Purpose, Room, TO_FORMER, TakenMail, TokenId, ended_links,
         forgotten_at, keys_of_address, notice_of, outlives,
     },
     members::MemberRecord,
@@ -79,9 +79,10 @@ pub(super) fn add(tx: &Tx<'_>, mail: &Mail, room: Room, at: Timestamp) -> rusqli
 /// Writes a mail that is due now, whether there is room or not.
 pub(super) fn write(connection: &Connection, mail: &Mail, room: Room, at: Timestamp) -> rusqlite::Result<()> {
     let key = mail.key();
-    let former = if room == Room::MEMBERS { None } else { place_of(connection, &key)? };
+    let former = if room.part == Part::Members { None } else { place_of(connection, &key)? };
     let (share, turn) = match (former, room.share) {
         (Some(place), _) => place,
+        (None, share) if room.part == Part::Members => (share.map(|share| share.to_string()), None),
         (None, Some(share)) => (Some(share.to_string()), Some(turn_of(connection, mail.kind(), share)?)),
         (None, None) => (None, (room.part == Part::Made).then_some(FIRST_TURN)),
     };
@@ -188,8 +189,8 @@ pub(super) fn restore(connection: &Connection, row: &MailRow) -> rusqlite::Resul
         .map(drop)
 }
 
-/// What is due at a time that nobody waits for: later than `?2`, or later than now (`?1`) though nobody has taken it yet.
-const LATE: &str = "(due > ?2 OR (due > ?1 AND attempts = 0))";
+/// What is due at a time that nobody waits for: later than `?2`, or later than `?3` though nobody has taken it yet.
+const LATE: &str = "(due > ?2 OR (due > ?3 AND attempts = 0))";
 
 #[async_trait]
 impl MailStore for Sqlite {
@@ -228,8 +229,14 @@ impl MailStore for Sqlite {
         self.read(Turn::of(by), move |connection| links::link(connection, hash, purpose, at)).await
     }
 
-    async fn take(&self, lane: Lane, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, StoreError> {
-        self.write(move |tx| lanes::take(tx.connection, lane, now, until)).await
+    async fn take(
+        &self,
+        lane: Lane,
+        first: usize,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Option<TakenMail>, StoreError> {
+        self.write(move |tx| lanes::take(tx.connection, (lane, first), now, until)).await
     }
 
     async fn next(&self, lane: Lane) -> Result<Option<Timestamp>, StoreError> {
@@ -270,19 +277,16 @@ impl MailStore for Sqlite {
 
     async fn set_aside(&self, taken: TakenMail, due: Timestamp) -> Result<(), StoreError> {
         self.write(move |tx| {
-            let mut turn = tx.connection.prepare_cached("SELECT turn FROM mail WHERE key = ? AND revision = ?")?;
-            let turn = turn.query_row(params![taken.key, taken.revision], |row| row.get(0)).optional()?;
-            let Some(turn) = turn else { return Ok(()) };
+            let Some(turn) = turn_aside(tx.connection, &taken)? else { return Ok(()) };
             let mut update =
                 tx.connection.prepare_cached("UPDATE mail SET due = ?, attempts = ?, turn = ? WHERE key = ?")?;
-            let turn = aside(taken.kind, turn);
             update.execute(params![due.as_millis(), taken.attempts, turn, taken.key]).map(drop)
         })
         .await
     }
 
-    async fn hasten(&self, after: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
-        let times = [now.as_millis(), after.as_millis()];
+    async fn hasten(&self, after: Timestamp, untaken: Timestamp, now: Timestamp) -> Result<u64, StoreError> {
+        let times = [now, after, untaken].map(Timestamp::as_millis);
         let is_late = move |connection: &Connection| {
             connection.prepare_cached(&format!("SELECT 1 FROM mail WHERE {LATE}"))?.exists(times)
         };
@@ -368,7 +372,7 @@ mod tests {
         super::super::migrations::run(&mut connection).unwrap();
         let of_lanes = Lane::ALL.into_iter().flat_map(|lane| queries(lane).take.iter().chain([&queries(lane).next]));
         let looked_at = OF_PART.iter().chain(&*LAST_TURN).chain(of_lanes);
-        for sql in looked_at.map(String::as_str).chain([&**NEXT_TURN, &**LAST, &**LAST_ASIDE, OF_SHARE]) {
+        for sql in looked_at.map(String::as_str).chain([&**NEXT_TURN, &**LAST, &**LAST_ASIDE, &**OF_SHARE]) {
             let mut query = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let values = rusqlite::params_from_iter(1..=query.parameter_count());
             let steps = query.query_map(values, |row| row.get::<_, String>("detail")).unwrap();

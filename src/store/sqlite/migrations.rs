@@ -51,6 +51,7 @@ fn all() -> Vec<M<'static>> {
         M::up(include_str!("migrations/0039_lists.sql")),
         M::up(include_str!("migrations/0040_replies.sql")),
         M::up(include_str!("migrations/0041_push_failures.sql")),
+        M::up(include_str!("migrations/0042_mail_aside.sql")),
     ]
 }
 

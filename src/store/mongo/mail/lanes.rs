@@ -14,41 +14,49 @@ use super::{
     },
     attempts, known, record, still,
 };
-use crate::store::mail::{FIRST_TURN, Kind, Lane, TakenMail};
+use crate::store::mail::{Aside, FIRST_TURN, Kind, Lane, TakenMail};
 
-/// Where a lane has its mails, and in which order; the first place that has one goes first.
-pub(super) fn places(lane: Lane) -> Vec<(Document, Document)> {
-    let (of_strangers, of_others) = (
-        Kind::names_of(|kind| kind.is_of_strangers() && kind != Kind::ForgotPassword),
-        Kind::names_of(|kind| !kind.is_of_strangers()),
-    );
-    let in_turn = || doc! { "turn": 1, "due": 1 };
+/// Where a lane has its mails; what is in one place goes by its turn.
+pub(super) fn places(lane: Lane) -> Vec<Document> {
+    let kinds = |which: fn(Kind) -> bool| doc! { "$in": Kind::names_of(which) };
     match lane {
+        Lane::Lookups => vec![doc! { "kind": Kind::ForgotPassword.as_str(), "turn": { "$gte": 0_i64 } }],
         Lane::Members => {
             let mut told = known();
             told.insert("turn", Bson::Null);
-            vec![
-                (told, in_turn()),
-                (doc! { "kind": { "$in": of_others }, "turn": FIRST_TURN }, in_turn()),
-                (doc! { "kind": Kind::ForgotPassword.as_str(), "turn": { "$gte": 0_i64 } }, in_turn()),
-            ]
+            vec![told, doc! { "kind": kinds(|kind| kind != Kind::ForgotPassword), "turn": FIRST_TURN }]
         }
-        Lane::Strangers => vec![
-            (doc! { "kind": { "$in": of_others }, "turn": { "$gt": FIRST_TURN } }, in_turn()),
-            (doc! { "kind": { "$in": of_strangers }, "turn": { "$gte": 0_i64 } }, in_turn()),
-        ],
+        Lane::Strangers => {
+            vec![doc! { "kind": kinds(|kind| kind != Kind::ForgotPassword), "turn": { "$gt": FIRST_TURN } }]
+        }
         Lane::MembersAside | Lane::StrangersAside => {
-            let mut aside = known();
-            aside.insert("turn", doc! { "$in": lane.turns_aside().to_vec() });
-            vec![(aside, doc! { "due": 1 })]
+            let place = |aside: &Aside| {
+                let mut place = known();
+                place.insert("turn", is_aside(*aside));
+                place
+            };
+            lane.asides().iter().map(place).collect()
         }
     }
 }
 
-pub(super) async fn take(db: &Db, lane: Lane, now: Timestamp, until: Timestamp) -> Result<Option<TakenMail>, Fault> {
-    for (mut due, order) in places(lane) {
+/// The turns of what was set aside in a certain way.
+pub(super) fn is_aside(aside: Aside) -> Document {
+    doc! { "$gte": aside.first(), "$lt": aside.end() }
+}
+
+pub(super) async fn take(
+    db: &Db,
+    (lane, first): (Lane, usize),
+    now: Timestamp,
+    until: Timestamp,
+) -> Result<Option<TakenMail>, Fault> {
+    let mut places = places(lane);
+    let count = places.len().max(1);
+    places.rotate_left(first % count);
+    for mut due in places {
         due.insert("due", doc! { "$lte": date(now) });
-        if let Some(taken) = take_first(db, due, order, (now, until)).await? {
+        if let Some(taken) = take_first(db, due, (now, until)).await? {
             return Ok(Some(taken));
         }
     }
@@ -57,7 +65,7 @@ pub(super) async fn take(db: &Db, lane: Lane, now: Timestamp, until: Timestamp) 
 
 pub(super) async fn next(db: &Db, lane: Lane) -> Result<Option<Timestamp>, Fault> {
     let mut next = None;
-    for (place, _) in places(lane) {
+    for place in places(lane) {
         let first = FindOneOptions::builder().sort(doc! { "due": 1 }).projection(doc! { "due": 1 }).build();
         let first: Option<Document> = db.one("mail", place, first).await?;
         let due = first.and_then(|first| first.get_datetime("due").ok().map(|due| time(*due)));
@@ -70,14 +78,13 @@ pub(super) async fn next(db: &Db, lane: Lane) -> Result<Option<Timestamp>, Fault
 pub(super) async fn take_first(
     db: &Db,
     due: Document,
-    order: Document,
     (now, until): (Timestamp, Timestamp),
 ) -> Result<Option<TakenMail>, Fault> {
     let take = doc! { "$set": { "due": date(until) }, "$inc": { "attempts": 1_i64 } };
     let taken = db
         .collection::<Document>("mail")
         .find_one_and_update(due, take)
-        .sort(order)
+        .sort(doc! { "turn": 1, "due": 1 })
         .return_document(ReturnDocument::After)
         .max_time(db.max_time)
         .await?;

@@ -7,12 +7,13 @@ use mongodb::{
 
 use super::{
     super::{db::Db, fault::Fault},
-    known, not_sent,
+    known,
+    lanes::is_aside,
+    not_sent, still,
 };
 use crate::{
     store::mail::{
-        ASIDE_OF_MEMBERS, ASIDE_OF_STRANGERS, AskedFrom, DISPLACED, Kind, MEMBERS_MAX, Part, Room, SHARE_MAX,
-        STRANGERS_MAX, turn,
+        Aside, AskedFrom, DISPLACED, Kind, MEMBERS_MAX, Part, Room, SHARE_MAX, STRANGERS_MAX, TakenMail, turn,
     },
     telemetry::Metrics,
 };
@@ -32,14 +33,15 @@ pub(in crate::store::mongo) async fn make_room(
 ) -> Result<bool, Fault> {
     let (mail, never_full) = (db.collection::<Document>("mail"), part == Part::Made);
     // All together are counted without looking at them.
+    let share = share.filter(|_| part != Part::Members);
     let most = if share.is_some() { STRANGERS_MAX } else { MEMBERS_MAX };
     let has_place = never_full || {
         let all = mail.estimated_document_count().max_time(db.max_time).await?;
         all < most || {
-            let mut own = of_strangers(ASIDE_OF_STRANGERS);
+            let mut own = of_strangers(Aside::Strangers.first());
             if share.is_none() {
                 own = known();
-                own.insert("turn", doc! { "$in": [Bson::Null, Bson::Int64(ASIDE_OF_MEMBERS)] });
+                own.insert("$or", vec![doc! { "turn": Bson::Null }, doc! { "turn": is_aside(Aside::Members) }]);
             }
             mail.count_documents(own).limit(most).max_time(db.max_time).await? < most
         }
@@ -47,7 +49,7 @@ pub(in crate::store::mongo) async fn make_room(
     let Some(share) = share.filter(|_| !never_full) else {
         return Ok(has_place || is_there(db, key).await?);
     };
-    let own = doc! { "share": share.to_string() };
+    let own = doc! { "share": share.to_string(), "turn": { "$gte": Aside::MadeUnshown.first() } };
     let has_share = mail.count_documents(own).limit(SHARE_MAX).max_time(db.max_time).await? < SHARE_MAX;
     if (has_place && has_share) || is_there(db, key).await? {
         return Ok(true);
@@ -55,9 +57,10 @@ pub(in crate::store::mongo) async fn make_room(
     if !has_share {
         return Ok(false);
     }
-    let mut set_aside = of_strangers(ASIDE_OF_STRANGERS);
-    set_aside.insert("turn", ASIDE_OF_STRANGERS);
-    let last_due = FindOneOptions::builder().sort(doc! { "due": -1 }).projection(doc! { "kind": 1 }).build();
+    let mut set_aside = of_strangers(0);
+    set_aside.insert("turn", is_aside(Aside::Strangers));
+    let last_due =
+        FindOneOptions::builder().sort(doc! { "turn": -1, "due": -1 }).projection(doc! { "kind": 1 }).build();
     let set_aside: Option<Document> = db.one("mail", set_aside, last_due).await?;
     let last = match set_aside {
         Some(set_aside) => set_aside,
@@ -96,4 +99,17 @@ pub(super) async fn turn_of(db: &Db, kind: Kind, share: AskedFrom) -> Result<i64
     let last = turn_in(db.one("mail", own, by_turn(-1)).await?);
     let next = turn_in(db.one("mail", of_strangers(0), by_turn(1)).await?);
     Ok(turn(kind, last, next))
+}
+
+/// The turn of a mail that is set aside; nothing if it is not there any more.
+pub(super) async fn turn_aside(db: &Db, taken: &TakenMail) -> Result<Option<i64>, Fault> {
+    let found: Option<Document> = db.one("mail", still(taken), FindOneOptions::default()).await?;
+    let Some(found) = found else { return Ok(None) };
+    let turn = found.get_i64("turn").ok();
+    let Some(aside) = Aside::of(taken.kind, turn) else { return Ok(turn) };
+    let whose = ["share", "member_id"].into_iter().find_map(|field| Some((field, found.get(field)?.clone())));
+    let Some((field, whose)) = whose else { return Ok(Some(aside.turn(0))) };
+    let others = doc! { field: whose, "turn": is_aside(aside) };
+    let others = db.collection::<Document>("mail").count_documents(others).max_time(db.max_time).await?;
+    Ok(Some(aside.turn(others)))
 }

@@ -9,10 +9,10 @@ use super::{
     super::row::{inconsistent, time},
     among, mail,
 };
-use crate::store::mail::{Kind, Lane, TakenMail};
+use crate::store::mail::{Aside, FIRST_TURN, Kind, Lane, TakenMail};
 
 /// Where a lane has mails: in which turns, and of which kinds.
-type Place = (&'static str, fn(Kind) -> bool);
+type Place = (String, fn(Kind) -> bool);
 
 /// How a lane is asked.
 pub(super) struct Queries {
@@ -22,48 +22,47 @@ pub(super) struct Queries {
     pub(super) next: String,
 }
 
-static MEMBERS: LazyLock<Queries> = LazyLock::new(|| {
-    Queries::of_places(&[
-        ("turn IS NULL", |_| true),
-        ("turn = 0", |kind| !kind.is_of_strangers()),
-        ("turn >= 0", |kind| kind == Kind::ForgotPassword),
-    ])
-});
-static STRANGERS: LazyLock<Queries> = LazyLock::new(|| {
-    Queries::of_places(&[
-        ("turn > 0", |kind| !kind.is_of_strangers()),
-        ("turn >= 0", |kind| kind.is_of_strangers() && kind != Kind::ForgotPassword),
-    ])
-});
-static MEMBERS_ASIDE: LazyLock<Queries> = LazyLock::new(|| Queries::of_aside(Lane::MembersAside));
-static STRANGERS_ASIDE: LazyLock<Queries> = LazyLock::new(|| Queries::of_aside(Lane::StrangersAside));
+static QUERIES: LazyLock<[Queries; 5]> = LazyLock::new(|| Lane::ALL.map(|lane| Queries::of(&places(lane))));
 
 /// How a lane is asked.
 pub(super) fn queries(lane: Lane) -> &'static Queries {
+    let [members, lookups, members_aside, strangers, strangers_aside] = &*QUERIES;
     match lane {
-        Lane::Members => &MEMBERS,
-        Lane::MembersAside => &MEMBERS_ASIDE,
-        Lane::Strangers => &STRANGERS,
-        Lane::StrangersAside => &STRANGERS_ASIDE,
+        Lane::Lookups => lookups,
+        Lane::Members => members,
+        Lane::MembersAside => members_aside,
+        Lane::Strangers => strangers,
+        Lane::StrangersAside => strangers_aside,
     }
 }
 
-impl Queries {
-    /// Of some turns of some kinds; the first place that has one goes first.
-    fn of_places(places: &[Place]) -> Self {
-        let next = places.iter().map(|(turn, which)| next_in(turn, *which)).collect::<Vec<_>>();
-        Self {
-            take: places.iter().map(|(turn, which)| take_of(&firsts(turn, which), "turn, due")).collect(),
-            next: first_of(&next),
+/// Where a lane has its mails; what is in one place goes by its turn.
+fn places(lane: Lane) -> Vec<Place> {
+    match lane {
+        Lane::Lookups => vec![("turn >= 0".to_owned(), |kind| kind == Kind::ForgotPassword)],
+        Lane::Members => vec![
+            ("turn IS NULL".to_owned(), |_| true),
+            (format!("turn = {FIRST_TURN}"), |kind| kind != Kind::ForgotPassword),
+        ],
+        Lane::Strangers => vec![(format!("turn > {FIRST_TURN}"), |kind| kind != Kind::ForgotPassword)],
+        Lane::MembersAside | Lane::StrangersAside => {
+            lane.asides().iter().map(|aside| -> Place { (is_aside(*aside), |_| true) }).collect()
         }
     }
+}
 
-    /// Of what was set aside: what has been due for longest goes first.
-    fn of_aside(lane: Lane) -> Self {
-        let turns: Vec<String> = lane.turns_aside().iter().map(|turn| format!("turn = {turn}")).collect();
-        let all = turns.iter().map(|turn| firsts(turn, |_| true)).collect::<Vec<_>>().join(" UNION ALL ");
-        let next = turns.iter().map(|turn| next_in(turn, |_| true)).collect::<Vec<_>>();
-        Self { take: vec![take_of(&all, "due")], next: first_of(&next) }
+/// Whether a mail was set aside in a certain way.
+pub(super) fn is_aside(aside: Aside) -> String {
+    format!("turn >= {} AND turn < {}", aside.first(), aside.end())
+}
+
+impl Queries {
+    fn of(places: &[Place]) -> Self {
+        let next = places.iter().map(|(turn, which)| next_in(turn, *which)).collect::<Vec<_>>();
+        Self {
+            take: places.iter().map(|(turn, which)| take_of(&firsts(turn, which))).collect(),
+            next: format!("SELECT min(due) AS due FROM ({})", next.join(" UNION ALL ")),
+        }
     }
 }
 
@@ -71,11 +70,7 @@ fn next_in(turn: &str, which: impl Fn(Kind) -> bool) -> String {
     format!("SELECT min(due) AS due FROM mail WHERE {} AND {turn}", among(&Kind::names_of(which)))
 }
 
-fn first_of(nexts: &[String]) -> String {
-    format!("SELECT min(due) AS due FROM ({})", nexts.join(" UNION ALL "))
-}
-
-/// One look into the index for each kind, however many wait.
+/// One look into the index for each kind: at what is due and first in turn, and at what is in an earlier turn and not due yet.
 fn firsts(turn: &str, which: impl Fn(Kind) -> bool) -> String {
     let firsts = Kind::names_of(which).into_iter().map(|name| {
         format!(
@@ -87,21 +82,22 @@ fn firsts(turn: &str, which: impl Fn(Kind) -> bool) -> String {
     firsts.collect::<Vec<_>>().join(" UNION ALL ")
 }
 
-fn take_of(firsts: &str, order: &str) -> String {
+fn take_of(firsts: &str) -> String {
     format!(
         "UPDATE mail SET due = ?2, attempts = attempts + 1
-         WHERE key = (SELECT key FROM ({firsts}) ORDER BY {order} LIMIT 1)
+         WHERE key = (SELECT key FROM ({firsts}) ORDER BY turn, due LIMIT 1)
          RETURNING key, kind, body, attempts, until, revision"
     )
 }
 
 pub(super) fn take(
     connection: &Connection,
-    lane: Lane,
+    (lane, first): (Lane, usize),
     now: Timestamp,
     until: Timestamp,
 ) -> rusqlite::Result<Option<TakenMail>> {
-    for sql in &queries(lane).take {
+    let places = &queries(lane).take;
+    for sql in places.iter().cycle().skip(first % places.len().max(1)).take(places.len()) {
         if let Some(taken) = take_with(connection, sql, now, until)? {
             return Ok(Some(taken));
         }

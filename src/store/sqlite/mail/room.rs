@@ -2,16 +2,22 @@
 
 use std::sync::LazyLock;
 
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::{Connection, OptionalExtension as _, ToSql, params};
 
-use super::{super::memory::Tx, KNOWN, among, is_there, mail, not_sent};
+use super::{super::memory::Tx, KNOWN, among, is_there, lanes::is_aside, mail, not_sent};
 use crate::store::mail::{
-    ASIDE_OF_MEMBERS, ASIDE_OF_STRANGERS, AskedFrom, DISPLACED, Kind, MEMBERS_MAX, Mail, Part, Room, SHARE_MAX,
-    STRANGERS_MAX, turn,
+    Aside, AskedFrom, DISPLACED, Kind, MEMBERS_MAX, Mail, Part, Room, SHARE_MAX, STRANGERS_MAX, TakenMail, turn,
 };
 
-/// How many of a share wait.
-pub(super) const OF_SHARE: &str = "SELECT count(*) FROM mail WHERE share = ?";
+/// How many of a share wait that strangers have written, or that were made for who has not shown that the address is theirs.
+pub(super) static OF_SHARE: LazyLock<String> =
+    LazyLock::new(|| format!("SELECT count(*) FROM mail WHERE share = ? AND turn >= {}", Aside::MadeUnshown.first()));
+
+/// How many of a share were set aside from a turn on and before another one.
+pub(super) const ASIDE_OF_SHARE: &str = "SELECT count(*) FROM mail WHERE share = ? AND turn >= ? AND turn < ?";
+
+/// The same of a member.
+pub(super) const ASIDE_OF_MEMBER: &str = "SELECT count(*) FROM mail WHERE member = ? AND turn >= ? AND turn < ?";
 
 /// The highest turn of a share: of what costs no mail, and of what does.
 pub(super) static LAST_TURN: LazyLock<[String; 2]> = LazyLock::new(|| {
@@ -29,10 +35,11 @@ pub(super) static LAST: LazyLock<String> = LazyLock::new(|| of_strangers("DESC")
 pub(super) static OF_PART: LazyLock<[String; 2]> = LazyLock::new(|| {
     let (strangers, known) = (among(&Kind::names_of(Kind::is_of_strangers)), &*KNOWN);
     [
-        format!("SELECT count(*) FROM mail WHERE turn >= {ASIDE_OF_STRANGERS} AND {strangers}"),
+        format!("SELECT count(*) FROM mail WHERE turn >= {} AND {strangers}", Aside::Strangers.first()),
         format!(
             "SELECT (SELECT count(*) FROM mail WHERE turn IS NULL AND {known})
-                 + (SELECT count(*) FROM mail WHERE turn = {ASIDE_OF_MEMBERS} AND {known})"
+                 + (SELECT count(*) FROM mail WHERE {} AND {known})",
+            is_aside(Aside::Members)
         ),
     ]
 });
@@ -42,11 +49,15 @@ pub(super) static LAST_ASIDE: LazyLock<String> = LazyLock::new(|| {
     let lasts = Kind::names_of(Kind::is_of_strangers).into_iter().map(|name| {
         format!(
             "SELECT * FROM
-                 (SELECT key, kind, due FROM mail WHERE kind = '{name}' AND turn = {ASIDE_OF_STRANGERS}
-                  ORDER BY due DESC LIMIT 1)"
+                 (SELECT key, kind, turn, due FROM mail WHERE kind = '{name}' AND {}
+                  ORDER BY turn DESC, due DESC LIMIT 1)",
+            is_aside(Aside::Strangers)
         )
     });
-    format!("SELECT key, kind FROM ({}) ORDER BY due DESC LIMIT 1", lasts.collect::<Vec<_>>().join(" UNION ALL "))
+    format!(
+        "SELECT key, kind FROM ({}) ORDER BY turn DESC, due DESC LIMIT 1",
+        lasts.collect::<Vec<_>>().join(" UNION ALL ")
+    )
 });
 
 /// The first of what strangers have written, in an order of its turns.
@@ -77,7 +88,7 @@ pub(in crate::store::sqlite) fn make_room(
         (Part::Members, _) | (Part::Strangers, None) => return Ok(count(members)? < MEMBERS_MAX),
         (Part::Strangers, Some(share)) => share,
     };
-    let of_share: u64 = connection.prepare_cached(OF_SHARE)?.query_row([share.to_string()], |row| row.get(0))?;
+    let of_share: u64 = connection.prepare_cached(&OF_SHARE)?.query_row([share.to_string()], |row| row.get(0))?;
     if of_share >= SHARE_MAX {
         return Ok(false);
     }
@@ -129,4 +140,24 @@ pub(super) fn place_of(connection: &Connection, key: &str) -> rusqlite::Result<O
     // What was set aside has a place like others again.
     let mut place = connection.prepare_cached("SELECT share, turn FROM mail WHERE key = ? AND ifnull(turn, 0) >= 0")?;
     place.query_row([key], |row| Ok((row.get("share")?, row.get("turn")?))).optional()
+}
+
+/// The turn of a mail that is set aside; nothing if it was already, or is not there any more.
+pub(super) fn turn_aside(connection: &Connection, taken: &TakenMail) -> rusqlite::Result<Option<i64>> {
+    let mut place = connection.prepare_cached("SELECT turn, share, member FROM mail WHERE key = ? AND revision = ?")?;
+    let place = place.query_row(params![taken.key, taken.revision], |row| {
+        Ok((row.get("turn")?, row.get::<_, Option<String>>("share")?, row.get::<_, Option<Vec<u8>>>("member")?))
+    });
+    let Some((turn, share, member)) = place.optional()? else { return Ok(None) };
+    let Some(aside) = Aside::of(taken.kind, turn) else { return Ok(turn) };
+    let count = |sql: &str, whose: &dyn ToSql| {
+        let mut count = connection.prepare_cached(sql)?;
+        count.query_row(params![whose, aside.first(), aside.end()], |row| row.get::<_, u64>(0))
+    };
+    let others = match (share, member) {
+        (Some(share), _) => count(ASIDE_OF_SHARE, &share)?,
+        (None, Some(member)) => count(ASIDE_OF_MEMBER, &member)?,
+        (None, None) => 0,
+    };
+    Ok(Some(aside.turn(others)))
 }
