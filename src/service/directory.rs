@@ -44,8 +44,11 @@ impl Directory {
     /// # Errors
     /// `member_not_found`, or the store.
     pub async fn profile(&self, who: &Authorized, from: IpAddr, id: MemberId) -> Result<(Profile, u64), Failure> {
+        let is_admin = who.user_type == UserType::Admin;
         let record = self.members.by_id(Caller::Member(who.member), id).await?;
-        let record = record.filter(|record| !record.profile.is_unknown() || who.user_type == UserType::Admin);
+        // Who waits is for administrators; whose address is not verified is nobody's business yet.
+        let is_seen = |record: &MemberRecord| !record.profile.must_verify && (!record.profile.is_pending || is_admin);
+        let record = record.filter(is_seen);
         let record = record.ok_or(ErrorCode::MemberNotFound)?;
         let profile = seen_by(who, &record);
         self.audited(who, from, "profile", std::slice::from_ref(&record)).await?;

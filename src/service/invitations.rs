@@ -111,9 +111,12 @@ impl Invitations {
     /// What whoever has a code may know before they register. Charged as a registration.
     ///
     /// # Errors
-    /// As [`Self::find`], or the rate limit of the address.
+    /// As [`Self::find`], `registration_closed` where nobody may register, or the rate limit of the address.
     pub async fn check(&self, code: &str, from: IpAddr) -> Result<CheckedInvitation, Failure> {
         self.registrations.check(&subscriber(from))?;
+        if self.registration == RegistrationPolicy::Closed {
+            return Err(ErrorCode::RegistrationClosed.into());
+        }
         let found = self.find(code, from).await?;
         let maker = self.members.by_id(Caller::Address(subscriber(from)), found.created_by).await?;
         let maker = maker.ok_or(ErrorCode::InvitationInvalid)?;

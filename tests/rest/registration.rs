@@ -262,6 +262,9 @@ async fn a_closed_club_takes_nobody() {
     let admin = admin.at(server.addr());
     let another = admin.request(Method::POST, "/api/invitations", json!({})).await;
     assert_eq!(code(another).await, ErrorCode::RegistrationClosed, "nobody could come by it");
+    let check = json!({ "code": made["code"] });
+    let checked = server.http().post(server.url("/api/invitations/check")).json(&check).send().await.unwrap();
+    assert_eq!(code(checked).await, ErrorCode::RegistrationClosed, "nor is it said whose it is");
     let known = get(&admin, "/api/invitations").await;
     assert_eq!(known["invitations"].as_array().map(Vec::len), Some(1), "which one may be revoked");
     for invitation in [None, Some(made["code"].as_str().unwrap()), Some("x")] {

@@ -300,6 +300,7 @@ async fn each_lane_has_its_mails_and_what_is_set_aside_is_in_one_of_its_own(f: &
 
 /// Found by an attacker and by faults: whoever logged in again and again kept the links of all others back, and one network's addresses at
 /// domains that hang those of all others.
+#[expect(clippy::cognitive_complexity, reason = "two lanes, one after the other")]
 async fn whoever_has_many_keeps_others_back_by_one_at_a_time(f: &Fixture) {
     let (ana, ben) = (f.member("Ana").await, f.member("Ben").await);
     let until = f.now().after(LINK_LIFETIME);

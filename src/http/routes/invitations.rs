@@ -81,7 +81,7 @@ async fn own(
     request_body = InvitationCheck,
     responses(
         (status = 200, description = "The invitation is good.", body = CheckedInvitation),
-        (status = 403, description = "invitation_invalid"),
+        (status = 403, description = "invitation_invalid, registration_closed"),
     )
 )]
 async fn check(
