@@ -10,7 +10,7 @@ import type { Pages } from "./journal.js";
 import { given } from "./json.js";
 import { Outbox } from "./outbox.js";
 import type {
-  Conversation as ConversationState, ConversationId, ConversationKind, Entry, EntryPush, MemberId, Message, Receipt, ServerFrame, Sync, SyncDone,
+  Conversation as ConversationState, ConversationId, ConversationKind, ConversationSettingsPush, Entry, EntryPush, MemberId, Message, Receipt, ServerFrame, Sync, SyncDone,
 } from "./protocol.js";
 import { pauseAfter, REFUSED_MS, retryAfter } from "./problem.js";
 import { NO_LOG } from "./records.js";
@@ -29,6 +29,8 @@ const OPEN_MAX = 3;
 /** Conversations of a page of the list, and pages at most. */
 const LIST_PAGE = 100;
 const LIST_PAGES = 50;
+/** Conversations that are not known yet, of which settings are kept. */
+const EARLY_MAX = 100;
 
 /** All conversations of the member who is signed in: takes what the server sends, and keeps it. */
 export class Book {
@@ -54,6 +56,8 @@ export class Book {
   private readonly refused = new Map<Conversation, number>();
   private readonly fillTimer: Timer;
   private readonly fillBackoff: Backoff;
+  /** Settings of conversations that are not known here yet: a page of the list that is on its way may have older ones. */
+  private readonly early = new Map<ConversationId, ConversationSettingsPush>();
   private discovering = false;
   private publishing = false;
   private listing = false;
@@ -171,7 +175,7 @@ export class Book {
       case "receipt":
         return this.receipt(frame);
       case "conversation.settings":
-        return this.byId.get(frame.conversation)?.configured(frame.settings, frame.revision);
+        return this.configured(frame);
       default:
     }
   }
@@ -266,7 +270,11 @@ export class Book {
 
   /** The server has gone back: what this sync has not brought may have vanished. */
   private reset(): void {
-    for (const conversation of this.conversations.values()) conversation.forget();
+    this.early.clear();
+    for (const conversation of this.conversations.values()) {
+      conversation.forget();
+      this.outbox.detach(conversation);
+    }
     this.journal.clear(...this.keys.entries);
     for (const state of this.brought ?? []) this.apply(state, false);
     this.listMore(true);
@@ -298,6 +306,13 @@ export class Book {
     if (conversation.missing) this.fill(OVERTAKEN_MS);
   }
 
+  private configured(push: ConversationSettingsPush): void {
+    const conversation = this.byId.get(push.conversation);
+    if (conversation) return conversation.configured(push.settings, push.revision);
+    if (this.early.size >= EARLY_MAX) this.early.clear();
+    this.early.set(push.conversation, push);
+  }
+
   private accepted(conversation: Conversation, message: Message): void {
     const known = this.byId.get(message.conversation)?.begun;
     conversation = this.identify(conversation.real, message.conversation);
@@ -317,6 +332,8 @@ export class Book {
     const key = keyOf(kind, members, id, this.keys.member);
     const conversation = this.identify(this.find(key) ?? this.byId.get(id) ?? this.withKey(key), id, key);
     conversation.begins(kind, members);
+    const early = this.early.get(id);
+    if (this.early.delete(id)) conversation.configured(early?.settings, early?.revision);
     return conversation;
   }
 

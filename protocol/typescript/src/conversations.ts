@@ -11,7 +11,7 @@ export class Conversations {
 
   /**
    * Sets of which messages the member's devices are told by pushes, and whether it is archived or pinned, whole: what is left out is not set any more. It holds for all devices, and for nobody else.
-   * What is set then comes over the connection, and is in `settings` of the conversation. To mute for good say `muted_until: "9999-01-01T00:00:00.000Z"`.
+   * What is set then comes over the connection, and is in `settings` of the conversation; at once if `configured` of its handle is given what this resolves with. To mute for good say `muted_until: "9999-01-01T00:00:00.000Z"`.
    */
   configure(id: ConversationId, body: ConversationSettings): Promise<ConfiguredConversation> {
     return this.api.json(`/api/conversations/${path(id)}/settings`, { method: "PUT", body });

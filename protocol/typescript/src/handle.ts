@@ -1,3 +1,4 @@
+import type { ConfiguredConversation } from "./protocol.js";
 import type { Book } from "./book.js";
 import type { Conversation } from "./conversation.js";
 import type { Observable } from "./environment.js";
@@ -33,6 +34,11 @@ export class Handle implements ConversationHandle {
     this.book.show();
     await this.journal.attempted();
     return id;
+  }
+
+  configured({ revision, ...settings }: ConfiguredConversation): void {
+    this.conversation.configured(settings, revision);
+    this.book.show();
   }
 
   async retry(messageKey: string): Promise<void> {

@@ -198,12 +198,21 @@ export class Outbox {
 
   /** It is sent as if it were new. */
   private again(conversation: Conversation, outgoing: Outgoing): void {
-    // What it answers is not there, and does not come back.
+    // What it answers is not there.
     if (outgoing.problem?.code === "message_not_found") outgoing.replyTo = undefined;
     outgoing.status = "queued";
     outgoing.problem = undefined;
     this.store(conversation, outgoing);
     this.pump();
+  }
+
+  /** The log has vanished at the server: what stands at the place of what they answer may be something else. */
+  detach(conversation: Conversation): void {
+    for (const outgoing of conversation.outgoing) {
+      if (outgoing.replyTo === undefined) continue;
+      outgoing.replyTo = undefined;
+      this.store(conversation, outgoing);
+    }
   }
 
   private store(conversation: Conversation, outgoing: Outgoing): void {

@@ -82,7 +82,7 @@ function emptyHandle(key: string): ConversationHandle {
     key,
     info: constant<ConversationView>({ key, kind: "direct", others: [], lastAt: 0, unread: 0, unreadMore: false, typing: [] }),
     messages: constant<MessagesState>({ messages: [], ready: false, hasOlder: false, loadingOlder: false, readUpTo: 0 }),
-    send: refuse, retry: refuse, edit: refuse, drop: refuse, markRead: nothing, loadOlder: () => Promise.resolve(), find: () => Promise.resolve(undefined),
+    send: refuse, configured: nothing, retry: refuse, edit: refuse, drop: refuse, markRead: nothing, loadOlder: () => Promise.resolve(), find: () => Promise.resolve(undefined),
   };
 }
 
@@ -98,13 +98,14 @@ export function useConversationInfo(target: Target | string): ConversationView {
 /** What the member has set of a conversation, and how to set it: all of it, for all devices. Before the first message, and while the server is not reached, `configure` rejects. */
 export function useConversationSettings(target: Target | string): { settings: ConversationSettings; configure: (settings: ConversationSettings) => Promise<void> } {
   const { api } = useClient();
-  const { id, settings } = useConversationInfo(target);
+  const conversation = useConversation(target);
+  const { id, settings } = useObservable(conversation.info);
   const configure = useCallback(
     async (wanted: ConversationSettings) => {
       if (!id) throw misuse("There is nothing to set before the first message.");
-      await new Conversations(api).configure(id, wanted);
+      conversation.configured(await new Conversations(api).configure(id, wanted));
     },
-    [api, id],
+    [api, conversation, id],
   );
   return useMemo(() => ({ settings: settings ?? { notify: "all" }, configure }), [settings, configure]);
 }

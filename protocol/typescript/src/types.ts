@@ -3,7 +3,7 @@ import type { Environment, Observable } from "./environment.js";
 import type { Api } from "./api.js";
 import type { Extend, Extension } from "./extension.js";
 import type { Storage, Vault } from "./storage.js";
-import type { ConversationId, ConversationKind, ConversationSettings, DeviceStatus, LoginRequest, Member, MemberCard, MemberId, Platform, PresenceStatus, RegisterRequest } from "./protocol.js";
+import type { ConfiguredConversation, ConversationId, ConversationKind, ConversationSettings, DeviceStatus, LoginRequest, Member, MemberCard, MemberId, Platform, PresenceStatus, RegisterRequest } from "./protocol.js";
 
 /** Which conversation: the direct one with a member, whether or not it has a message yet, or one by its id. */
 export type Target = { readonly member: MemberId } | { readonly conversation: ConversationId };
@@ -166,6 +166,8 @@ export interface ConversationHandle {
    * What it answers (`replyTo`) has to be there: the server refuses it otherwise (`message_not_found`, the message is `failed`), and sent again it answers nothing.
    */
   send(content: string, options?: SendOptions): Promise<string>;
+  /** Takes what `Conversations.configure` has resolved with: it is in `info` and in the list at once, before it comes over the connection, so that a further change begins with it. */
+  configured(answer: ConfiguredConversation): void;
   /** Sends a failed message again. */
   retry(messageKey: string): Promise<void>;
   /** Changes the text of a message that the server does not have, and sends it. */

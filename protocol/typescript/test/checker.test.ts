@@ -41,7 +41,7 @@ describe("the checker", () => {
     const messages = new Value<MessagesState>({ messages: [], ready: false, hasOlder: false, loadingOlder: false, readUpTo: 0 });
     const view: ConversationView = { key: "c", kind: "direct", others: [OTHER], lastAt: 1, unread: 0, unreadMore: false, typing: [] };
     const nothing = (): Promise<void> => Promise.resolve();
-    const handle: ConversationHandle = { key: "c", info: new Value(view), messages, send: () => Promise.resolve("k"), retry: nothing, edit: nothing, drop: nothing, markRead: () => undefined, loadOlder: nothing, find: () => Promise.resolve(undefined) };
+    const handle: ConversationHandle = { key: "c", info: new Value(view), messages, send: () => Promise.resolve("k"), retry: nothing, edit: nothing, drop: nothing, markRead: () => undefined, loadOlder: nothing, configured: () => undefined, find: () => Promise.resolve(undefined) };
     observer.open(handle);
     for (const window of windows) messages.set({ ...messages.getSnapshot(), ready: true, ...("length" in window ? { messages: window } : window) });
     return observer.violations.join("\n");

@@ -484,6 +484,34 @@ describe("a backup of the server that was restored", () => {
     return { ana, ben, eva, device, client, toBen, toEva };
   }
 
+  test("a message that waits does not answer what stands now where something else stood", async () => {
+    const [ana, ben] = [await world.member("Ana"), await world.member("Ben")];
+    await ben.send(ana.person.id, "w-b-0");
+    const { device, client } = await fresh(ana);
+    await device.online();
+    const chat = client.conversation({ member: ben.person.id });
+    chat.messages.subscribe(() => undefined);
+    const { server } = world;
+    const [database, backup] = [join(server.folder, "club.db"), join(server.folder, "backup")];
+    await server.stop();
+    copyFileSync(database, backup);
+    await server.launch();
+    await device.online();
+    await ben.send(ana.person.id, "w-b-1");
+    await shows(chat, "the question", () => contents(chat).join() === "w-b-0,w-b-1");
+    await server.stop();
+    await chat.send("w-a-0", { replyTo: 2 });
+    for (const suffix of ["-wal", "-shm"]) rmSync(database + suffix, { force: true });
+    copyFileSync(backup, database);
+    await server.launch();
+    await ben.send(ana.person.id, "w-b-2");
+    client.wake();
+    await device.online();
+    await shows(chat, "it is sent", () => statusOf(chat, "w-a-0") === "sent");
+    const sent = (await ana.messages(ben.person.id)).find(({ content }) => content === "w-a-0");
+    expect(sent?.reply_to).toBeUndefined();
+  });
+
   test("what the server has is shown, and both conversations go on, also the one that it does not know any more", async () => {
     const { ana, ben, eva, toBen, toEva } = await restored();
     await shows(toBen, "what the backup has", () => contents(toBen).join() === "w-b-0");

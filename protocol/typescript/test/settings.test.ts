@@ -79,6 +79,24 @@ test("what is set on one device is shown on the other: at once, after it was awa
   expect(bens.client.conversations.getSnapshot().conversations[0]?.settings).toBeUndefined();
 });
 
+test("a change begins with what the one before it has set, whatever the connection brings meanwhile", async () => {
+  const { ben, phone } = await devices();
+  const chat = phone.client.conversation({ member: ben.person.id });
+  const { id } = chat.info.getSnapshot();
+  if (!id) throw new Error("there is no conversation");
+  // As an app does: a part, and the rest as it is shown.
+  const change = async (part: Partial<ConversationSettings>): Promise<void> => {
+    const wanted: ConversationSettings = { notify: "all", ...chat.info.getSnapshot().settings, ...part };
+    chat.configured(await new Conversations(phone.client.api).configure(id, wanted));
+  };
+  phone.change = (frame) => (frame.type === "conversation.settings" ? { type: "late" } : frame);
+  await change({ archived: true });
+  expect(phone.client.conversations.getSnapshot().conversations[0]?.settings).toEqual({ notify: "all", archived: true });
+  await change({ pinned: true });
+  expect(settingsAt(phone.client, ben)).toEqual({ notify: "all", archived: true, pinned: true });
+  phone.change = undefined;
+});
+
 test("what comes late is not taken for the newest, and what is none is passed over", async () => {
   const { ben, phone, tablet } = await devices();
   const chat = phone.client.conversation({ member: ben.person.id });
