@@ -37,7 +37,7 @@ pub use links::{
     NewLink, Purpose, TokenId, UNVERIFIED_LINKS_FROM, handed_out,
 };
 pub(super) use links::{Issue, forgotten_at};
-pub(super) use room::{Aside, DISPLACED, FIRST_TURN, Part, Restored, Room, turn};
+pub(super) use room::{Aside, DISPLACED, MADE, Part, Restored, Room, Sequence, better};
 pub use room::{Lane, MEMBERS_MAX, SHARE_MAX, STRANGERS_MAX};
 
 /// Notices of new devices that wait for one member at a time. One more is not written; the last one says that there were more.

@@ -250,8 +250,8 @@ async fn nobody_has_the_mail_of_another_sent_later(f: &Fixture) {
     add(f, Mail::PasswordChanged { member: ben, at: f.now() }).await;
     let sent = drain(f).await;
     let whose: Vec<Option<MemberId>> = sent.iter().map(Mail::member).collect();
-    assert_eq!(whose[..2], [Some(ben); 2], "what no stranger has asked for: {sent:?}");
-    assert_eq!(whose[2], Some(eva), "a member: {sent:?}");
+    let first = |member| whose[..3].iter().filter(|first| **first == Some(member)).count();
+    assert_eq!((first(ben), first(eva)), (2, 1), "what no stranger has asked for, and a member: {sent:?}");
     assert!(whose[3..5].contains(&Some(others[0])) && whose[3..5].contains(&Some(ana)), "in turns: {sent:?}");
 }
 

@@ -78,7 +78,7 @@ impl Domains {
         }
         let known = self.slow.get(name).filter(|slow| slow.at + MEMORY > at);
         let lost = if is_lost { known.map_or(0, |slow| slow.lost) + 1 } else { 0 };
-        let is_about_it = !is_lost && known.is_none_or(|slow| slow.only.as_deref() == Some(address));
+        let is_about_it = known.is_none_or(|slow| slow.only.as_deref() == Some(address));
         let only = is_about_it.then(|| address.to_owned());
         let longest = if is_lost { LOST_MAX } else { ANSWERED_MAX };
         let doubled = lost.saturating_sub(1).min(16);
@@ -148,10 +148,13 @@ mod tests {
         domains.failed("ben@example.com", false, 3 * SECOND);
         domains.failed("eva@example.org", true, 8 * SECOND);
         domains.failed("max@example.net", false, SECOND);
-        assert_eq!((left(&domains, "ben@example.COM"), left(&domains, "ben@example.ORG")), (Some(6), Some(16)));
+        assert_eq!((left(&domains, "ben@example.COM"), left(&domains, "eva@example.org")), (Some(6), Some(16)));
+        assert_eq!(left(&domains, "ben@example.org"), None, "that it was lost may be about one alone, too");
         assert_eq!(left(&domains, "max@example.net"), None, "it keeps nobody back");
         tokio::time::advance(6 * SECOND).await;
         assert_eq!((left(&domains, "ana@example.com"), left(&domains, "eva@example.org")), (None, Some(10)));
+        domains.failed("ben@example.org", true, 8 * SECOND);
+        assert_eq!(left(&domains, "max@example.org"), Some(32), "of two of them");
         domains.took("max@example.org", Duration::ZERO);
         assert_eq!(left(&domains, "eva@example.org"), None);
     }

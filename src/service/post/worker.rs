@@ -55,7 +55,7 @@ pub(super) struct Sender {
     /// How.
     pub(super) transport: Mutex<Transport>,
     wanted: Notify,
-    /// How many were taken: of two places of a lane each has its turn.
+    /// How many were handed over: of the places of a lane each has its turn.
     taken: AtomicUsize,
     /// What is being handed over.
     in_hand: StdMutex<Option<TakenMail>>,
@@ -259,13 +259,16 @@ impl Post {
                 Ok(None) => return Ok(()),
                 Err(error) => return Err(Stopped::ForAll(error.to_string())),
             };
-            sender.taken.fetch_add(1, Ordering::Relaxed);
             *sender.in_hand() = Some(taken.clone());
             // A queue is long when a run is: whoever watches it must not wait for the end of that.
             self.count().await;
             let attempted = self.attempt(sender, taken).await;
             *sender.in_hand() = None;
-            match attempted.map_err(Stopped::ForAll)? {
+            let attempted = attempted.map_err(Stopped::ForAll)?;
+            if attempted != Attempt::Alone {
+                sender.taken.fetch_add(1, Ordering::Relaxed);
+            }
+            match attempted {
                 Attempt::Alone => {}
                 Attempt::Answered => (run.failures, run.lost) = (0, 0),
                 Attempt::Lost => {

@@ -4,7 +4,7 @@
 //!
 //! - What no stranger asks for has a part of its own ([`MEMBERS_MAX`]): notices, what a member asks for who is signed in,
 //!   who was invited. Strangers take none of it.
-//! - Networks take turns ([`turn`]): however much one asks for, another one waits for one mail of it. So do those of what has failed
+//! - Networks take turns ([`Sequence`]): however much one asks for, another one waits for one mail of it. So do those of what has failed
 //!   ([`Aside`]), and members there.
 //! - Each part is sent over a connection of its own ([`Lane`]), and so is what has failed of each: whatever keeps one back keeps none of the
 //!   others back. Where a lane has mails of two kinds, those take turns too ([`MailStore::take`](super::MailStore::take)).
@@ -28,7 +28,7 @@ pub const SHARE_MAX: u64 = 300;
 /// What became of a mail that has given way to one that is sent sooner, for metrics.
 pub(in crate::store) const DISPLACED: &str = "displaced";
 
-/// Which mails are sent one after the other, over one connection. Which lane a mail is in follows from its kind and its [`turn`].
+/// Which mails are sent one after the other, over one connection. Which lane a mail is in follows from its kind and its turn ([`Sequence`], [`Aside`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
     /// What no stranger has asked for, and links for members who have shown that the address is theirs.
@@ -83,8 +83,11 @@ pub(in crate::store) enum Part {
     Members,
     /// What anybody can have written.
     Strangers,
-    /// What the server has made of a mail that waited, and is finished with: were it refused, nothing would leave a queue that is full.
+    /// What the server has made of a mail that waited, and is finished with, for who has shown that the address is theirs: were it refused,
+    /// nothing would leave a queue that is full.
     Made,
+    /// The same for who has not shown that.
+    MadeUnshown,
 }
 
 /// Which places of the queue a mail may have.
@@ -92,7 +95,8 @@ pub(in crate::store) enum Part {
 pub(in crate::store) struct Room {
     /// Of which part it takes one.
     pub(in crate::store) part: Part,
-    /// Of which network's share it is, and with whom it takes turns; nothing if it does not. What is of members takes turns once it is set aside.
+    /// Of which network's share it is, which takes turns with others; of what is of members nothing, or of who was invited, which takes turns once it
+    /// is set aside.
     pub(in crate::store) share: Option<AskedFrom>,
 }
 
@@ -115,11 +119,11 @@ impl Room {
     }
 
     /// That of a mail with a link. What comes of a mail that waited was asked for by a stranger, and who has not shown that the address is
-    /// theirs is one. Who has goes before those: there are only so many members, and few links of each.
+    /// theirs is one. Who has goes before those, and takes turns by the network that has asked all the same: one person may have many accounts.
     pub(in crate::store) const fn of_link(by: Caller, must_verify: bool, asked: AskedFrom) -> Self {
         match (by, must_verify) {
-            (Caller::System, true) => Self { part: Part::Made, share: Some(asked) },
-            (Caller::System, false) => Self { part: Part::Made, share: None },
+            (Caller::System, true) => Self { part: Part::MadeUnshown, share: Some(asked) },
+            (Caller::System, false) => Self { part: Part::Made, share: Some(asked) },
             (_, true) => Self::of_strangers(asked),
             (_, false) => Self::MEMBERS,
         }
@@ -130,22 +134,60 @@ impl Room {
     }
 }
 
-/// When a mail that is of a share is sent, among those of its kinds: the lowest number goes first, so that networks take turns however many
-/// mails each has waiting. `last` is the highest of its share that waits, of those that cost a mail or of those that do not (so that nobody can tell by a queue that is full
-/// whether an address is taken), `next` the lowest of all that strangers have written:
-/// who comes goes on from there and not before who waits for their turn. In one turn goes first what costs no mail.
-pub(in crate::store) fn turn(kind: Kind, last: Option<i64>, next: Option<i64>) -> i64 {
-    let number = last.map_or(0, |last| last / 2 + 1).max(next.map_or(0, |next| next / 2));
-    number * 2 + i64::from(kind != Kind::ForgotPassword)
+/// Which mails take turns with each other, by the networks that have asked for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum Sequence {
+    /// Addresses that are asked about. Apart from the others, so that nobody can tell by a queue that is full whether an address is taken.
+    Lookups,
+    /// Mails of strangers.
+    Strangers,
+    /// What was made for members who have shown that the address is theirs.
+    Made,
 }
 
-impl Kind {
-    /// The kinds that a mail takes turns with, in those of its share.
-    pub(in crate::store) fn in_turn_with(self) -> Vec<&'static str> {
-        let costs_mail = |kind: Self| kind != Self::ForgotPassword;
-        Self::names_of(|kind| {
-            (kind.is_of_strangers() || kind == Self::ResetPassword) && costs_mail(kind) == costs_mail(self)
-        })
+/// The first turn of what was made for members who have shown that the address is theirs.
+pub(in crate::store) const MADE: i64 = 1 << 50;
+
+impl Sequence {
+    /// All of them.
+    pub(in crate::store) const ALL: [Self; 3] = [Self::Lookups, Self::Strangers, Self::Made];
+
+    /// That of a mail.
+    pub(in crate::store) fn of(kind: Kind, part: Part) -> Self {
+        match (kind, part) {
+            (Kind::ForgotPassword, _) => Self::Lookups,
+            (_, Part::Made) => Self::Made,
+            _ => Self::Strangers,
+        }
+    }
+
+    /// The names of its kinds.
+    pub(in crate::store) fn kinds(self) -> Vec<&'static str> {
+        Kind::names_of(|kind| (kind == Kind::ForgotPassword) == (self == Self::Lookups))
+    }
+
+    /// Its first turn, and the first that is none of its turns any more.
+    pub(in crate::store) const fn turns(self) -> (i64, i64) {
+        match self {
+            Self::Lookups | Self::Strangers => (0, MADE),
+            Self::Made => (MADE, i64::MAX),
+        }
+    }
+
+    /// The turn of a mail: the lowest goes first, so that networks take turns however many mails each has waiting. `last` is the highest of its
+    /// share that waits, `next` the lowest of all: who comes goes on from there, and not before who waits for their turn.
+    pub(in crate::store) fn turn(self, last: Option<i64>, next: Option<i64>) -> i64 {
+        let (first, _) = self.turns();
+        last.map_or(first, |last| last + 1).max(next.unwrap_or(first))
+    }
+}
+
+/// The place of a mail that takes the place of one that waits, of its network and turn each: the better of both, so that whoever else asks for it
+/// does not have it sent later.
+pub(in crate::store) fn better<S>(former: Option<(S, i64)>, new: (S, i64)) -> (S, i64) {
+    match former {
+        Some(former) if former.1 >= 0 && former.1 < new.1 && (former.1 >= MADE) == (new.1 >= MADE) => former,
+        _ => new,
     }
 }
 
@@ -171,8 +213,8 @@ impl Aside {
         match turn {
             None => Some(Self::Members),
             Some(turn) if turn < 0 => None,
+            Some(turn) if turn >= MADE => Some(Self::Made),
             Some(_) if kind.is_of_strangers() => Some(Self::Strangers),
-            Some(FIRST_TURN) => Some(Self::Made),
             Some(_) => Some(Self::MadeUnshown),
         }
     }
@@ -205,9 +247,6 @@ impl Lane {
     }
 }
 
-/// The turn of what was made for a member who has shown that the address is theirs: before all who have to wait for theirs.
-pub(in crate::store) const FIRST_TURN: i64 = 0;
-
 /// The turns of mails of another store, which are written many at a time: within that, networks take turns.
 #[derive(Debug, Default)]
 pub(in crate::store) struct Restored(HashMap<(AskedFrom, bool), i64>);
@@ -215,9 +254,9 @@ pub(in crate::store) struct Restored(HashMap<(AskedFrom, bool), i64>);
 impl Restored {
     /// The turn of the next one; nothing of one that no stranger has asked for.
     pub(in crate::store) fn turn(&mut self, mail: &Mail) -> Option<i64> {
-        let (asked, kind) = (mail.asked()?, mail.kind());
-        let last = self.0.entry((asked, kind == Kind::ForgotPassword)).or_insert(-2);
-        *last = turn(kind, Some(*last).filter(|last| *last >= 0), None);
+        let (asked, sequence) = (mail.asked()?, Sequence::of(mail.kind(), Part::Strangers));
+        let last = self.0.entry((asked, sequence == Sequence::Lookups)).or_insert(-1);
+        *last = sequence.turn(Some(*last).filter(|last| *last >= 0), None);
         Some(*last)
     }
 }
@@ -235,18 +274,22 @@ mod tests {
         assert_eq!(Room::of_link(Caller::Health, true, ASKED), stranger);
         assert_eq!(Room::of_registration(true, ASKED), Room { part: Part::Members, share: Some(ASKED) });
         assert_eq!(Room::of_link(Caller::Health, false, ASKED), Room::MEMBERS);
-        for (must_verify, share) in [(true, Some(ASKED)), (false, None)] {
-            assert_eq!(Room::of_link(Caller::System, must_verify, ASKED), Room { part: Part::Made, share });
+        for (must_verify, part) in [(true, Part::MadeUnshown), (false, Part::Made)] {
+            assert_eq!(Room::of_link(Caller::System, must_verify, ASKED), Room { part, share: Some(ASKED) });
         }
     }
 
     #[test]
     fn who_comes_later_waits_for_one_of_each_and_not_for_all() {
-        assert_eq!(turn(Kind::VerifyEmail, None, None), 1);
-        assert_eq!(turn(Kind::ForgotPassword, None, Some(1)), 0, "it costs no mail");
-        assert_eq!(turn(Kind::VerifyEmail, Some(1), Some(1)), 3);
-        assert_eq!(turn(Kind::VerifyEmail, None, Some(201)), 201, "not before who has waited for their turn");
-        assert_eq!(turn(Kind::VerifyEmail, Some(401), Some(201)), 403);
+        let turn = |last, next| Sequence::Strangers.turn(last, next);
+        assert_eq!([turn(None, None), turn(Some(0), Some(0)), turn(Some(7), Some(3))], [0, 1, 8]);
+        assert_eq!(turn(None, Some(100)), 100, "not before who has waited for their turn");
+        assert_eq!([Sequence::Made.turn(None, None), Sequence::Made.turn(Some(MADE), None)], [MADE, MADE + 1]);
+        assert_eq!(better(Some(("a", 3)), ("b", 5)), ("a", 3), "whoever else asks does not have it sent later");
+        assert_eq!(better(Some(("a", 7)), ("b", 5)), ("b", 5), "nor does who has asked before");
+        for former in [-5, MADE] {
+            assert_eq!(better(Some(("a", former)), ("b", 5)), ("b", 5), "of another sequence");
+        }
     }
 
     #[test]
@@ -258,7 +301,7 @@ mod tests {
         assert_eq!(Aside::of(Kind::VerifyEmail, Some(-5)), None);
         assert_eq!(Aside::of(Kind::VerifyEmail, Some(5)), Some(Aside::Strangers));
         assert_eq!(Aside::of(Kind::VerifyEmail, None), Some(Aside::Members));
-        assert_eq!(Aside::of(Kind::ResetPassword, Some(FIRST_TURN)), Some(Aside::Made));
+        assert_eq!(Aside::of(Kind::ResetPassword, Some(MADE + 5)), Some(Aside::Made));
         assert_eq!(Aside::of(Kind::ResetPassword, Some(5)), Some(Aside::MadeUnshown));
     }
 
@@ -268,7 +311,7 @@ mod tests {
         let mut turn = |asked| {
             restored.turn(&Mail::ForgotPassword { email: "ana@example.com".to_owned(), asked: AskedFrom(asked) })
         };
-        assert_eq!([1, 1, 2, 1].map(&mut turn), [0, 2, 0, 4].map(Some));
+        assert_eq!([1, 1, 2, 1].map(&mut turn), [0, 1, 0, 2].map(Some));
         let member = protocol::MemberId::from_bytes([1; 12]);
         let notice = Mail::Approved { member, at: protocol::Timestamp::from_millis(0) };
         assert_eq!(Restored::default().turn(&notice), None);

@@ -152,13 +152,17 @@ pub(super) async fn insert(
     let (mut attempts, mut before) = (0, usize::MAX);
     loop {
         let open = open(appending);
-        let Some(first) = open.first() else { break };
-        let numbered = number(core, appending, &open, working, now);
-        let (mut documents, places) = numbered.map_err(|error| if sent { unknown(&error) } else { error })?;
+        if open.is_empty() {
+            break;
+        }
+        let numbered = number(core, appending, &candidates(appending, &open), working, now);
+        let Numbered { mut documents, places, unanswerable } =
+            numbered.map_err(|error| if sent { unknown(&error) } else { error })?;
+        if !unanswerable.is_empty() {
+            let refused = refuse_answers(core, db, appending, unanswerable).await;
+            refused.map_err(|error| if sent { unknown(&error) } else { error })?;
+        }
         if documents.is_empty() {
-            refuse_answer(core, db, appending, *first)
-                .await
-                .map_err(|error| if sent { unknown(&error) } else { error })?;
             continue;
         }
         core.link.pass().await?;
@@ -257,6 +261,17 @@ fn open(appending: &[Appending]) -> Vec<usize> {
     places.filter(|(_, each)| is_first(each) && each.done.is_none()).map(|(place, _)| place).collect()
 }
 
+/// The same with those that are in the batch a second time, if any of them answers something: the first may be refused for what it answers.
+fn candidates(appending: &[Appending], open: &[usize]) -> Vec<usize> {
+    if appending.iter().all(|each| each.append.reply_to.is_none()) {
+        return open.to_vec();
+    }
+    let done = appending.iter().filter(|each| each.done.is_some() && !is_without_answered(each));
+    let done: HashSet<Key> = done.map(Appending::key).collect();
+    let places = appending.iter().enumerate();
+    places.filter(|(_, each)| each.done.is_none() && !done.contains(&each.key())).map(|(place, _)| place).collect()
+}
+
 /// Whether a message was refused for what it answers.
 fn is_without_answered(each: &Appending) -> bool {
     matches!(each.done, Some(Err(Refusal::AnsweredNotFound)))
@@ -275,10 +290,17 @@ fn settle_repeats(appending: &mut [Appending]) -> Result<(), StoreError> {
     Ok(())
 }
 
-type Numbered = (Vec<MessageDoc>, Vec<(usize, StoredEntry)>);
+/// Messages that have numbers.
+#[derive(Default)]
+struct Numbered {
+    documents: Vec<MessageDoc>,
+    places: Vec<(usize, StoredEntry)>,
+    /// Those before the last of them that answer what is not there: it was to be stored before them in the same batch, and is not. They take no
+    /// number, and must not be tried again once there is what they answer: what came after them would be before them.
+    unanswerable: Vec<usize>,
+}
 
-/// Gives as many messages as fit into one command the numbers after what is known of their logs, up to one that answers what is not there:
-/// what it answers was to be stored before it in the same batch, and is not. Of none if that is the first.
+/// Gives as many messages as fit into one command the numbers after what is known of their logs.
 fn number(
     core: &Core,
     appending: &[Appending],
@@ -286,12 +308,15 @@ fn number(
     working: &WorkingSet,
     now: Timestamp,
 ) -> Result<Numbered, StoreError> {
-    let mut newest = HashMap::new();
-    let (mut documents, mut places, mut bytes) = (Vec::new(), Vec::new(), 0);
+    let (mut newest, mut keys) = (HashMap::new(), HashSet::new());
+    let (mut numbered, mut bytes) = (Numbered::default(), 0);
     for &place in open.iter().take(MESSAGES) {
         let Some(Appending { id, append, .. }) = appending.get(place) else { continue };
+        if keys.contains(&key(append)) {
+            continue;
+        }
         bytes += append.content.len() + 300;
-        if bytes > BYTES && !documents.is_empty() {
+        if bytes > BYTES && !numbered.documents.is_empty() {
             break;
         }
         let Some(conversation) = working.get(&append.conversation) else {
@@ -300,15 +325,17 @@ fn number(
         let state = &conversation.state;
         let end = newest.entry(append.conversation).or_insert(state.end);
         if !rules::is_answerable(append.reply_to, end.seq) {
-            break;
+            numbered.unanswerable.push(place);
+            continue;
         }
+        keys.insert(key(append));
         let message = end.next(*id, append, EntryBody::Text(append.content.clone()), now);
         end.reach(message.seq, message.at);
         let mut others = state.membership.members.iter().filter(|member| **member != append.sender);
-        documents.push(document(&message, others.next().copied(), core));
-        places.push((place, message));
+        numbered.documents.push(document(&message, others.next().copied(), core));
+        numbered.places.push((place, message));
     }
-    Ok((documents, places))
+    Ok(numbered)
 }
 
 fn document(message: &StoredEntry, receiver: Option<MemberId>, core: &Core) -> MessageDoc {
@@ -359,15 +386,34 @@ fn is_of_numbers(refused: &Document) -> bool {
     }
 }
 
-/// Refuses a message for what it answers, unless it was there before.
-async fn refuse_answer(core: &Core, db: &Db, appending: &mut [Appending], place: usize) -> Result<(), StoreError> {
-    let Some(each) = appending.get_mut(place) else { return Ok(()) };
-    let (conversation, sender, client_id) = each.key();
-    let look = || first_message(db, conversation, sender, client_id);
-    let first = retry_until_known(core, None, "looking a message up", look).await?;
-    let first = first.map(|message| Done { message, duplicate: true });
-    each.done = Some(first.ok_or(Refusal::AnsweredNotFound));
+/// Refuses messages for what they answer, unless they were there before.
+async fn refuse_answers(
+    core: &Core,
+    db: &Db,
+    appending: &mut [Appending],
+    places: Vec<usize>,
+) -> Result<(), StoreError> {
+    let keys = places.into_iter().filter_map(|place| Some((place, appending.get(place)?.key())));
+    let found = keys.map(|(place, (conversation, sender, client_id))| async move {
+        let look = || first_message(db, conversation, sender, client_id);
+        let first = retry_until_known(core, None, "looking a message up", look).await?;
+        Ok::<_, StoreError>((place, first.map(|message| Done { message, duplicate: true })))
+    });
+    let found: Vec<_> = stream::iter(found.collect::<Vec<_>>()).buffer_unordered(PARALLEL).try_collect().await?;
+    for (place, first) in found {
+        if let Some(each) = appending.get_mut(place) {
+            each.done = Some(first.ok_or(Refusal::AnsweredNotFound));
+        }
+    }
     Ok(())
+}
+
+/// Which of some messages are in the log already, in their order.
+pub(super) async fn first_messages(db: &Db, appends: &[Append]) -> Result<Vec<Option<StoredEntry>>, StoreError> {
+    let found = appends.iter().map(|append| async move {
+        Ok::<_, StoreError>(first_message(db, append.conversation, append.sender, append.client_id).await?)
+    });
+    stream::iter(found.collect::<Vec<_>>()).buffered(PARALLEL).try_collect().await
 }
 
 /// A message is in the log.

@@ -374,6 +374,9 @@ async fn plan(
     let mut planned = Vec::with_capacity(batch.len());
     let mut appending: Vec<Appending> = Vec::new();
     let mut created = Vec::new();
+    // What is good only if it was there before, and where it is planned.
+    let mut retries: Vec<(usize, Append)> = Vec::new();
+    let mut coming: HashMap<ConversationId, u64> = HashMap::new();
     for command in batch {
         let append = match command {
             Command::Mark(mark) => {
@@ -397,7 +400,9 @@ async fn plan(
         };
         let known = working.get(&append.conversation).map(|Working { state, .. }| Known {
             membership: &state.membership,
-            newest: state.end.seq + coming(&append, &appending),
+            // An answer may answer what comes with the same batch. If that is not stored in the end, it is found when the answer gets its number
+            // ([`append::insert`]).
+            newest: state.end.seq + coming.get(&append.conversation).copied().unwrap_or(0),
         });
         let facts = |member| Ok::<_, StoreError>(members.get(&member).map(|known| known.facts));
         match rules::admit(&append, known, now, facts)? {
@@ -412,12 +417,9 @@ async fn plan(
                 appending.push(Appending::new(core, append));
             }
             Verdict::OnlyRetry { refusal, .. } => {
-                let first = append::first_message(db, append.conversation, append.sender, append.client_id).await?;
-                let Some(first) = first else {
-                    planned.push(Planned::Refused(refusal));
-                    continue;
-                };
-                appending.push(Appending::known(core, append, first));
+                retries.push((planned.len(), append));
+                planned.push(Planned::Refused(refusal));
+                continue;
             }
             Verdict::Begin(new) => {
                 let (state, statement) = create(append.conversation, new, now);
@@ -427,19 +429,23 @@ async fn plan(
             }
             Verdict::Append { .. } => appending.push(Appending::new(core, append)),
         }
+        if let Some(last) = appending.last() {
+            *coming.entry(last.conversation()).or_insert(0) += 1;
+        }
         planned.push(Planned::Append(appending.len() - 1));
+    }
+    let (places, retries): (Vec<_>, Vec<_>) = retries.into_iter().unzip();
+    let firsts = append::first_messages(db, &retries).await?;
+    for ((place, append), first) in places.into_iter().zip(retries).zip(firsts) {
+        if let (Some(first), Some(planned)) = (first, planned.get_mut(place)) {
+            appending.push(Appending::known(core, append, first));
+            *planned = Planned::Append(appending.len() - 1);
+        }
     }
     if !created.is_empty() {
         receipts::run_updates(db, "conversations", created).await?;
     }
     Ok((planned, appending))
-}
-
-/// How many messages before an answer come into its conversation with the same batch, at most: it may answer one of them. If that is not
-/// stored in the end, it is found when the answer gets its number ([`append::insert`]).
-fn coming(append: &Append, before: &[Appending]) -> u64 {
-    let count = |_| before.iter().filter(|each| each.conversation() == append.conversation).count();
-    append.reply_to.map_or(0, count).try_into().unwrap_or(u64::MAX)
 }
 
 /// A new conversation; it is listed only once it has its first entry.

@@ -34,8 +34,8 @@ use crate::{
         audit::AuditRecord,
         changes::Change,
         mail::{
-            Asked, AskedChange, Expired, FIRST_TURN, GoodLink, Kind, LINK_LIFETIME, Lane, LinkHash, Mail,
-            NEW_DEVICES_MAX, NOTICE_LIFETIME, NewChange, NewLink, Part, Purpose, Room, TO_FORMER, TakenMail, TokenId,
+            Asked, AskedChange, Expired, GoodLink, Kind, LINK_LIFETIME, Lane, LinkHash, Mail, NEW_DEVICES_MAX,
+            NOTICE_LIFETIME, NewChange, NewLink, Part, Purpose, Room, Sequence, TO_FORMER, TakenMail, TokenId, better,
             ended_links, forgotten_at, keys_of_address, notice_of, outlives,
         },
         members::MemberRecord,
@@ -85,26 +85,17 @@ pub(super) async fn write(
 ) -> Result<(), Fault> {
     let row = MailRow { mail: mail.clone(), due: at, until: at.after(mail.lifetime()), attempts: 0 };
     let mut document = document(&row, None)?;
-    let mut former: Option<Document> = None;
-    if room.part != Part::Members {
-        former = db.one("mail", doc! { "_id": mail.key() }, FindOneOptions::default()).await?;
-        // What was set aside has a place like others again.
-        former = former.filter(|former| former.get_i64("turn").unwrap_or(0) >= 0);
-    }
-    match (former, room.share) {
-        (Some(mut former), _) => {
-            let place = ["share", "turn"].into_iter().filter_map(|field| Some((field, former.remove(field)?)));
-            document.extend(place.map(|(field, value)| (field.to_owned(), value)));
+    match room.share {
+        Some(share) if room.part != Part::Members => {
+            let former: Option<Document> =
+                db.one("mail", doc! { "_id": mail.key() }, FindOneOptions::default()).await?;
+            let former = former
+                .and_then(|former| Some((former.get_str("share").ok()?.to_owned(), former.get_i64("turn").ok()?)));
+            let turn = turn_of(db, Sequence::of(mail.kind(), room.part), share).await?;
+            let (share, turn) = better(former, (share.to_string(), turn));
+            document.extend(doc! { "share": share, "turn": turn });
         }
-        (None, share) if room.part == Part::Members => {
-            document.extend(share.map(|share| ("share".to_owned(), share.to_string().into())));
-        }
-        (None, Some(share)) => {
-            document.insert("share", share.to_string());
-            document.insert("turn", turn_of(db, mail.kind(), share).await?);
-        }
-        (None, None) if room.part == Part::Made => drop(document.insert("turn", FIRST_TURN)),
-        (None, None) => {}
+        share => document.extend(share.map(|share| ("share".to_owned(), share.to_string().into()))),
     }
     let collection = db.collection::<Document>("mail");
     let replace = collection.replace_one(doc! { "_id": mail.key() }, document).upsert(true);

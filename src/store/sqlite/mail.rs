@@ -29,9 +29,9 @@ use crate::store::{
     audit::AuditRecord,
     changes::Change,
     mail::{
-        Asked, AskedChange, Expired, FIRST_TURN, GoodLink, Kind, LINK_LIFETIME, Lane, LinkHash, Mail, NEW_DEVICES_MAX,
-        NOTICE_LIFETIME, NewChange, NewLink, Part, Purpose, Room, TO_FORMER, TakenMail, TokenId, ended_links,
-        forgotten_at, keys_of_address, notice_of, outlives,
+        Asked, AskedChange, Expired, GoodLink, Kind, LINK_LIFETIME, Lane, LinkHash, Mail, NEW_DEVICES_MAX,
+        NOTICE_LIFETIME, NewChange, NewLink, Part, Purpose, Room, Sequence, TO_FORMER, TakenMail, TokenId, better,
+        ended_links, forgotten_at, keys_of_address, notice_of, outlives,
     },
     members::MemberRecord,
     turns::{Caller, Turn},
@@ -79,12 +79,13 @@ pub(super) fn add(tx: &Tx<'_>, mail: &Mail, room: Room, at: Timestamp) -> rusqli
 /// Writes a mail that is due now, whether there is room or not.
 pub(super) fn write(connection: &Connection, mail: &Mail, room: Room, at: Timestamp) -> rusqlite::Result<()> {
     let key = mail.key();
-    let former = if room.part == Part::Members { None } else { place_of(connection, &key)? };
-    let (share, turn) = match (former, room.share) {
-        (Some(place), _) => place,
-        (None, share) if room.part == Part::Members => (share.map(|share| share.to_string()), None),
-        (None, Some(share)) => (Some(share.to_string()), Some(turn_of(connection, mail.kind(), share)?)),
-        (None, None) => (None, (room.part == Part::Made).then_some(FIRST_TURN)),
+    let (share, turn) = match room.share {
+        Some(share) if room.part != Part::Members => {
+            let turn = turn_of(connection, Sequence::of(mail.kind(), room.part), share)?;
+            let (share, turn) = better(place_of(connection, &key)?, (share.to_string(), turn));
+            (Some(share), Some(turn))
+        }
+        share => (share.map(|share| share.to_string()), None),
     };
     let mut insert = connection.prepare_cached(
         "INSERT OR REPLACE INTO mail (key, kind, member, body, due, until, share, turn, revision)
@@ -177,7 +178,8 @@ pub(super) fn record(row: &Row<'_>) -> rusqlite::Result<MailRow> {
 pub(super) fn restore(connection: &Connection, row: &MailRow) -> rusqlite::Result<()> {
     let MailRow { mail, due, until, attempts } = row;
     let (member, share) = (mail.member(), mail.asked());
-    let turn = share.map(|share| turn_of(connection, mail.kind(), share)).transpose()?;
+    let sequence = Sequence::of(mail.kind(), Part::Strangers);
+    let turn = share.map(|share| turn_of(connection, sequence, share)).transpose()?;
     let mut insert = connection.prepare_cached(
         "INSERT INTO mail (key, kind, member, body, due, until, attempts, share, turn, revision)
          VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, random()) ON CONFLICT DO NOTHING",
@@ -371,8 +373,8 @@ mod tests {
         let mut connection = Connection::open_in_memory().unwrap();
         super::super::migrations::run(&mut connection).unwrap();
         let of_lanes = Lane::ALL.into_iter().flat_map(|lane| queries(lane).take.iter().chain([&queries(lane).next]));
-        let looked_at = OF_PART.iter().chain(&*LAST_TURN).chain(of_lanes);
-        for sql in looked_at.map(String::as_str).chain([&**NEXT_TURN, &**LAST, &**LAST_ASIDE, &**OF_SHARE]) {
+        let looked_at = OF_PART.iter().chain(&*LAST_TURN).chain(&*NEXT_TURN).chain(of_lanes);
+        for sql in looked_at.map(String::as_str).chain([&**LAST, &**LAST_ASIDE, &**OF_SHARE]) {
             let mut query = connection.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
             let values = rusqlite::params_from_iter(1..=query.parameter_count());
             let steps = query.query_map(values, |row| row.get::<_, String>("detail")).unwrap();

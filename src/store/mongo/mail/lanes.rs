@@ -14,20 +14,22 @@ use super::{
     },
     attempts, known, record, still,
 };
-use crate::store::mail::{Aside, FIRST_TURN, Kind, Lane, TakenMail};
+use crate::store::mail::{Aside, Kind, Lane, MADE, TakenMail};
 
 /// Where a lane has its mails; what is in one place goes by its turn.
 pub(super) fn places(lane: Lane) -> Vec<Document> {
     let kinds = |which: fn(Kind) -> bool| doc! { "$in": Kind::names_of(which) };
     match lane {
         Lane::Lookups => vec![doc! { "kind": Kind::ForgotPassword.as_str(), "turn": { "$gte": 0_i64 } }],
-        Lane::Members => {
-            let mut told = known();
-            told.insert("turn", Bson::Null);
-            vec![told, doc! { "kind": kinds(|kind| kind != Kind::ForgotPassword), "turn": FIRST_TURN }]
-        }
+        // What many accounts of one person cause keeps nothing else back: it has places of its own.
+        Lane::Members => vec![
+            doc! { "kind": kinds(|kind| !matches!(kind, Kind::NewDevice | Kind::VerifyEmail)), "turn": Bson::Null },
+            doc! { "kind": kinds(|kind| kind != Kind::ForgotPassword), "turn": { "$gte": MADE } },
+            doc! { "kind": Kind::NewDevice.as_str(), "turn": Bson::Null },
+            doc! { "kind": Kind::VerifyEmail.as_str(), "turn": Bson::Null },
+        ],
         Lane::Strangers => {
-            vec![doc! { "kind": kinds(|kind| kind != Kind::ForgotPassword), "turn": { "$gt": FIRST_TURN } }]
+            vec![doc! { "kind": kinds(|kind| kind != Kind::ForgotPassword), "turn": { "$gte": 0_i64, "$lt": MADE } }]
         }
         Lane::MembersAside | Lane::StrangersAside => {
             let place = |aside: &Aside| {

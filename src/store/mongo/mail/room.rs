@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     store::mail::{
-        Aside, AskedFrom, DISPLACED, Kind, MEMBERS_MAX, Part, Room, SHARE_MAX, STRANGERS_MAX, TakenMail, turn,
+        Aside, AskedFrom, DISPLACED, Kind, MADE, MEMBERS_MAX, Part, Room, SHARE_MAX, STRANGERS_MAX, Sequence, TakenMail,
     },
     telemetry::Metrics,
 };
@@ -31,7 +31,8 @@ pub(in crate::store::mongo) async fn make_room(
     (kind, key): (Kind, &str),
     Room { part, share }: Room,
 ) -> Result<bool, Fault> {
-    let (mail, never_full) = (db.collection::<Document>("mail"), part == Part::Made);
+    let mail = db.collection::<Document>("mail");
+    let never_full = matches!(part, Part::Made | Part::MadeUnshown);
     // All together are counted without looking at them.
     let share = share.filter(|_| part != Part::Members);
     let most = if share.is_some() { STRANGERS_MAX } else { MEMBERS_MAX };
@@ -49,7 +50,7 @@ pub(in crate::store::mongo) async fn make_room(
     let Some(share) = share.filter(|_| !never_full) else {
         return Ok(has_place || is_there(db, key).await?);
     };
-    let own = doc! { "share": share.to_string(), "turn": { "$gte": Aside::MadeUnshown.first() } };
+    let own = doc! { "share": share.to_string(), "turn": { "$gte": Aside::MadeUnshown.first(), "$lt": MADE } };
     let has_share = mail.count_documents(own).limit(SHARE_MAX).max_time(db.max_time).await? < SHARE_MAX;
     if (has_place && has_share) || is_there(db, key).await? {
         return Ok(true);
@@ -65,9 +66,8 @@ pub(in crate::store::mongo) async fn make_room(
     let last = match set_aside {
         Some(set_aside) => set_aside,
         None => {
-            let last: Option<Document> = db.one("mail", of_strangers(0), by_turn(-1)).await?;
-            let Some(last) = last else { return Ok(true) };
-            if turn_of(db, kind, share).await? >= last.get_i64("turn").unwrap_or(0) {
+            let Some(last) = last_of_strangers(db).await? else { return Ok(true) };
+            if turn_of(db, Sequence::of(kind, part), share).await? >= last.get_i64("turn").unwrap_or(0) {
                 return Ok(false);
             }
             last
@@ -83,6 +83,17 @@ pub(in crate::store::mongo) async fn make_room(
     Ok(true)
 }
 
+/// What strangers have written that is sent last; of one turn rather what costs a mail.
+async fn last_of_strangers(db: &Db) -> Result<Option<Document>, Fault> {
+    let turn = |found: &Option<Document>| found.as_ref().and_then(|found| found.get_i64("turn").ok());
+    let costs = |kind: Kind| kind.is_of_strangers() && kind != Kind::ForgotPassword;
+    let mut of = doc! { "kind": { "$in": Kind::names_of(costs) }, "turn": { "$gte": 0_i64, "$lt": MADE } };
+    let costly: Option<Document> = db.one("mail", of.clone(), by_turn(-1)).await?;
+    of.insert("kind", Kind::ForgotPassword.as_str());
+    let free: Option<Document> = db.one("mail", of, by_turn(-1)).await?;
+    Ok(if turn(&free) > turn(&costly) { free } else { costly })
+}
+
 pub(super) async fn is_there(db: &Db, key: &str) -> Result<bool, Fault> {
     let found: Option<Document> = db.one("mail", doc! { "_id": key }, FindOneOptions::default()).await?;
     Ok(found.is_some())
@@ -93,12 +104,15 @@ pub(super) fn by_turn(order: i32) -> FindOneOptions {
 }
 
 /// The turn of a mail that is of a share. Several that are written at the same moment may have the same.
-pub(super) async fn turn_of(db: &Db, kind: Kind, share: AskedFrom) -> Result<i64, Fault> {
+pub(super) async fn turn_of(db: &Db, sequence: Sequence, share: AskedFrom) -> Result<i64, Fault> {
     let turn_in = |found: Option<Document>| found.and_then(|found| found.get_i64("turn").ok());
-    let own = doc! { "share": share.to_string(), "kind": { "$in": kind.in_turn_with() } };
+    let (first, end) = sequence.turns();
+    let all = doc! { "kind": { "$in": sequence.kinds() }, "turn": { "$gte": first, "$lt": end } };
+    let mut own = all.clone();
+    own.insert("share", share.to_string());
     let last = turn_in(db.one("mail", own, by_turn(-1)).await?);
-    let next = turn_in(db.one("mail", of_strangers(0), by_turn(1)).await?);
-    Ok(turn(kind, last, next))
+    let next = turn_in(db.one("mail", all, by_turn(1)).await?);
+    Ok(sequence.turn(last, next))
 }
 
 /// The turn of a mail that is set aside; nothing if it is not there any more.

@@ -9,7 +9,7 @@ use super::{
     super::row::{inconsistent, time},
     among, mail,
 };
-use crate::store::mail::{Aside, FIRST_TURN, Kind, Lane, TakenMail};
+use crate::store::mail::{Aside, Kind, Lane, MADE, TakenMail};
 
 /// Where a lane has mails: in which turns, and of which kinds.
 type Place = (String, fn(Kind) -> bool);
@@ -40,11 +40,14 @@ pub(super) fn queries(lane: Lane) -> &'static Queries {
 fn places(lane: Lane) -> Vec<Place> {
     match lane {
         Lane::Lookups => vec![("turn >= 0".to_owned(), |kind| kind == Kind::ForgotPassword)],
+        // What many accounts of one person cause keeps nothing else back: it has places of its own.
         Lane::Members => vec![
-            ("turn IS NULL".to_owned(), |_| true),
-            (format!("turn = {FIRST_TURN}"), |kind| kind != Kind::ForgotPassword),
+            ("turn IS NULL".to_owned(), |kind| !matches!(kind, Kind::NewDevice | Kind::VerifyEmail)),
+            (format!("turn >= {MADE}"), |kind| kind != Kind::ForgotPassword),
+            ("turn IS NULL".to_owned(), |kind| kind == Kind::NewDevice),
+            ("turn IS NULL".to_owned(), |kind| kind == Kind::VerifyEmail),
         ],
-        Lane::Strangers => vec![(format!("turn > {FIRST_TURN}"), |kind| kind != Kind::ForgotPassword)],
+        Lane::Strangers => vec![(format!("turn >= 0 AND turn < {MADE}"), |kind| kind != Kind::ForgotPassword)],
         Lane::MembersAside | Lane::StrangersAside => {
             lane.asides().iter().map(|aside| -> Place { (is_aside(*aside), |_| true) }).collect()
         }

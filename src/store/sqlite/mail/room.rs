@@ -6,12 +6,14 @@ use rusqlite::{Connection, OptionalExtension as _, ToSql, params};
 
 use super::{super::memory::Tx, KNOWN, among, is_there, lanes::is_aside, mail, not_sent};
 use crate::store::mail::{
-    Aside, AskedFrom, DISPLACED, Kind, MEMBERS_MAX, Mail, Part, Room, SHARE_MAX, STRANGERS_MAX, TakenMail, turn,
+    Aside, AskedFrom, DISPLACED, Kind, MADE, MEMBERS_MAX, Mail, Part, Room, SHARE_MAX, STRANGERS_MAX, Sequence,
+    TakenMail,
 };
 
 /// How many of a share wait that strangers have written, or that were made for who has not shown that the address is theirs.
-pub(super) static OF_SHARE: LazyLock<String> =
-    LazyLock::new(|| format!("SELECT count(*) FROM mail WHERE share = ? AND turn >= {}", Aside::MadeUnshown.first()));
+pub(super) static OF_SHARE: LazyLock<String> = LazyLock::new(|| {
+    format!("SELECT count(*) FROM mail WHERE share = ? AND turn >= {} AND turn < {MADE}", Aside::MadeUnshown.first())
+});
 
 /// How many of a share were set aside from a turn on and before another one.
 pub(super) const ASIDE_OF_SHARE: &str = "SELECT count(*) FROM mail WHERE share = ? AND turn >= ? AND turn < ?";
@@ -19,17 +21,27 @@ pub(super) const ASIDE_OF_SHARE: &str = "SELECT count(*) FROM mail WHERE share =
 /// The same of a member.
 pub(super) const ASIDE_OF_MEMBER: &str = "SELECT count(*) FROM mail WHERE member = ? AND turn >= ? AND turn < ?";
 
-/// The highest turn of a share: of what costs no mail, and of what does.
-pub(super) static LAST_TURN: LazyLock<[String; 2]> = LazyLock::new(|| {
-    [Kind::ForgotPassword, Kind::VerifyEmail]
-        .map(|kind| format!("SELECT max(turn) FROM mail WHERE share = ? AND {}", among(&kind.in_turn_with())))
+/// The highest turn of a share, in each [`Sequence`].
+pub(super) static LAST_TURN: LazyLock<[String; 3]> = LazyLock::new(|| {
+    Sequence::ALL.map(|sequence| {
+        let ((first, end), kinds) = (sequence.turns(), among(&sequence.kinds()));
+        format!("SELECT max(turn) FROM mail WHERE share = ? AND {kinds} AND turn >= {first} AND turn < {end}")
+    })
 });
 
-/// The lowest turn of what strangers have written.
-pub(super) static NEXT_TURN: LazyLock<String> = LazyLock::new(|| of_strangers("ASC"));
+/// The lowest turn of all, in each [`Sequence`].
+pub(super) static NEXT_TURN: LazyLock<[String; 3]> = LazyLock::new(|| {
+    Sequence::ALL.map(|sequence| {
+        let (first, end) = sequence.turns();
+        let lowest = sequence.kinds().into_iter().map(|name| {
+            format!("SELECT min(turn) AS turn FROM mail WHERE kind = '{name}' AND turn >= {first} AND turn < {end}")
+        });
+        format!("SELECT min(turn) AS turn FROM ({})", lowest.collect::<Vec<_>>().join(" UNION ALL "))
+    })
+});
 
 /// The highest one, and what has it.
-pub(super) static LAST: LazyLock<String> = LazyLock::new(|| of_strangers("DESC"));
+pub(super) static LAST: LazyLock<String> = LazyLock::new(last_of_strangers);
 
 /// How many strangers have written, and how many no stranger has.
 pub(super) static OF_PART: LazyLock<[String; 2]> = LazyLock::new(|| {
@@ -60,18 +72,17 @@ pub(super) static LAST_ASIDE: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// The first of what strangers have written, in an order of its turns.
-pub(super) fn of_strangers(order: &str) -> String {
-    let firsts = Kind::names_of(Kind::is_of_strangers).into_iter().map(|name| {
+/// What strangers have written that is sent last; of one turn rather what costs a mail.
+fn last_of_strangers() -> String {
+    let lasts = Kind::names_of(Kind::is_of_strangers).into_iter().map(|name| {
         format!(
             "SELECT * FROM
-                 (SELECT turn, key, kind FROM mail WHERE kind = '{name}' AND turn >= 0 ORDER BY turn {order} LIMIT 1)"
+                 (SELECT turn, key, kind FROM mail WHERE kind = '{name}' AND turn >= 0 AND turn < {MADE}
+                  ORDER BY turn DESC LIMIT 1)"
         )
     });
-    let firsts = firsts.collect::<Vec<_>>().join(" UNION ALL ");
-    let first = if order == "ASC" { "min" } else { "max" };
-    // The other columns are of the row that has it.
-    format!("SELECT {first}(turn) AS turn, key, kind FROM ({firsts})")
+    let (lasts, free) = (lasts.collect::<Vec<_>>().join(" UNION ALL "), Kind::ForgotPassword.as_str());
+    format!("SELECT turn, key, kind FROM ({lasts}) ORDER BY turn DESC, kind = '{free}' LIMIT 1")
 }
 
 /// Whether there is room for a further mail of a kind, after another one has given way where that is what the room is for.
@@ -84,7 +95,7 @@ pub(in crate::store::sqlite) fn make_room(
     let count = |sql: &str| connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, u64>(0));
     let [strangers, members] = &*OF_PART;
     let share = match (part, share) {
-        (Part::Made, _) => return Ok(true),
+        (Part::Made | Part::MadeUnshown, _) => return Ok(true),
         (Part::Members, _) | (Part::Strangers, None) => return Ok(count(members)? < MEMBERS_MAX),
         (Part::Strangers, Some(share)) => share,
     };
@@ -101,12 +112,11 @@ pub(in crate::store::sqlite) fn make_room(
     if let Some((key, kind)) = set_aside.optional()? {
         return displace(tx, &key, &kind).map(|()| true);
     }
-    let own = turn_of(connection, kind, share)?;
+    let own = turn_of(connection, Sequence::of(kind, part), share)?;
     let last = connection.prepare_cached(&LAST)?.query_row([], |row| {
-        let Some(turn) = row.get::<_, Option<i64>>("turn")? else { return Ok(None) };
-        Ok(Some((turn, row.get::<_, String>("key")?, row.get::<_, String>("kind")?)))
-    })?;
-    let Some((_, key, kind)) = last.filter(|(turn, ..)| own < *turn) else { return Ok(false) };
+        Ok((row.get::<_, i64>("turn")?, row.get::<_, String>("key")?, row.get::<_, String>("kind")?))
+    });
+    let Some((_, key, kind)) = last.optional()?.filter(|(turn, ..)| own < *turn) else { return Ok(false) };
     displace(tx, &key, &kind).map(|()| true)
 }
 
@@ -126,19 +136,24 @@ pub(in crate::store::sqlite) fn has_room(tx: &Tx<'_>, mail: &Mail, room: Room) -
 }
 
 /// The turn of a mail that is of a share.
-pub(super) fn turn_of(connection: &Connection, kind: Kind, share: AskedFrom) -> rusqlite::Result<i64> {
-    let [free, costly] = &*LAST_TURN;
-    let last = if kind == Kind::ForgotPassword { free } else { costly };
-    let last = connection.prepare_cached(last)?.query_row([share.to_string()], |row| row.get(0))?;
-    let next = connection.prepare_cached(&NEXT_TURN)?.query_row([], |row| row.get("turn"))?;
-    Ok(turn(kind, last, next))
+pub(super) fn turn_of(connection: &Connection, sequence: Sequence, share: AskedFrom) -> rusqlite::Result<i64> {
+    let of = |queries: &'static [String; 3]| {
+        let [lookups, strangers, made] = queries;
+        match sequence {
+            Sequence::Lookups => lookups,
+            Sequence::Strangers => strangers,
+            Sequence::Made => made,
+        }
+    };
+    let last = connection.prepare_cached(of(&LAST_TURN))?.query_row([share.to_string()], |row| row.get(0))?;
+    let next = connection.prepare_cached(of(&NEXT_TURN))?.query_row([], |row| row.get(0))?;
+    Ok(sequence.turn(last, next))
 }
 
-/// The share and the turn of a mail that takes the place of one that waits: its own, so that whoever else asks for it does not have it sent
-/// later.
-pub(super) fn place_of(connection: &Connection, key: &str) -> rusqlite::Result<Option<(Option<String>, Option<i64>)>> {
-    // What was set aside has a place like others again.
-    let mut place = connection.prepare_cached("SELECT share, turn FROM mail WHERE key = ? AND ifnull(turn, 0) >= 0")?;
+/// The share and the turn of a mail that waits, if it has both.
+pub(super) fn place_of(connection: &Connection, key: &str) -> rusqlite::Result<Option<(String, i64)>> {
+    let mut place = connection
+        .prepare_cached("SELECT share, turn FROM mail WHERE key = ? AND share IS NOT NULL AND turn IS NOT NULL")?;
     place.query_row([key], |row| Ok((row.get("share")?, row.get("turn")?))).optional()
 }
 
