@@ -389,7 +389,7 @@ mod tests {
         let look = |joining: &mut Joining, at| judge(joining, &identity, &[other(9, at, true)]);
         assert!(matches!(look(&mut joining, 1_000), Standing::Watching(_)));
         let Standing::Refused(why) = look(&mut joining, 2_000) else { panic!() };
-        for part in ["web-2", "4242", "1970-01-01T00:00:02Z", "`copy`"] {
+        for part in ["web-2", "4242", "1970-01-01T00:00:02Z", "needs it for itself"] {
             assert!(why.contains(part), "{part} is not in: {why}");
         }
     }
