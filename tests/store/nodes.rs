@@ -41,7 +41,7 @@ async fn nodes_serve_beside_each_other_but_not_beside_who_wants_to_be_alone() {
     let alone = node(&database, Nodes::Exclusive);
     let Err(StoreError::Unavailable(why)) = alone.store.backend.opened().await else { panic!() };
     let pid = std::process::id().to_string();
-    for part in ["another process uses this database", &pid, "last seen", "`copy`"] {
+    for part in ["another process uses this database", &pid, "last seen", "needs it for itself"] {
         assert!(why.contains(part), "{part} is not in: {why}");
     }
     assert!(alone.store.members.by_id(Caller::System, first.ids.member()).await.is_err(), "and it reads nothing");

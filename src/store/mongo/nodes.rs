@@ -333,7 +333,7 @@ impl Joining {
                 }
             } else if other.get_bool("joined").unwrap_or(false) || id < identity.node {
                 return Standing::Refused(format!(
-                    "another process uses this database: {who}. What is to be done needs it for itself; stop the other one first"
+                    "another process uses this database: {who}. This command needs it for itself; stop the other one first"
                 ));
             } else {
                 // It came at the same moment, and gives way.
