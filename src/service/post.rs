@@ -180,7 +180,11 @@ impl Post {
     /// There is something to send. Never waits.
     pub fn wake(&self) {
         // What is new is never of a lane aside.
-        self.senders.iter().filter(|sender| !sender.lane.is_aside()).for_each(Sender::wake);
+        self.wake_those(|lane| matches!(lane, Lane::Members | Lane::Strangers));
+    }
+
+    fn wake_those(&self, which: impl Fn(Lane) -> bool) {
+        self.senders.iter().filter(|sender| which(sender.lane)).for_each(Sender::wake);
     }
 
     /// Has a mail sent. Here and below, `by` is who asks for it.
@@ -188,12 +192,14 @@ impl Post {
     /// # Errors
     /// `overloaded` when too many wait, or the store.
     pub async fn send(&self, by: Caller, mail: Mail) -> Result<(), Failure> {
-        let scattered = match mail {
-            Mail::ForgotPassword { .. } => self.ids.below(u64::try_from(SCATTER.as_millis()).unwrap_or(0)),
-            _ => 0,
-        };
+        if !matches!(mail, Mail::ForgotPassword { .. }) {
+            self.store.add(by, mail, self.now()).await?;
+            self.wake();
+            return Ok(());
+        }
+        let scattered = self.ids.below(u64::try_from(SCATTER.as_millis()).unwrap_or(0));
         self.store.add(by, mail, self.now().after(Duration::from_millis(scattered))).await?;
-        self.wake();
+        self.wake_those(|lane| lane == Lane::Lookups);
         Ok(())
     }
 
