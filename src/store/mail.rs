@@ -573,7 +573,8 @@ pub trait MailStore: Send + Sync {
 
     /// Takes the next mail of a lane that is due, which is due again at `until`. What strangers have asked for is taken in turns by their networks,
     /// and of what was [set aside](Self::set_aside) that goes first of whose network or member fewest were before it. A lane may have mails in
-    /// two places, of what tells something and of links that were asked for: who counts `first` up has them take turns, however many wait in one.
+    /// several places, such as of what tells something and of links that were asked for: who counts `first` up has them take turns, however many
+    /// wait in one.
     ///
     /// # Errors
     /// The store.

@@ -35,11 +35,11 @@ pub enum Lane {
     Members,
     /// What costs no mail: addresses of which it is found out whether somebody has them. It waits for none, and none for it.
     Lookups,
-    /// What has failed of that, or would ([`MailStore::set_aside`](super::MailStore::set_aside)).
+    /// What has failed in [`Self::Members`], or would ([`MailStore::set_aside`](super::MailStore::set_aside)).
     MembersAside,
     /// What strangers have asked for, and links for who has not shown that.
     Strangers,
-    /// What has failed of that, or would.
+    /// What has failed in [`Self::Strangers`], or would.
     StrangersAside,
 }
 

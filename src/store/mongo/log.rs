@@ -2,7 +2,8 @@
 //!
 //! A batch costs a fixed number of round trips however many commands are in it: what is not remembered is read, new
 //! conversations are made, messages are inserted with one command ([`super::append`]), and then receipts, watermarks
-//! with the stamp, and statuses in messages are written with one command each ([`super::receipts`]).
+//! with the stamp, and statuses in messages are written with one command each ([`super::receipts`]). What may be a message of
+//! before that would be refused now is looked up besides, some at a time.
 //!
 //! Until the first insert is sent, an error means that nothing happened. From then on the batch goes on until its
 //! outcome is known, however long that takes: every step can be repeated.
